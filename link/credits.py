@@ -1,0 +1,89 @@
+"""Windows: how much may be in flight on one link or stream. Counted in bytes, from its start.
+
+A grant is the total that may ever have been sent, so that a lost or repeated grant does no harm.
+"""
+
+from link.errors import CreditError
+from link.limits import CREDIT_MAX
+
+
+class SendWindow:
+    """What we may still send."""
+
+    __slots__ = ("_limit", "_sent")
+
+    def __init__(self, initial_bytes: int) -> None:
+        self._limit = initial_bytes
+        self._sent = 0
+
+    @property
+    def available_bytes(self) -> int:
+        return self._limit - self._sent
+
+    def spend(self, count_bytes: int) -> None:
+        """Note bytes sent. The caller has looked at ``available_bytes`` first."""
+        assert count_bytes <= self.available_bytes
+        self._sent += count_bytes
+
+    def grant_untrusted(self, limit: int) -> bool:
+        """Take the peer's grant. Return whether there is more room; a lower one changes nothing."""
+        if limit <= self._limit:
+            return False
+        self._limit = min(limit, CREDIT_MAX)
+        return True
+
+
+class ReceiveWindow:
+    """What the peer may still send us, and when to tell it that it may send more.
+
+    A grant is due once half the window has been consumed: early enough that a sender never waits
+    for a reader who keeps up, rare enough to cost nothing.
+    """
+
+    __slots__ = ("_consumed", "_granted", "_received", "_size")
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size = size_bytes
+        self._granted = size_bytes
+        self._received = 0
+        self._consumed = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Received and not yet consumed."""
+        return self._received - self._consumed
+
+    def receive_untrusted(self, count_bytes: int) -> None:
+        """Count what arrived. Raises CreditError when the peer sent more than it was granted."""
+        self._received += count_bytes
+        if self._received > self._granted:
+            raise CreditError(f"{self._received - self._granted} bytes beyond the window")
+
+    def consume(self, count_bytes: int) -> int | None:
+        """Note that bytes have left our hands. Return the new limit to grant, when one is due."""
+        self._consumed += count_bytes
+        assert self._consumed <= self._received
+        limit = self._consumed + self._size
+        if limit - self._granted < self._size // 2:
+            return None
+        self._granted = limit
+        return limit
+
+
+class RelayWindow:
+    """What a relay lets pass in one direction: it sees both the grants and the bytes."""
+
+    __slots__ = ("_granted", "_passed")
+
+    def __init__(self, initial_bytes: int) -> None:
+        self._granted = initial_bytes
+        self._passed = 0
+
+    def grant_untrusted(self, limit: int) -> None:
+        self._granted = max(self._granted, min(limit, CREDIT_MAX))
+
+    def pass_untrusted(self, count_bytes: int) -> None:
+        """Count bytes relayed. Raises CreditError when they exceed what the far end granted."""
+        self._passed += count_bytes
+        if self._passed > self._granted:
+            raise CreditError(f"{self._passed - self._granted} bytes beyond the window")
