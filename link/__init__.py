@@ -16,6 +16,7 @@ from link.messages import (
     PrefixEpoch,
     StreamPreamble,
 )
+from link.port import HopPort
 from link.relay import Direction, LinkEnd, LinkIds, RelayTable, is_peers_link
 from link.routes import Directory, Route
 
@@ -36,6 +37,7 @@ __all__ = [
     "FrameParser",
     "HopHello",
     "HopLimits",
+    "HopPort",
     "LaneWriter",
     "LinkEnd",
     "LinkError",

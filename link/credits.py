@@ -4,7 +4,7 @@ A grant is the total that may ever have been sent, so that a lost or repeated gr
 """
 
 from link.errors import CreditError
-from link.limits import CREDIT_MAX
+from link.limits import CREDIT_MAX, INITIAL_WINDOW_BYTES
 
 
 class SendWindow:
@@ -12,8 +12,8 @@ class SendWindow:
 
     __slots__ = ("_limit", "_sent")
 
-    def __init__(self, initial_bytes: int) -> None:
-        self._limit = initial_bytes
+    def __init__(self) -> None:
+        self._limit = INITIAL_WINDOW_BYTES
         self._sent = 0
 
     @property
@@ -44,7 +44,7 @@ class ReceiveWindow:
 
     def __init__(self, size_bytes: int) -> None:
         self._size = size_bytes
-        self._granted = size_bytes
+        self._granted = INITIAL_WINDOW_BYTES
         self._received = 0
         self._consumed = 0
 
@@ -75,8 +75,8 @@ class RelayWindow:
 
     __slots__ = ("_granted", "_passed")
 
-    def __init__(self, initial_bytes: int) -> None:
-        self._granted = initial_bytes
+    def __init__(self) -> None:
+        self._granted = INITIAL_WINDOW_BYTES
         self._passed = 0
 
     def grant_untrusted(self, limit: int) -> None:

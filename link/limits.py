@@ -11,10 +11,12 @@ LANES: Final = 4
 ACCEPTOR_LINK_BIT: Final = 1 << 31
 LINK_ID_MAX: Final = (1 << 32) - 1
 
-# What a receiver allows in flight on one link, and on one byte stream, before it must say more.
+# What may be in flight on one link, or on one byte stream, before the receiver has said more. Part
+# of the protocol: a relay and both ends must agree on it without a word.
+INITIAL_WINDOW_BYTES: Final = 256 << 10
+# What our own receivers then keep open. Theirs to choose; a node short of memory keeps less.
 LINK_WINDOW_BYTES: Final = 1 << 20
 STREAM_WINDOW_BYTES: Final = 1 << 20
-WINDOW_BYTES_MAX: Final = 1 << 30
 CREDIT_MAX: Final = (1 << 63) - 1
 
 LINKS_PER_HOP_MAX: Final = 65_536
@@ -33,7 +35,8 @@ QUANTUM_BYTES: Final = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX
 STREAM_PREAMBLE_BYTES: Final = 13
 
 assert FRAME_BODY_BYTES_MAX < 1 << 16
+assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
+assert INITIAL_WINDOW_BYTES <= STREAM_WINDOW_BYTES
 assert LINK_WINDOW_BYTES >= 4 * QUANTUM_BYTES, "a window must hold several records"
-assert LINK_WINDOW_BYTES <= WINDOW_BYTES_MAX
 assert LINKS_PER_HOP_MAX < ACCEPTOR_LINK_BIT
 assert LANES & (LANES - 1) == 0, "lane = link mod LANES keeps to the low bits"

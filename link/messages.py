@@ -23,10 +23,10 @@ from link.errors import FrameError
 from link.limits import (
     CREDIT_MAX,
     FRAME_BODY_BYTES_MAX,
+    LINK_ID_MAX,
     LINK_NONCE_BYTES,
     RESTART_DELAY_MS_MAX,
     STREAM_PREAMBLE_BYTES,
-    WINDOW_BYTES_MAX,
 )
 
 PROTOCOL_VERSION: Final = 1
@@ -70,11 +70,9 @@ class HopHello:
 
 @dataclass(frozen=True, slots=True)
 class HopLimits:
-    """What the sender of HOP_ACCEPT will take on this hop."""
+    """What the sender of HOP_ACCEPT will take on this hop. Unknown keys are for later versions."""
 
     links: int
-    link_window_bytes: int
-    stream_window_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,23 +169,14 @@ def decode_hop_reply_untrusted(body: bytes) -> tuple[int, bytes]:
 
 
 def encode_hop_accept(epoch: int, limits: HopLimits) -> bytes:
-    fields = {
-        "links": limits.links,
-        "link_window": limits.link_window_bytes,
-        "stream_window": limits.stream_window_bytes,
-    }
-    return encode([epoch, fields])
+    return encode([epoch, {"links": limits.links}])
 
 
 def decode_hop_accept_untrusted(body: bytes) -> tuple[int, HopLimits]:
     epoch, fields = _array_untrusted(body, 2)
     if not isinstance(fields, Mapping):
         raise FrameError("HOP_ACCEPT: limits must be a map")
-    limits = HopLimits(
-        links=_uint_untrusted(fields.get("links"), WINDOW_BYTES_MAX),
-        link_window_bytes=_uint_untrusted(fields.get("link_window"), WINDOW_BYTES_MAX),
-        stream_window_bytes=_uint_untrusted(fields.get("stream_window"), WINDOW_BYTES_MAX),
-    )
+    limits = HopLimits(links=_uint_untrusted(fields.get("links"), LINK_ID_MAX))
     return _uint_untrusted(epoch, EPOCH_MAX), limits
 
 

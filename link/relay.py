@@ -51,7 +51,7 @@ class Direction(Generic[P]):
 
     to: LinkEnd
     permit: P
-    window: RelayWindow
+    window: RelayWindow = field(default_factory=RelayWindow)
     streams: dict[int, RelayWindow] = field(default_factory=dict)
 
 
@@ -70,14 +70,12 @@ class RelayTable(Generic[P]):
     def links_of(self, hop: int) -> int:
         return len(self._of_hop.get(hop, ()))
 
-    def join(
-        self, near: LinkEnd, far: LinkEnd, permit: P, *, near_window: int, far_window: int
-    ) -> None:
-        """Join two ends. ``near_window`` is what the near end takes at first, in bytes."""
+    def join(self, near: LinkEnd, far: LinkEnd, permit: P) -> None:
+        """Join two ends under a permit, both ways."""
         assert near not in self._directions
         assert far not in self._directions
-        self._directions[near] = Direction(far, permit, RelayWindow(far_window))
-        self._directions[far] = Direction(near, permit, RelayWindow(near_window))
+        self._directions[near] = Direction(far, permit)
+        self._directions[far] = Direction(near, permit)
         self._of_hop.setdefault(near.hop, set()).add(near.link)
         self._of_hop.setdefault(far.hop, set()).add(far.link)
 

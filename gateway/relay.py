@@ -1,0 +1,352 @@
+"""The gateway's core: admits links, joins them, relays what they carry. Pure; it cannot read them.
+
+What a hop hands in is hostile until checked. Each rule that a node may break has its code, and the
+answer is either to refuse the link (the node asked for something it may not have) or to close the
+hop (the node broke the protocol).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError
+from link import (
+    CreditError,
+    Directory,
+    Frame,
+    FrameError,
+    FrameKind,
+    HopLimits,
+    HopPort,
+    LinkEnd,
+    LinkIds,
+    LinkOpen,
+    PrefixEpoch,
+    RelayTable,
+    RelayWindow,
+    is_peers_link,
+    lane_of,
+)
+from link.limits import (
+    LANES,
+    LINKS_PER_HOP_MAX,
+    STREAMS_PER_HOP_MAX,
+)
+from link.messages import (
+    decode_credit_untrusted,
+    decode_link_open_untrusted,
+    decode_prefix_untrusted,
+    encode_code,
+    encode_link_open,
+    encode_prefix_epoch,
+    encode_restarting,
+)
+from policy import Action, Denial, Permit
+
+HOP_LIMITS: Final = HopLimits(links=LINKS_PER_HOP_MAX)
+STREAMS_PER_LINK_MAX: Final = 1_024
+
+assert STREAMS_PER_LINK_MAX <= STREAMS_PER_HOP_MAX
+
+
+class RelayDecisions(Protocol):
+    """What the gateway asks of policy. The answers are audited by whoever gives them."""
+
+    def may_register(self, hop: HopPort, prefix: NamePrefix) -> Permit | Denial: ...
+    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial: ...
+
+
+@dataclass(slots=True)
+class RelayCounters:
+    """Totals since the start. Bounded labels only: never a name."""
+
+    frames: int = 0
+    frame_bytes: int = 0
+    stream_bytes: int = 0
+    links_opened: int = 0
+    refused: dict[Code, int] = field(default_factory=dict)
+
+    def refuse(self, code: Code) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
+
+
+@dataclass(slots=True)
+class HopState:
+    """One admitted hop, as the relay sees it."""
+
+    hop: HopPort
+    enrolling: bool
+    limits: HopLimits
+    ids: LinkIds
+    prefixes: tuple[NamePrefix, ...]
+    last_link: list[int] = field(default_factory=lambda: [0] * LANES)
+
+
+class GatewayRelay:
+    """Routes links by name, relays frames by table. One for a gateway.
+
+    ``observe`` is called with each frame relayed, for compositions that want to look on (a
+    demonstration's tap); it is None in the program.
+    """
+
+    def __init__(
+        self,
+        decisions: RelayDecisions,
+        *,
+        observe: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self._decisions = decisions
+        self._observe = observe
+        self._hops: dict[int, HopState] = {}
+        self._authorities: dict[Identifier, int] = {}
+        self._table: RelayTable[Permit] = RelayTable()
+        self.directory = Directory()
+        self.counters = RelayCounters()
+
+    @property
+    def hops(self) -> int:
+        return len(self._hops)
+
+    @property
+    def links(self) -> int:
+        return len(self._table)
+
+    def hop_opened(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
+        """Take a hop that both sides have accepted. ``limits`` are what the peer said it takes."""
+        peer = hop.peer.identity
+        delegable = peer.delegable
+        self._hops[hop.id] = HopState(
+            hop=hop,
+            enrolling=enrolling,
+            limits=limits,
+            ids=LinkIds(is_dialler=hop.is_dialler),
+            prefixes=() if delegable is None else delegable.name_prefixes,
+        )
+        if peer.kind == "authority":
+            self._authorities[peer.identifier] = hop.id
+
+    def hop_closed(self, hop: HopPort) -> None:
+        """Forget a hop and tell the far end of each of its links."""
+        if self._hops.pop(hop.id, None) is None:
+            return
+        if self._authorities.get(hop.peer.identifier) == hop.id:
+            del self._authorities[hop.peer.identifier]
+        self.directory.forget_hop(hop.id)
+        for other in self._table.part_hop(hop.id):
+            self._close_link(other, Code.ROUTE_UNREACHABLE)
+
+    def drain(self, delay_ms: int) -> None:
+        """Announce a restart on every hop."""
+        for state in self._hops.values():
+            state.hop.send_frame(0, FrameKind.RESTARTING, encode_restarting(delay_ms))
+
+    def frames_received(self, hop: HopPort, frames: list[Frame]) -> None:
+        """Relay or answer each frame. A node that breaks the protocol loses its hop."""
+        state = self._hops.get(hop.id)
+        if state is None:
+            return
+        try:
+            for frame in frames:
+                if frame.kind == FrameKind.RECORD:
+                    self._relay(LinkEnd(hop.id, frame.link), frame)
+                else:
+                    self._receive_untrusted(state, frame)
+        except CreditError as exc:
+            self.counters.refuse(exc.code)
+            hop.close(exc.code)
+        except SidelinkError as exc:
+            self.counters.refuse(exc.code)
+            hop.close(exc.code)
+
+    def join_stream(self, hop: HopPort, link: int) -> HopPort | None:
+        """Where the byte streams of a link go on: the far hop, or None for an unknown link."""
+        direction = self._table.find(LinkEnd(hop.id, link))
+        return None if direction is None else self._hops[direction.to.hop].hop
+
+    def far_link(self, hop: HopPort, link: int) -> int:
+        """The number of a relayed link on its far hop."""
+        direction = self._table.find(LinkEnd(hop.id, link))
+        assert direction is not None
+        return direction.to.link
+
+    def pass_stream_untrusted(self, hop: HopPort, link: int, stream: int, count: int) -> bool:
+        """Count bytes of a byte stream. False when the link is gone; CreditError beyond its window."""
+        direction = self._table.find(LinkEnd(hop.id, link))
+        if direction is None:
+            return False
+        window = direction.streams.get(stream)
+        if window is None:
+            if len(direction.streams) >= STREAMS_PER_LINK_MAX:
+                raise CreditError(f"more than {STREAMS_PER_LINK_MAX} streams", Code.STREAM_LIMIT)
+            window = direction.streams[stream] = RelayWindow()
+        window.pass_untrusted(count)
+        self.counters.stream_bytes += count
+        return True
+
+    def stream_ended(self, hop: HopPort, link: int, stream: int) -> None:
+        """Forget the windows of a byte stream, both ways."""
+        near = LinkEnd(hop.id, link)
+        direction = self._table.find(near)
+        if direction is None:
+            return
+        direction.streams.pop(stream, None)
+        back = self._table.find(direction.to)
+        if back is not None:
+            back.streams.pop(stream, None)
+
+    def _receive_untrusted(self, state: HopState, frame: Frame) -> None:
+        match frame.kind:
+            case FrameKind.LINK_OPEN:
+                self._open_untrusted(state, frame)
+            case FrameKind.LINK_ACCEPT | FrameKind.LINK_FINISH:
+                self._relay(LinkEnd(state.hop.id, frame.link), frame)
+            case FrameKind.LINK_CLOSE:
+                self._close_untrusted(state, frame)
+            case FrameKind.CREDIT:
+                self._credit_untrusted(state, frame)
+            case FrameKind.REGISTER:
+                self._register_untrusted(state, decode_prefix_untrusted(frame.body))
+            case FrameKind.UNREGISTER:
+                self.directory.unregister(decode_prefix_untrusted(frame.body), state.hop.id)
+            case FrameKind.LANE_OPEN | FrameKind.RESTARTING:
+                pass
+            case _:
+                raise FrameError(f"kind {frame.kind:#04x} is not for a gateway")
+
+    def _relay(self, near: LinkEnd, frame: Frame) -> None:
+        direction = self._table.find(near)
+        if direction is None:
+            # The other end closed it while this frame was on its way: no fault of anybody.
+            self.counters.refuse(Code.ROUTE_LINK_CLOSED)
+            return
+        if frame.kind == FrameKind.RECORD:
+            try:
+                direction.window.pass_untrusted(len(frame.body))
+            except CreditError as exc:
+                self._reset_link(near, exc.code)
+                return
+        self._forward(direction.permit, direction.to, frame.kind, frame.body)
+
+    def _forward(self, permit: Permit, to: LinkEnd, kind: int, body: bytes) -> None:
+        """Send a frame on. Only a link that was joined under a Permit has anything to forward."""
+        permit.require(Action.LINK_RELAY)
+        self.counters.frames += 1
+        self.counters.frame_bytes += len(body)
+        if self._observe is not None:
+            self._observe(Frame(to.link, kind, body))
+        self._hops[to.hop].hop.send_frame(to.link, kind, body)
+
+    def _open_untrusted(self, state: HopState, frame: Frame) -> None:
+        hop = state.hop
+        lane = lane_of(frame.link)
+        if not is_peers_link(frame.link, is_dialler=hop.is_dialler):
+            raise FrameError(f"link {frame.link} is not yours to open")
+        if frame.link <= state.last_link[lane]:
+            raise FrameError(f"link {frame.link} was used before")
+        state.last_link[lane] = frame.link
+        opening = decode_link_open_untrusted(frame.body)
+        near = LinkEnd(hop.id, frame.link)
+        refusal = self._refuse_source_untrusted(state, opening)
+        if refusal is None and self._table.links_of(hop.id) >= HOP_LIMITS.links:
+            refusal = Code.ROUTE_LINK_LIMIT
+        if refusal is not None:
+            self._refuse_link(near, refusal)
+            return
+        far = self._find_target(state, opening)
+        if isinstance(far, Code):
+            self._refuse_link(near, far)
+            return
+        if self._table.links_of(far.hop.id) >= far.limits.links:
+            self._refuse_link(near, Code.ROUTE_LINK_LIMIT)
+            return
+        answer = self._decisions.may_relay(hop, far.hop, opening)
+        if isinstance(answer, Denial):
+            self._refuse_link(near, Code.ROUTE_DENIED)
+            return
+        self._join(answer, near, state, far, opening)
+
+    def _join(
+        self, permit: Permit, near: LinkEnd, source: HopState, far: HopState, opening: LinkOpen
+    ) -> None:
+        there = LinkEnd(far.hop.id, far.ids.take())
+        self._table.join(near, there, permit)
+        self.counters.links_opened += 1
+        attested = LinkOpen(
+            target=opening.target,
+            source=opening.source,
+            nonce=opening.nonce,
+            source_node=source.hop.peer.identifier,
+            noise_1=opening.noise_1,
+            versions=opening.versions,
+        )
+        self._forward(permit, there, FrameKind.LINK_OPEN, encode_link_open(attested))
+
+    def _refuse_source_untrusted(self, state: HopState, opening: LinkOpen) -> Code | None:
+        """Whether this node may speak as the source that it names."""
+        if opening.source_node is not None:
+            raise FrameError("only a gateway may attest a link's source")
+        if isinstance(opening.source, AgentUri):
+            covered = any(prefix.covers(opening.source) for prefix in state.prefixes)
+            return None if covered and not state.enrolling else Code.ROUTE_SOURCE_DENIED
+        own = opening.source == state.hop.peer.identifier
+        return None if own else Code.ROUTE_SOURCE_DENIED
+
+    def _find_target(self, state: HopState, opening: LinkOpen) -> HopState | Code:
+        if isinstance(opening.target, Identifier):
+            hop_id = self._authorities.get(opening.target)
+            return Code.ENROL_AUTHORITY_UNREACHABLE if hop_id is None else self._hops[hop_id]
+        if state.enrolling:
+            return Code.HOP_ENROLMENT_ONLY
+        route = self.directory.find(opening.target)
+        return Code.ROUTE_UNKNOWN if route is None else self._hops[route.hop]
+
+    def _register_untrusted(self, state: HopState, prefix: NamePrefix) -> None:
+        if state.enrolling or prefix not in state.prefixes:
+            raise SidelinkError(Code.ROUTE_PREFIX_DENIED, f"{prefix} is not in the credential")
+        answer = self._decisions.may_register(state.hop, prefix)
+        if isinstance(answer, Denial):
+            raise SidelinkError(Code.ROUTE_PREFIX_DENIED, answer.reason)
+        route, displaced = self.directory.register(prefix, state.hop.id, state.hop.peer.identifier)
+        told = encode_prefix_epoch(PrefixEpoch(prefix, route.epoch))
+        state.hop.send_frame(0, FrameKind.REGISTERED, told)
+        if displaced is not None:
+            self._hops[displaced.hop].hop.send_frame(0, FrameKind.DISPLACED, told)
+
+    def _credit_untrusted(self, state: HopState, frame: Frame) -> None:
+        """A receiver grants more: note it for what flows towards it, and pass it to the sender."""
+        credit = decode_credit_untrusted(frame.body)
+        direction = self._table.find(LinkEnd(state.hop.id, frame.link))
+        if direction is None:
+            return
+        towards = self._table.find(direction.to)
+        assert towards is not None
+        if credit.stream == 0:
+            towards.window.grant_untrusted(credit.limit)
+        else:
+            window = towards.streams.get(credit.stream)
+            if window is None:
+                return
+            window.grant_untrusted(credit.limit)
+        self._hops[direction.to.hop].hop.send_frame(direction.to.link, FrameKind.CREDIT, frame.body)
+
+    def _close_untrusted(self, state: HopState, frame: Frame) -> None:
+        if len(frame.body) != 2:
+            raise FrameError("LINK_CLOSE must carry a code")
+        other = self._table.part(LinkEnd(state.hop.id, frame.link))
+        if other is not None:
+            self._hops[other.hop].hop.send_frame(other.link, FrameKind.LINK_CLOSE, frame.body)
+
+    def _reset_link(self, near: LinkEnd, code: Code) -> None:
+        other = self._table.part(near)
+        self._refuse_link(near, code)
+        if other is not None:
+            self._close_link(other, code)
+
+    def _refuse_link(self, near: LinkEnd, code: Code) -> None:
+        self.counters.refuse(code)
+        self._close_link(near, code)
+
+    def _close_link(self, end: LinkEnd, code: Code) -> None:
+        state = self._hops.get(end.hop)
+        if state is not None:
+            state.hop.send_frame(end.link, FrameKind.LINK_CLOSE, encode_code(code))
