@@ -1,0 +1,202 @@
+"""aioquic behind ``transport.engine``. The only importer of aioquic. The reference engine."""
+
+import hashlib
+import ssl
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from transport import limits
+from transport.certificate import ThrowAwayCertificate
+from transport.engine import (
+    Address,
+    Connected,
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    EngineConnection,
+    EngineEvent,
+    StreamData,
+    StreamReset,
+    Terminated,
+)
+from transport.settings import TransportSettings
+from transport.traffic_secrets import TrafficSecrets
+
+# The send buffer keeps bytes until they are acknowledged, so this also bounds what is in flight.
+_SEND_BUFFER_BYTES: Final = 2 << 20
+
+
+class AioquicConnection:
+    """One connection of aioquic."""
+
+    def __init__(self, connection: QuicConnection, secrets: TrafficSecrets) -> None:
+        self._connection = connection
+        self._secrets = secrets
+        self._ping = 0
+        self._packets_left = limits.KEY_UPDATE_PACKETS
+
+    @property
+    def connection_id(self) -> bytes:
+        return self._connection.host_cid
+
+    @property
+    def post_quantum(self) -> bool | None:
+        return False  # aioquic offers no hybrid key exchange.
+
+    def connect(self, address: Address, now_s: float) -> None:
+        self._connection.connect(address, now=now_s)
+
+    def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
+        receive = self._connection.receive_datagram
+        if not segment_bytes or segment_bytes >= len(data):
+            receive(data, address, now_s)
+            return
+        for start in range(0, len(data), segment_bytes):
+            receive(data[start : start + segment_bytes], address, now_s)
+
+    def take_events(self) -> Sequence[EngineEvent]:
+        taken: list[EngineEvent] = []
+        pieces: list[bytes] = []
+        take = self._connection.next_event
+        open_stream = -1  # The stream whose pieces are being gathered.
+        while (event := take()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                if event.stream_id != open_stream:
+                    if pieces:
+                        taken.append(StreamData(open_stream, b"".join(pieces), False))
+                    pieces = []
+                    open_stream = event.stream_id
+                pieces.append(event.data)
+                if event.end_stream:
+                    taken.append(StreamData(open_stream, b"".join(pieces), True))
+                    pieces = []
+                    open_stream = -1
+                continue
+            if pieces:
+                taken.append(StreamData(open_stream, b"".join(pieces), False))
+                pieces = []
+                open_stream = -1
+            other = _translate(event)
+            if other is not None:
+                taken.append(other)
+        if pieces:
+            taken.append(StreamData(open_stream, b"".join(pieces), False))
+        return taken
+
+    def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
+        datagrams = self._connection.datagrams_to_send(now_s)
+        self._packets_left -= len(datagrams)
+        if self._packets_left < 0:
+            self._packets_left = limits.KEY_UPDATE_PACKETS
+            self._connection.request_key_update()
+        return datagrams
+
+    @property
+    def deadline_s(self) -> float | None:
+        return self._connection.get_timer()
+
+    def handle_deadline(self, now_s: float) -> None:
+        self._connection.handle_timer(now_s)
+
+    def open_stream(self) -> int:
+        stream = self._connection.get_next_available_stream_id()
+        # Writing nothing makes the stream without a word to the peer: aioquic refuses to make
+        # streams in another order than that of their numbers.
+        self._connection.send_stream_data(stream, b"")
+        return stream
+
+    def send_stream(self, stream: int, data: bytes, end: bool) -> None:
+        self._connection.send_stream_data(stream, data, end)
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        # Stopping goes first: a reset may finish the stream, and then it is unknown.
+        if stream in self._connection._streams:
+            self._connection.stop_stream(stream, code)
+        self._connection.reset_stream(stream, code)
+
+    def stream_queued_bytes(self, stream: int) -> int:
+        found = self._connection._streams.get(stream)
+        # There is no public measure; the buffer holds what is not acknowledged yet.
+        return 0 if found is None else len(found.sender._buffer)
+
+    def send_room_bytes(self, stream: int) -> int:
+        return _SEND_BUFFER_BYTES - self.stream_queued_bytes(stream)
+
+    def ping(self) -> None:
+        self._ping += 1
+        self._connection.send_ping(self._ping)
+
+    def close(self, code: int) -> None:
+        self._connection.close(error_code=code)
+
+    def peer_certificate_hash(self) -> bytes | None:
+        certificate = self._connection.tls._peer_certificate
+        if certificate is None:
+            return None
+        return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
+
+    def take_binding(self) -> bytes | None:
+        return self._secrets.take_binding()
+
+    def wipe(self) -> None:
+        self._secrets.wipe()
+
+
+def _translate(event: events.QuicEvent) -> EngineEvent | None:
+    match event:
+        case events.HandshakeCompleted():
+            return Connected(event.alpn_protocol)
+        case events.StreamReset() | events.StopSendingReceived():
+            return StreamReset(event.stream_id, event.error_code)
+        case events.ConnectionIdIssued():
+            return ConnectionIdIssued(event.connection_id)
+        case events.ConnectionIdRetired():
+            return ConnectionIdRetired(event.connection_id)
+        case events.ConnectionTerminated():
+            return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
+    return None
+
+
+class AioquicEngine:
+    """Makes connections that share one certificate. No tickets, so no resumption and no 0-RTT."""
+
+    name = "aioquic"
+
+    def __init__(self, certificate: ThrowAwayCertificate, settings: TransportSettings) -> None:
+        self._client = QuicConfiguration(
+            is_client=True,
+            alpn_protocols=[limits.ALPN],
+            connection_id_length=limits.CONNECTION_ID_BYTES,
+            idle_timeout=settings.idle_timeout_s,
+            max_datagram_size=settings.datagram_bytes,
+            max_data=limits.CONNECTION_WINDOW_BYTES,
+            max_stream_data=limits.STREAM_WINDOW_BYTES,
+            supported_versions=[limits.QUIC_VERSION],
+            verify_mode=ssl.CERT_NONE,
+        )
+        self._server = replace(
+            self._client,
+            is_client=False,
+            certificate=certificate.certificate,
+            private_key=certificate.key,
+        )
+
+    def dial(self) -> EngineConnection:
+        secrets = TrafficSecrets()
+        configuration = replace(self._client, secrets_log_file=secrets)  # type: ignore[arg-type]
+        return AioquicConnection(QuicConnection(configuration=configuration), secrets)
+
+    def accept(self, *, original_id: bytes, retry_id: bytes) -> EngineConnection:
+        secrets = TrafficSecrets()
+        configuration = replace(self._server, secrets_log_file=secrets)  # type: ignore[arg-type]
+        connection = QuicConnection(
+            configuration=configuration,
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        return AioquicConnection(connection, secrets)

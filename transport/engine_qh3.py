@@ -1,0 +1,246 @@
+"""qh3 behind ``transport.engine``. The only importer of qh3. The default: its packet core is Rust.
+
+A panic in the Rust part is no ``Exception``; the caller catches it with everything else.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from qh3.quic import events
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.connection import QuicConnection
+
+from transport import limits
+from transport.certificate import ThrowAwayCertificate
+from transport.engine import (
+    Address,
+    Connected,
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    EngineConnection,
+    EngineEvent,
+    StreamData,
+    StreamReset,
+    Terminated,
+)
+from transport.settings import TransportSettings
+from transport.traffic_secrets import TrafficSecrets
+
+# Bytes queued for their first transmission. More than a loopback flight, less than a second.
+_SEND_BUFFER_BYTES: Final = 1 << 20
+
+
+class _WatchedHybrid:
+    """Notes whether TLS came to use the hybrid key share that the client offered."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self.used = False
+
+    def exchange(self, peer_public_key: bytes) -> bytes:
+        self.used = True
+        shared: bytes = self._exchange.exchange(peer_public_key)
+        return shared
+
+
+class Qh3Connection:
+    """One connection of qh3."""
+
+    def __init__(self, connection: QuicConnection, secrets: TrafficSecrets) -> None:
+        self._connection = connection
+        self._secrets = secrets
+        self._is_client = connection.configuration.is_client
+        self._next_stream = 0 if self._is_client else 1
+        self._ping = 0
+        self._connected = False
+        self._hybrid: _WatchedHybrid | None = None
+        # Writes to streams that the peer does not allow yet: qh3 raises where aioquic waits.
+        self._blocked: dict[int, list[tuple[bytes, bool]]] = {}
+
+    @property
+    def connection_id(self) -> bytes:
+        return self._connection.host_cid
+
+    @property
+    def post_quantum(self) -> bool | None:
+        if not self._connected:
+            return None
+        if self._is_client:
+            return None if self._hybrid is None else self._hybrid.used
+        # A server makes the hybrid's key pair only after it has chosen that group.
+        return getattr(self._connection.tls, "_x25519_kyber_768_private_key", None) is not None
+
+    def connect(self, address: Address, now_s: float) -> None:
+        self._connection.connect(address, now_s)
+        self._watch_hybrid()
+
+    def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
+        if segment_bytes and segment_bytes < len(data):
+            self._connection.receive_gro_buffer(data, segment_bytes, address, now_s)
+        else:
+            self._connection.receive_datagram(data, address, now_s)
+        if self._is_client and not self._connected:
+            self._watch_hybrid()
+
+    def take_events(self) -> Sequence[EngineEvent]:
+        taken: list[EngineEvent] = []
+        pieces: list[bytes] = []
+        take: Callable[[], Any] = self._connection.next_event
+        open_stream = -1  # The stream whose pieces are being gathered.
+        while (event := take()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                if event.stream_id != open_stream:
+                    if pieces:
+                        taken.append(StreamData(open_stream, b"".join(pieces), False))
+                    pieces = []
+                    open_stream = event.stream_id
+                pieces.append(event.data)
+                if event.end_stream:
+                    taken.append(StreamData(open_stream, b"".join(pieces), True))
+                    pieces = []
+                    open_stream = -1
+                continue
+            if pieces:
+                taken.append(StreamData(open_stream, b"".join(pieces), False))
+                pieces = []
+                open_stream = -1
+            other = self._translate(event)
+            if other is not None:
+                taken.append(other)
+        if pieces:
+            taken.append(StreamData(open_stream, b"".join(pieces), False))
+        return taken
+
+    def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
+        if self._blocked:
+            self._send_blocked()
+        return self._connection.datagrams_to_send(now_s)
+
+    @property
+    def deadline_s(self) -> float | None:
+        return self._connection.get_timer()
+
+    def handle_deadline(self, now_s: float) -> None:
+        self._connection.handle_timer(now_s)
+
+    def open_stream(self) -> int:
+        stream = self._next_stream
+        self._next_stream += 4
+        return stream
+
+    def send_stream(self, stream: int, data: bytes, end: bool) -> None:
+        if stream in self._blocked or self._is_beyond_limit(stream):
+            self._blocked.setdefault(stream, []).append((data, end))
+        else:
+            self._connection.send_stream_data(stream, data, end)
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        if self._blocked.pop(stream, None) is not None:
+            return  # The peer never heard of it.
+        self._connection.reset_stream(stream, code)
+        self._connection.stop_stream(stream, code)
+
+    def stream_queued_bytes(self, stream: int) -> int:
+        if stream in self._blocked:
+            return sum(len(data) for data, _ in self._blocked[stream])
+        return self._connection.get_send_buffer_size(stream)
+
+    def send_room_bytes(self, stream: int) -> int:
+        return _SEND_BUFFER_BYTES - self._connection.get_send_buffer_size(stream)
+
+    def ping(self) -> None:
+        self._ping += 1
+        self._connection.send_ping(self._ping)
+
+    def close(self, code: int) -> None:
+        self._connection.close(error_code=code)
+
+    def peer_certificate_hash(self) -> bytes | None:
+        certificate = self._connection.get_peercert()
+        if certificate is None:
+            return None
+        return hashlib.sha256(bytes(certificate.public_bytes())).digest()
+
+    def take_binding(self) -> bytes | None:
+        return self._secrets.take_binding()
+
+    def wipe(self) -> None:
+        self._secrets.wipe()
+
+    def _is_beyond_limit(self, stream: int) -> bool:
+        is_ours = (stream & 1 == 0) == self._is_client
+        return is_ours and stream // 4 >= self._connection.max_concurrent_bidi_streams
+
+    def _send_blocked(self) -> None:
+        for stream in sorted(self._blocked):
+            if self._is_beyond_limit(stream):
+                break
+            for data, end in self._blocked.pop(stream):
+                self._connection.send_stream_data(stream, data, end)
+
+    def _watch_hybrid(self) -> None:
+        # A Retry starts TLS again, so this looks afresh after each datagram of the handshake.
+        # The name is private: where it is missing the answer is "not known", never a guess.
+        context: Any = self._connection.tls
+        exchange = getattr(context, "_x25519_kyber_768_private_key", None)
+        if exchange is not None and not isinstance(exchange, _WatchedHybrid):
+            self._hybrid = _WatchedHybrid(exchange)
+            context._x25519_kyber_768_private_key = self._hybrid
+
+    def _translate(self, event: events.QuicEvent) -> EngineEvent | None:
+        match event:
+            case events.HandshakeCompleted():
+                self._connected = True
+                return Connected(event.alpn_protocol)
+            case events.StreamReset() | events.StopSendingReceived():
+                return StreamReset(event.stream_id, event.error_code)
+            case events.ConnectionIdIssued():
+                return ConnectionIdIssued(event.connection_id)
+            case events.ConnectionIdRetired():
+                return ConnectionIdRetired(event.connection_id)
+            case events.ConnectionTerminated():
+                return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
+        return None
+
+
+class Qh3Engine:
+    """Makes connections that share one certificate. No tickets, so no resumption and no 0-RTT."""
+
+    name = "qh3"
+
+    def __init__(self, certificate: ThrowAwayCertificate, settings: TransportSettings) -> None:
+        self._client = QuicConfiguration(
+            is_client=True,
+            alpn_protocols=[limits.ALPN],
+            connection_id_length=limits.CONNECTION_ID_BYTES,
+            idle_timeout=settings.idle_timeout_s,
+            initial_rtt=0.1,
+            max_datagram_size=settings.datagram_bytes,
+            # Datagrams of one size keep UDP_SEGMENT's runs long.
+            probe_datagram_size=False,
+            max_data=limits.CONNECTION_WINDOW_BYTES,
+            max_stream_data=limits.STREAM_WINDOW_BYTES,
+            supported_versions=[limits.QUIC_VERSION],
+            verify_mode=ssl.CERT_NONE,
+            verify_hostname=False,
+        )
+        self._server = replace(self._client, is_client=False)
+        self._server.load_cert_chain(certificate.certificate_pem(), certificate.key_pem())
+
+    def dial(self) -> EngineConnection:
+        secrets = TrafficSecrets()
+        configuration = replace(self._client, secrets_log_file=secrets)  # type: ignore[arg-type]
+        return Qh3Connection(QuicConnection(configuration=configuration), secrets)
+
+    def accept(self, *, original_id: bytes, retry_id: bytes) -> EngineConnection:
+        secrets = TrafficSecrets()
+        configuration = replace(self._server, secrets_log_file=secrets)  # type: ignore[arg-type]
+        connection = QuicConnection(
+            configuration=configuration,
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        return Qh3Connection(connection, secrets)

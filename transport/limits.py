@@ -1,0 +1,51 @@
+"""Every number of the transport. A setting may narrow some of them; nothing widens one."""
+
+from typing import Final
+
+from link.limits import FRAME_BODY_BYTES_MAX
+
+ALPN: Final = "sidelink/1"
+QUIC_VERSION: Final = 0x00000001  # RFC 9000; the only one spoken.
+
+# --- datagrams -------------------------------------------------------------------------------
+CONNECTION_ID_BYTES: Final = 8
+INITIAL_DATAGRAM_BYTES_MIN: Final = 1_200  # RFC 9000, section 14.1.
+DATAGRAM_BYTES_MIN: Final = 1_200
+DATAGRAM_BYTES_MAX: Final = 8_900
+RECEIVE_BYTES: Final = 65_536  # UDP_GRO never hands over more at once.
+SOCKET_BUFFER_BYTES: Final = 4 << 20
+# Linux takes 64 segments; 40 of 1,452 bytes stay below its 64 KiB limit with room for headers.
+SEGMENTS_PER_SEND_MAX: Final = 40
+BYTES_PER_SEND_MAX: Final = 60_000
+# One readable socket may take this many reads before the loop has its turn again.
+READS_PER_TURN_MAX: Final = 32
+SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyond, QUIC recovers.
+
+# --- flow: the engines grow their windows as bytes arrive, so they only bound what is on the way.
+CONNECTION_WINDOW_BYTES: Final = 64 << 20
+STREAM_WINDOW_BYTES: Final = 64 << 20
+
+# --- before a peer is accepted -----------------------------------------------------------------
+PRE_AUTH_BYTES_MAX: Final = 128 << 10
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+# What a peer may send behind its HOP_ACCEPT before that arrives: streams overtake each other.
+HELD_BYTES_MAX: Final = 1 << 20
+HALF_OPEN_MAX: Final = 256
+HALF_OPEN_PER_SOURCE_MAX: Final = 32
+CONNECTIONS_MAX: Final = 16_384
+
+# --- while it lives ----------------------------------------------------------------------------
+IDLE_TIMEOUT_S: Final = 5.0
+KEEPALIVE_S: Final = 1.5
+# aioquic never renews its packet keys by itself; AES-GCM is good for 2^23 packets (RFC 9001, 6.6).
+KEY_UPDATE_PACKETS: Final = 1 << 22
+RETRY_LIFETIME_S: Final = 30.0
+
+# --- after it ----------------------------------------------------------------------------------
+LINGER_S: Final = 1.0
+LINGERING_MAX: Final = 1_024
+LINGER_REPLIES_MAX: Final = 8
+
+assert PRE_AUTH_BYTES_MAX > FRAME_BODY_BYTES_MAX, "a handshake message must fit"
+assert KEEPALIVE_S * 3 < IDLE_TIMEOUT_S, "two lost PINGs must not cost a hop"
+assert SEGMENTS_PER_SEND_MAX <= 64

@@ -1,0 +1,44 @@
+"""What an operator may choose about the transport."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from link import LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES, HopLimits
+from transport import limits
+
+EngineChoice = Literal["auto", "qh3", "aioquic"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Sizes in bytes of UDP payload, times in seconds. ``auto`` takes qh3 where it is installed."""
+
+    engine: EngineChoice = "auto"
+    datagram_bytes: int = 1_452
+    idle_timeout_s: float = limits.IDLE_TIMEOUT_S
+    keepalive_s: float = limits.KEEPALIVE_S
+    handshake_timeout_s: float = limits.HANDSHAKE_TIMEOUT_S
+    half_open_max: int = limits.HALF_OPEN_MAX
+    half_open_per_source_max: int = limits.HALF_OPEN_PER_SOURCE_MAX
+    connections_max: int = limits.CONNECTIONS_MAX
+    retry_lifetime_s: float = limits.RETRY_LIFETIME_S
+    segmentation: bool = True
+    """UDP_SEGMENT and UDP_GRO where the kernel has them."""
+    epoch: int = 0
+    """A number that rises with every start of this node; told to each peer in HOP_ACCEPT."""
+    hop_limits: HopLimits = field(
+        default_factory=lambda: HopLimits(
+            links=4_096,
+            link_window_bytes=LINK_WINDOW_BYTES,
+            stream_window_bytes=STREAM_WINDOW_BYTES,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if not limits.DATAGRAM_BYTES_MIN <= self.datagram_bytes <= limits.DATAGRAM_BYTES_MAX:
+            raise ValueError(
+                f"datagram_bytes must be from {limits.DATAGRAM_BYTES_MIN}"
+                f" to {limits.DATAGRAM_BYTES_MAX}"
+            )
+        if not 0 < self.keepalive_s < self.idle_timeout_s:
+            raise ValueError("keepalive_s must be above 0 and below idle_timeout_s")

@@ -1,0 +1,264 @@
+"""One UDP socket: reads with UDP_GRO, writes with UDP_SEGMENT, and without either where refused.
+
+It knows nothing of QUIC. What the kernel will not take now waits here, in bounds, until the
+socket is writable again; while anything waits, the caller asks no engine for more.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from transport import limits
+from transport.engine import Address
+
+_UDP_SEGMENT: Final = 103  # linux/udp.h; the socket module does not name them.
+_UDP_GRO: Final = 104
+_U16: Final = struct.Struct("=H")
+_INT: Final = struct.Struct("=i")
+_ANCILLARY_BYTES: Final = 64
+# The kernel or a network driver that cannot segment says one of these.
+_SEGMENTATION_REFUSED: Final = frozenset(
+    {errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE}
+)
+
+
+@dataclass(slots=True)
+class UdpCounters:
+    sent_datagrams: int = 0
+    sent_batches: int = 0
+    received_reads: int = 0
+    received_bytes: int = 0
+    dropped_full: int = 0
+    """The queue of datagrams that wait for the socket was full."""
+    dropped_error: int = 0
+    """The kernel refused: no route, too long, forbidden. QUIC treats it as loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Datagrams to one address, all of one length but for the last, sent by one system call."""
+
+    datagrams: Sequence[bytes]
+    address: Address
+
+
+class UdpSocket:
+    """A bound, non-blocking socket. Call ``start`` with what to do when it can be read."""
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, *, segmentation: bool
+    ) -> None:
+        self._socket = sock
+        self._loop = loop
+        self._is_v6 = sock.family == socket.AF_INET6
+        self._waiting: deque[_Batch] = deque()
+        self._waiting_datagrams = 0
+        self._on_writable: Callable[[], None] | None = None
+        self._is_writing = False
+        self._is_closed = False
+        self.segments_out = segmentation
+        self.segments_in = segmentation and _try_gro(sock)
+        self.counters = UdpCounters()
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            # The kernel silently gives less where its maximum is lower.
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, limits.SOCKET_BUFFER_BYTES)
+
+    @classmethod
+    def bind(
+        cls, host: str, port: int, loop: asyncio.AbstractEventLoop, *, segmentation: bool
+    ) -> "UdpSocket":
+        """Bind to a literal address. ``::`` takes both families. Raises OSError."""
+        is_v6 = ":" in host
+        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            if is_v6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+            sock.setblocking(False)
+            sock.bind((host, port))
+            return cls(sock, loop, segmentation=segmentation)
+        except BaseException:
+            sock.close()
+            raise
+
+    @property
+    def address(self) -> Address:
+        host, port = self._socket.getsockname()[:2]
+        return (host, port)
+
+    @property
+    def is_v6(self) -> bool:
+        return self._is_v6
+
+    @property
+    def is_blocked(self) -> bool:
+        """True while datagrams wait for the kernel."""
+        return bool(self._waiting)
+
+    def start(self, on_readable: Callable[[], None], on_writable: Callable[[], None]) -> None:
+        self._on_writable = on_writable
+        self._loop.add_reader(self._socket.fileno(), on_readable)
+
+    def close(self) -> None:
+        """Stop at once; whatever still waits is dropped."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        if self._is_writing:
+            self._loop.remove_writer(self._socket.fileno())
+        self._waiting.clear()
+        self._socket.close()
+
+    def receive(self) -> Iterator[tuple[bytes, int, Address]]:
+        """Yield (bytes, segment length or 0, source) until nothing is left, or for one turn."""
+        receive = self._socket.recvmsg
+        for _ in range(limits.READS_PER_TURN_MAX):
+            if self._is_closed:
+                return
+            try:
+                data, ancillary, _, source = receive(limits.RECEIVE_BYTES, _ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                continue  # An ICMP error of an earlier datagram; the next read may be fine.
+            self.counters.received_reads += 1
+            self.counters.received_bytes += len(data)
+            segment_bytes = _segment_bytes(ancillary) if ancillary else 0
+            host = source[0]
+            if "%" in host:
+                host = host.partition("%")[0]
+            yield data, segment_bytes, (host, source[1])
+
+    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
+        """Send now what the kernel takes; keep the rest, up to a limit."""
+        for batch in _batches(datagrams, self.segments_out):
+            if self._waiting or not self._send_batch(batch):
+                self._keep(batch)
+        if self._waiting and not self._is_writing and not self._is_closed:
+            self._is_writing = True
+            self._loop.add_writer(self._socket.fileno(), self._write_waiting)
+
+    def _send_batch(self, batch: _Batch) -> bool:
+        """Return False if the kernel's buffer is full."""
+        if self._is_closed:
+            return True
+        datagrams = batch.datagrams
+        if len(datagrams) > 1 and not self.segments_out:
+            return self._send_singly(datagrams, batch.address)
+        try:
+            if len(datagrams) == 1:
+                self._socket.sendto(datagrams[0], batch.address)
+            else:
+                segment = _U16.pack(len(datagrams[0]))
+                self._socket.sendmsg(
+                    datagrams, [(socket.SOL_UDP, _UDP_SEGMENT, segment)], 0, batch.address
+                )
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if len(datagrams) > 1 and error.errno in _SEGMENTATION_REFUSED:
+                self.segments_out = False
+                return self._send_singly(datagrams, batch.address)
+            self.counters.dropped_error += len(datagrams)
+            return True
+        self.counters.sent_datagrams += len(datagrams)
+        self.counters.sent_batches += 1
+        return True
+
+    def _send_singly(self, datagrams: Sequence[bytes], address: Address) -> bool:
+        for index, datagram in enumerate(datagrams):
+            if not self._send_batch(_Batch((datagram,), address)):
+                for rest in datagrams[index:]:
+                    self._keep(_Batch((rest,), address))
+                return True  # The rest is kept, in order, ahead of what follows.
+        return True
+
+    def _keep(self, batch: _Batch) -> None:
+        if self._waiting_datagrams + len(batch.datagrams) > limits.SEND_RETRIES_MAX:
+            self.counters.dropped_full += len(batch.datagrams)
+            return
+        self._waiting.append(batch)
+        self._waiting_datagrams += len(batch.datagrams)
+
+    def _write_waiting(self) -> None:
+        # Each batch is tried once: what ``_send_singly`` puts back goes to the end of the queue.
+        for _ in range(len(self._waiting)):
+            batch = self._waiting[0]
+            if not self._send_batch(batch):
+                return
+            self._waiting.popleft()
+            self._waiting_datagrams -= len(batch.datagrams)
+        if not self._waiting:
+            self._is_writing = False
+            self._loop.remove_writer(self._socket.fileno())
+            if self._on_writable is not None:
+                self._on_writable()
+
+
+def normalise_address(host: str, port: int, *, is_v6: bool) -> Address:
+    """Write an address as the socket's own family reports it. Raises ValueError or OSError."""
+    ip = ipaddress.ip_address(host)
+    if is_v6 and ip.version == 4:
+        return (f"::ffff:{ip}", port)
+    if not is_v6 and ip.version == 6:
+        raise OSError(errno.EAFNOSUPPORT, "an IPv6 address on a socket for IPv4")
+    return (str(ip), port)
+
+
+def source_group(address: Address) -> str:
+    """What counts as one source: an IPv4 address, or the /64 that one IPv6 host may choose from."""
+    ip = ipaddress.ip_address(address[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return ip.packed[:8].hex()
+    return str(ip)
+
+
+def _try_gro(sock: socket.socket) -> bool:
+    try:
+        sock.setsockopt(socket.SOL_UDP, _UDP_GRO, 1)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _segment_bytes(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, value in ancillary:
+        if level == socket.SOL_UDP and kind == _UDP_GRO:
+            # The kernel writes an int; older ones wrote a u16 in the same place.
+            size: Any = _INT.unpack(value)[0] if len(value) == 4 else _U16.unpack(value[:2])[0]
+            return int(size)
+    return 0
+
+
+def _batches(datagrams: Sequence[tuple[bytes, Address]], segments: bool) -> Iterator[_Batch]:
+    """Cut a flight into runs that one UDP_SEGMENT send may carry."""
+    start, count = 0, len(datagrams)
+    while start < count:
+        first, address = datagrams[start]
+        length = total = len(first)
+        end = start + 1
+        while (
+            segments
+            and end < count
+            and end - start < limits.SEGMENTS_PER_SEND_MAX
+            and len(datagrams[end][0]) <= length
+            and total + length <= limits.BYTES_PER_SEND_MAX
+            and datagrams[end][1] == address
+        ):
+            size = len(datagrams[end][0])
+            total += size
+            end += 1
+            if size < length:
+                break  # Only the last segment may be shorter.
+        yield _Batch([data for data, _ in datagrams[start:end]], address)
+        start = end
