@@ -1,22 +1,68 @@
 """Who somebody is: keys, names, histories, credentials, proofs, and the registry of codes."""
 
 from identity.codes import Code
+from identity.cose import SIGNATURE_CHECKS_MAX, SignatureBudget
+from identity.credential import (
+    RESERVED_ATTRIBUTES,
+    AttributeValue,
+    Credential,
+    Delegable,
+    SignedCredential,
+    decode_credential_untrusted,
+    issue_credential,
+)
+from identity.delegation import check_delegation
 from identity.errors import CborError, IdentityError, SidelinkError
+from identity.history import ChangeHistory, Pin, create_history, rotate_history
 from identity.identifier import Identifier
 from identity.keys import NoiseKey, NoisePublicKey, SigningKey, VerifyKey
+from identity.proof import (
+    PROOF_BYTES_MAX,
+    ChainLink,
+    Proof,
+    ProofVerifier,
+    TrustAnchor,
+    VerifiedIdentity,
+    VerifiedPeer,
+)
+from identity.purpose import Purpose, PurposeKey, attest
 from identity.uri import AgentUri, NamePrefix, validate_trust_domain
 
 __all__ = [
+    "PROOF_BYTES_MAX",
+    "RESERVED_ATTRIBUTES",
+    "SIGNATURE_CHECKS_MAX",
     "AgentUri",
+    "AttributeValue",
     "CborError",
+    "ChainLink",
+    "ChangeHistory",
     "Code",
+    "Credential",
+    "Delegable",
     "Identifier",
     "IdentityError",
     "NamePrefix",
     "NoiseKey",
     "NoisePublicKey",
+    "Pin",
+    "Proof",
+    "ProofVerifier",
+    "Purpose",
+    "PurposeKey",
     "SidelinkError",
+    "SignatureBudget",
+    "SignedCredential",
     "SigningKey",
+    "TrustAnchor",
+    "VerifiedIdentity",
+    "VerifiedPeer",
     "VerifyKey",
+    "attest",
+    "check_delegation",
+    "create_history",
+    "decode_credential_untrusted",
+    "issue_credential",
+    "rotate_history",
     "validate_trust_domain",
 ]

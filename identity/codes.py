@@ -95,6 +95,7 @@ class Code(IntEnum):
     MESSAGE_AGENT_UNKNOWN = 607
     MESSAGE_NOT_AN_ASK = 608
     MESSAGE_QUEUE_FULL = 609
+    MESSAGE_BODY_INVALID = 610
 
     STREAM_SERVICE_UNKNOWN = 701
     STREAM_SECRET_INVALID = 702
@@ -351,6 +352,9 @@ _REMEDIES: Final[Mapping[Code, str]] = {
         "Check the agent URI; no agent of that name is open at the receiving sidecar."
     ),
     Code.MESSAGE_NOT_AN_ASK: "Reply only to an ask; a tell has no sender that waits.",
+    Code.MESSAGE_BODY_INVALID: (
+        "Send plain values, or bytes or text with a content type that says what they are."
+    ),
     Code.MESSAGE_QUEUE_FULL: (
         "Wait and send again; messages to this peer are queued up to the limit."
     ),
