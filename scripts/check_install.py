@@ -69,9 +69,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sidelink-install-") as name:
         folder = Path(name)
         try:
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-            wheel_words = ["wheel", "--quiet", "--no-deps", "-w", folder, ROOT / "sdk", ROOT]
-            run(*pip, *wheel_words, cwd=folder)
+            build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", name]
+            run(*build, ROOT / "sdk", ROOT, cwd=folder)
             wheels = sorted(folder.glob("*.whl"))
             (sdk,) = [wheel for wheel in wheels if wheel.name.startswith("sidelink-")]
             check_the_sdk_alone(folder / "sdk-only", sdk)
