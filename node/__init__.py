@@ -1,1 +1,1 @@
-"""node."""
+"""What programs share: settings, clocks, state folder, store, audit, admission, servers, running."""

@@ -1,0 +1,68 @@
+"""Asks policy on behalf of a program, and leaves a line and a count for every answer.
+
+Handshakes prove who somebody is; this decides whether they may come in. Whoever holds a Permit got
+it here or from the engine itself, and nothing is forwarded without one.
+"""
+
+from collections.abc import Callable
+
+from identity import AgentUri, NamePrefix, VerifiedPeer
+from node.audit import AuditLog, entry_of
+from node.clocks import Clock
+from node.metrics import Metrics
+from policy import Action, Denial, Party, Permit, PolicyEngine, Request
+
+
+class Admission:
+    """One for each program. ``engine`` and ``own`` are asked anew each time, since both change."""
+
+    def __init__(
+        self,
+        *,
+        engine: Callable[[], PolicyEngine],
+        own: Callable[[], Party],
+        clock: Clock,
+        audit: AuditLog,
+        metrics: Metrics,
+    ) -> None:
+        self._engine = engine
+        self._own = own
+        self._clock = clock
+        self._audit = audit
+        self._decisions = metrics.counter(
+            "decisions",
+            "Policy decisions by action and effect.",
+            action=[str(action) for action in Action],
+            effect=("allow", "deny"),
+        )
+
+    def decide(self, request: Request, *, expires_unix_s: float | None = None) -> Permit | Denial:
+        """Any request. The permit ends with ``expires_unix_s``: the subject's credential, say."""
+        decision = self._engine().decide(
+            request, self._clock.unix_s(), expires_unix_s=expires_unix_s
+        )
+        self._audit.record(entry_of(request, decision))
+        effect = "allow" if isinstance(decision, Permit) else "deny"
+        self._decisions.increment(action=str(request.action), effect=effect)
+        return decision
+
+    def decide_hop(self, peer: VerifiedPeer, purpose: str) -> Permit | Denial:
+        """May this node have a hop? ``purpose`` is "admit" or "enrol", as its handshake said."""
+        action = Action.NODE_ENROL if purpose == "enrol" else Action.HOP_ADMIT
+        return self._decide_for(
+            peer, Request(action, Party.from_verified(peer.identity), self._own())
+        )
+
+    def decide_register(self, peer: VerifiedPeer, prefix: NamePrefix) -> Permit | Denial:
+        """May this node receive what is sent to names below ``prefix``?"""
+        subject = Party.from_verified(peer.identity)
+        request = Request(Action.ROUTE_REGISTER, subject, self._own(), prefix=prefix)
+        return self._decide_for(peer, request)
+
+    def decide_relay(self, source: VerifiedPeer, target: AgentUri) -> Permit | Denial:
+        """May this node open links through us to ``target``, whose name is not proved here?"""
+        subject = Party.from_verified(source.identity)
+        return self._decide_for(source, Request(Action.LINK_RELAY, subject, Party.unproved(target)))
+
+    def _decide_for(self, peer: VerifiedPeer, request: Request) -> Permit | Denial:
+        return self.decide(request, expires_unix_s=peer.identity.expires_unix_s)

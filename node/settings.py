@@ -1,0 +1,284 @@
+"""What each program can be told, as one frozen model per program.
+
+Rising precedence: the YAML file, ``SIDELINK_*`` variables, flags. ``load_settings`` of
+``node.settings_load`` is the way to make one; nothing may change afterwards.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from identity import AgentUri, IdentityError, validate_trust_domain
+from node.addresses import PORT_MAX, SocketAddress, parse_host
+from node.settings_source import StrictYamlSource, default_state_base
+
+ENVIRONMENT_PREFIX: Final = "SIDELINK_"
+
+GATEWAY_PORT: Final = 7440
+MCP_INGRESS_PORT: Final = 7451
+GATEWAY_OPS_PORT: Final = 7460
+SIDECAR_OPS_PORT: Final = 7461
+AUTHORITY_OPS_PORT: Final = 7462
+
+DAY_S: Final = 86_400
+NODE_CREDENTIAL_TTL_S: Final = 30 * DAY_S
+NODE_CREDENTIAL_TTL_S_MAX: Final = 366 * DAY_S
+STOP_GRACE_S: Final = 5.0
+STOP_GRACE_S_MAX: Final = 300.0
+
+MAILBOX_MESSAGES: Final = 1_000
+MAILBOX_BYTES: Final = 16 << 20
+MAILBOX_MESSAGES_MAX: Final = 1_000_000
+MAILBOX_BYTES_MAX: Final = 1 << 30
+MESSAGE_BYTES_MAX: Final = 1 << 20
+
+GATEWAYS_MAX: Final = 16
+MCP_SERVICES_MAX: Final = 64
+COMMAND_WORDS_MAX: Final = 256
+ENVIRONMENT_ENTRIES_MAX: Final = 256
+
+assert MAILBOX_BYTES >= MESSAGE_BYTES_MAX, "a mailbox must hold at least one message"
+
+SERVICE_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+def _address(value: Any) -> SocketAddress:
+    if isinstance(value, SocketAddress):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not host:port")
+    return SocketAddress.parse(value)
+
+
+def _address_list(value: Any) -> Any:
+    """A list, or (from the environment) one text with commas."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part.strip()]
+    return value
+
+
+def _agent_path(value: str) -> str:
+    """A name within the trust domain, or a full agent URI."""
+    if value.startswith("agent://"):
+        return _agent_uri(value)
+    try:
+        AgentUri.in_domain("domain", value)
+    except IdentityError as error:
+        raise ValueError(error.detail) from None
+    return value
+
+
+def _agent_uri(value: str) -> str:
+    try:
+        return str(AgentUri.parse(value))
+    except IdentityError as error:
+        raise ValueError(error.detail) from None
+
+
+def _trust_domain(value: str) -> str:
+    try:
+        return validate_trust_domain(value)
+    except IdentityError as error:
+        raise ValueError(error.detail) from None
+
+
+def _expanded(value: Path) -> Path:
+    return value.expanduser()
+
+
+def _service_names_are_unique(names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"service {repeated[0]!r} is given more than once")
+
+
+Address = Annotated[SocketAddress, BeforeValidator(_address)]
+AddressList = Annotated[
+    tuple[Address, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
+]
+AgentPath = Annotated[str, AfterValidator(_agent_path)]
+AgentUriText = Annotated[str, AfterValidator(_agent_uri)]
+Host = Annotated[str, AfterValidator(parse_host)]
+LocalPath = Annotated[Path, AfterValidator(_expanded)]
+Port = Annotated[int, Field(ge=0, le=PORT_MAX)]
+ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
+TrustDomainText = Annotated[str, AfterValidator(_trust_domain)]
+
+Engine = Literal["auto", "qh3", "aioquic"]
+
+
+class ProgramSettings(BaseSettings):
+    """What every program has."""
+
+    program: ClassVar[str]
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        case_sensitive=False,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    state: LocalPath = Field(default_factory=default_state_base)
+    """The folder that holds one folder for each program."""
+    config: LocalPath | None = None
+    """The settings file, when it is not config.yaml of the state folder."""
+    ops_host: Host = "127.0.0.1"
+    ops_port: Port
+    quic_engine: Engine = "auto"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """auto: for people when standard error is a terminal, else JSON."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    stop_grace_s: Annotated[float, Field(gt=0, le=STOP_GRACE_S_MAX)] = STOP_GRACE_S
+    """How long a graceful stop may take before what is left is cut."""
+
+    @property
+    def state_path(self) -> Path:
+        """This program's own folder."""
+        return self.state / self.program
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, StrictYamlSource(settings_cls, cls.program)
+
+
+class AuthoritySettings(ProgramSettings):
+    """The authority: dials its gateways, listens for nobody."""
+
+    program: ClassVar[str] = "authority"
+
+    trust_domain: TrustDomainText = "local"
+    gateways: AddressList = ()
+    """Where its gateways listen, as nodes and this authority reach them."""
+    ops_port: Port = AUTHORITY_OPS_PORT
+    node_credential_ttl_s: Annotated[int, Field(ge=60, le=NODE_CREDENTIAL_TTL_S_MAX)] = (
+        NODE_CREDENTIAL_TTL_S
+    )
+
+
+class EnrolledSettings(ProgramSettings):
+    """What a node needs to enrol once."""
+
+    ticket: SecretStr | None = None
+    """The ticket itself. Prefer ticket_file: other users can see arguments."""
+    ticket_file: Path | None = None
+    """A file that holds the ticket; - reads standard input."""
+
+    @model_validator(mode="after")
+    def _one_ticket(self) -> Self:
+        if self.ticket is not None and self.ticket_file is not None:
+            raise ValueError("give ticket or ticket_file, not both")
+        return self
+
+
+class GatewaySettings(EnrolledSettings):
+    """The gateway: listens on UDP, admits and relays."""
+
+    program: ClassVar[str] = "gateway"
+
+    listen: Address = SocketAddress("0.0.0.0", GATEWAY_PORT)  # noqa: S104  # a gateway serves all.
+    public_addresses: AddressList = ()
+    """Where nodes reach it, if that is not where it listens."""
+    ops_port: Port = GATEWAY_OPS_PORT
+
+
+class LocalModel(BaseModel):
+    """A part of a program's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class McpIngress(LocalModel):
+    """Where an agent's MCP client reaches a service of the mesh. Acts as one named agent."""
+
+    service: ServiceName
+    agent: AgentPath
+    to: AgentUriText
+    token_file: LocalPath | None = None
+    """Clients show this file's text as bearer token, on the MCP listener."""
+    socket: LocalPath | None = None
+    """Clients connect to this Unix socket; its folder's owner is the guard."""
+
+    @model_validator(mode="after")
+    def _one_guard(self) -> Self:
+        if (self.token_file is None) == (self.socket is None):
+            raise ValueError("an MCP ingress needs exactly one of token_file and socket")
+        return self
+
+
+class McpServer(LocalModel):
+    """An MCP server that this sidecar runs by stdio and offers to the mesh."""
+
+    service: ServiceName
+    agent: AgentPath
+    command: Annotated[tuple[str, ...], Field(min_length=1, max_length=COMMAND_WORDS_MAX)]
+    env: Annotated[Mapping[str, str], Field(max_length=ENVIRONMENT_ENTRIES_MAX)] = {}
+    """Variables given to the server, beside the few that every child gets."""
+    pass_env: Annotated[tuple[str, ...], Field(max_length=ENVIRONMENT_ENTRIES_MAX)] = ()
+    """Names of the sidecar's own variables that the server may see."""
+    unsafe_same_uid: bool = False
+    """Run the server without isolation from the sidecar's keys. Say so only if you mean it."""
+
+
+class McpSettings(LocalModel):
+    """Both ends of MCP: ingresses for local clients, servers for the mesh."""
+
+    ingress: Annotated[tuple[McpIngress, ...], Field(max_length=MCP_SERVICES_MAX)] = ()
+    servers: Annotated[tuple[McpServer, ...], Field(max_length=MCP_SERVICES_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _service_names_are_unique([ingress.service for ingress in self.ingress])
+        _service_names_are_unique([server.service for server in self.servers])
+        return self
+
+
+class SidecarSettings(EnrolledSettings):
+    """The sidecar: dials gateways, serves agents over a Unix socket and MCP clients over HTTP."""
+
+    program: ClassVar[str] = "sidecar"
+
+    listen: Address = SocketAddress("0.0.0.0", 0)  # noqa: S104  # replies come from anywhere.
+    ops_port: Port = SIDECAR_OPS_PORT
+    agent_socket: LocalPath | None = None
+    """Where agents connect; run/agent.sock of the state folder unless given."""
+    mcp_host: Host = "127.0.0.1"
+    mcp_port: Port = MCP_INGRESS_PORT
+    mcp: McpSettings = McpSettings()
+    mailbox_messages_max: Annotated[int, Field(ge=1, le=MAILBOX_MESSAGES_MAX)] = MAILBOX_MESSAGES
+    mailbox_bytes_max: Annotated[int, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOX_BYTES_MAX)] = (
+        MAILBOX_BYTES
+    )
+
+
+PROGRAMS: Final[tuple[type[ProgramSettings], ...]] = (
+    AuthoritySettings,
+    GatewaySettings,
+    SidecarSettings,
+)

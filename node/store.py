@@ -1,0 +1,181 @@
+"""What a node remembers beside its keys: its trust anchors, its gateways, and small values.
+
+The tables live in state.db next to the keystore's, over a connection of their own. Nothing secret
+is kept here: what must be sealed belongs to the keystore.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from identity import Code, GatewayAddress, Identifier, IdentityError, TrustAnchor
+from node.errors import ConfigError
+from node.state_folder import SECRET_MODE
+
+TRUST_ANCHORS_MAX: Final = 64
+GATEWAYS_MAX: Final = 64
+KEY_CHARACTERS_MAX: Final = 255
+VALUE_BYTES_MAX: Final = 1 << 20
+BUSY_TIMEOUT_S: Final = 5.0
+
+# One entry for each version of the tables, oldest first. Entries are appended, never changed. The
+# version is kept in a table, since the keystore's tables of the same file have their own.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE node_trust_anchors (
+        identifier BLOB PRIMARY KEY CHECK (length(identifier) = 32),
+        trust_domain TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE node_gateways (
+        position INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
+        identifier BLOB NOT NULL CHECK (length(identifier) = 32)
+    ) STRICT;
+    CREATE TABLE node_values (
+        key TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+
+class Store:
+    """One connection to state.db. Each call is durable when it returns, or part of ``together``."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Raises ConfigError (CONFIG_KEYSTORE_DAMAGED) for a file that is no such database."""
+        with _damage_named(path):
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            path.chmod(SECRET_MODE)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            store = cls(connection, path)
+            try:
+                store._migrate()
+            except BaseException:
+                connection.close()
+                raise
+        return store
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written inside is durable at its end, or, if it raises, was never written."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with _damage_named(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        with _damage_named(self._path):
+            self._connection.execute("COMMIT")
+
+    def trust_anchors(self) -> tuple[TrustAnchor, ...]:
+        with _damage_named(self._path):
+            rows = self._connection.execute(
+                "SELECT identifier, trust_domain FROM node_trust_anchors ORDER BY identifier"
+            ).fetchall()
+            return tuple(TrustAnchor(Identifier(digest), domain) for digest, domain in rows)
+
+    def add_trust_anchor(self, anchor: TrustAnchor) -> None:
+        """Adding one that is there already changes its trust domain. Raises beyond the limit."""
+        with self.together(), _damage_named(self._path):
+            self._connection.execute(
+                "INSERT INTO node_trust_anchors VALUES (?, ?) ON CONFLICT (identifier) "
+                "DO UPDATE SET trust_domain = excluded.trust_domain",
+                (anchor.identifier.digest, anchor.trust_domain),
+            )
+            (count,) = self._connection.execute(
+                "SELECT count(*) FROM node_trust_anchors"
+            ).fetchone()
+            if count > TRUST_ANCHORS_MAX:
+                raise ConfigError(
+                    Code.CONFIG_INVALID, f"more than {TRUST_ANCHORS_MAX} trust anchors"
+                )
+
+    def gateways(self) -> tuple[GatewayAddress, ...]:
+        """In the order in which they were given."""
+        with _damage_named(self._path):
+            rows = self._connection.execute(
+                "SELECT host, port, identifier FROM node_gateways ORDER BY position"
+            ).fetchall()
+            return tuple(
+                GatewayAddress(host, port, Identifier(digest)) for host, port, digest in rows
+            )
+
+    def replace_gateways(self, gateways: Iterable[GatewayAddress]) -> None:
+        rows = [(i, g.host, g.port, g.identifier.digest) for i, g in enumerate(gateways)]
+        if len(rows) > GATEWAYS_MAX:
+            raise ConfigError(Code.CONFIG_INVALID, f"more than {GATEWAYS_MAX} gateways")
+        with self.together(), _damage_named(self._path):
+            self._connection.execute("DELETE FROM node_gateways")
+            self._connection.executemany("INSERT INTO node_gateways VALUES (?, ?, ?, ?)", rows)
+
+    def get(self, key: str) -> bytes | None:
+        with _damage_named(self._path):
+            row = self._connection.execute(
+                "SELECT value FROM node_values WHERE key = ?", (key,)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep a small value. Raises ValueError for a key or value beyond its limit."""
+        if not key or len(key) > KEY_CHARACTERS_MAX or len(value) > VALUE_BYTES_MAX:
+            raise ValueError(f"key of {len(key)} characters, value of {len(value)} bytes")
+        with self.together(), _damage_named(self._path):
+            self._connection.execute(
+                "INSERT INTO node_values VALUES (?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+
+    def delete(self, key: str) -> None:
+        with self.together(), _damage_named(self._path):
+            self._connection.execute("DELETE FROM node_values WHERE key = ?", (key,))
+
+    def _migrate(self) -> None:
+        with self.together():
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS node_schema (version INTEGER NOT NULL) STRICT"
+            )
+            row = self._connection.execute("SELECT max(version) FROM node_schema").fetchone()
+            version = row[0] or 0
+            if version > len(MIGRATIONS):
+                raise ConfigError(
+                    Code.CONFIG_INVALID,
+                    f"{self._path}: written by a newer version of Sidelink "
+                    f"(tables {version}, this one knows {len(MIGRATIONS)})",
+                    remedy="Upgrade this program, or choose another state folder.",
+                )
+            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+                for statement in filter(str.strip, script.split(";")):
+                    self._connection.execute(statement)
+                self._connection.execute("INSERT INTO node_schema VALUES (?)", (number,))
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, IdentityError) as error:
+        raise ConfigError(Code.CONFIG_KEYSTORE_DAMAGED, f"{path}: {error}") from error
