@@ -1,1 +1,1 @@
-"""What programs share: settings, clocks, state folder, store, audit, admission, servers, running."""
+"""What programs share: settings, state, audit, admission, servers, and how they run."""

@@ -48,6 +48,9 @@ MAILBOX_MESSAGES_MAX: Final = 1_000_000
 MAILBOX_BYTES_MAX: Final = 1 << 30
 MESSAGE_BYTES_MAX: Final = 1 << 20
 
+HOPS: Final = 1_024
+HOPS_MAX: Final = 65_536
+
 GATEWAYS_MAX: Final = 16
 MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
@@ -98,6 +101,13 @@ def _trust_domain(value: str) -> str:
         raise ValueError(error.detail) from None
 
 
+def _no_boolean(value: Any) -> Any:
+    """YAML's true is no number, though Python would take it for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
 def _expanded(value: Path) -> Path:
     return value.expanduser()
 
@@ -108,7 +118,7 @@ def _service_names_are_unique(names: list[str]) -> None:
         raise ValueError(f"service {repeated[0]!r} is given more than once")
 
 
-Address = Annotated[SocketAddress, BeforeValidator(_address)]
+Address = Annotated[SocketAddress, NoDecode, BeforeValidator(_address)]
 AddressList = Annotated[
     tuple[Address, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
 ]
@@ -116,7 +126,8 @@ AgentPath = Annotated[str, AfterValidator(_agent_path)]
 AgentUriText = Annotated[str, AfterValidator(_agent_uri)]
 Host = Annotated[str, AfterValidator(parse_host)]
 LocalPath = Annotated[Path, AfterValidator(_expanded)]
-Port = Annotated[int, Field(ge=0, le=PORT_MAX)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Port = Annotated[Whole, Field(ge=0, le=PORT_MAX)]
 ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
 TrustDomainText = Annotated[str, AfterValidator(_trust_domain)]
 
@@ -148,7 +159,9 @@ class ProgramSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: for people when standard error is a terminal, else JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    stop_grace_s: Annotated[float, Field(gt=0, le=STOP_GRACE_S_MAX)] = STOP_GRACE_S
+    stop_grace_s: Annotated[
+        float, BeforeValidator(_no_boolean), Field(gt=0, le=STOP_GRACE_S_MAX)
+    ] = STOP_GRACE_S
     """How long a graceful stop may take before what is left is cut."""
 
     @property
@@ -177,7 +190,7 @@ class AuthoritySettings(ProgramSettings):
     gateways: AddressList = ()
     """Where its gateways listen, as nodes and this authority reach them."""
     ops_port: Port = AUTHORITY_OPS_PORT
-    node_credential_ttl_s: Annotated[int, Field(ge=60, le=NODE_CREDENTIAL_TTL_S_MAX)] = (
+    node_credential_ttl_s: Annotated[Whole, Field(ge=60, le=NODE_CREDENTIAL_TTL_S_MAX)] = (
         NODE_CREDENTIAL_TTL_S
     )
 
@@ -206,6 +219,8 @@ class GatewaySettings(EnrolledSettings):
     public_addresses: AddressList = ()
     """Where nodes reach it, if that is not where it listens."""
     ops_port: Port = GATEWAY_OPS_PORT
+    hops_max: Annotated[Whole, Field(ge=1, le=HOPS_MAX)] = HOPS
+    """Nodes connected at once; further ones are refused."""
 
 
 class LocalModel(BaseModel):
@@ -271,8 +286,8 @@ class SidecarSettings(EnrolledSettings):
     mcp_host: Host = "127.0.0.1"
     mcp_port: Port = MCP_INGRESS_PORT
     mcp: McpSettings = McpSettings()
-    mailbox_messages_max: Annotated[int, Field(ge=1, le=MAILBOX_MESSAGES_MAX)] = MAILBOX_MESSAGES
-    mailbox_bytes_max: Annotated[int, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOX_BYTES_MAX)] = (
+    mailbox_messages_max: Annotated[Whole, Field(ge=1, le=MAILBOX_MESSAGES_MAX)] = MAILBOX_MESSAGES
+    mailbox_bytes_max: Annotated[Whole, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOX_BYTES_MAX)] = (
         MAILBOX_BYTES
     )
 

@@ -17,6 +17,9 @@ from node.settings_source import FLAG_OR_ENVIRONMENT_ONLY, SettingsFile, find_se
 # Read elsewhere: the keystore's key, and what the SDK takes from an agent's environment.
 OTHER_VARIABLES: Final = frozenset({"MASTER_KEY", "SOCKET", "TOKEN"})
 
+UNKNOWN_KEY: Final = "extra_forbidden"
+"""pydantic's name for it."""
+
 SettingsT = TypeVar("SettingsT", bound=ProgramSettings)
 
 
@@ -36,7 +39,9 @@ def load_settings(
         raise _environment_error(model, error) from None
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise _settings_error(model, given, details[0]) from None
+        # A misspelt key is the cause of the field that is then missing.
+        unknown = [detail for detail in details if detail["type"] == UNKNOWN_KEY]
+        raise _settings_error(model, given, (unknown or details)[0]) from None
 
 
 def check_variable_names(variables: Iterable[str]) -> None:
@@ -69,9 +74,9 @@ def _settings_error(
     if name and ENVIRONMENT_PREFIX + name.upper() in _upper_environment():
         where = f"environment variable {ENVIRONMENT_PREFIX}{name.upper()}"
         key = _inner(location[1:])
-        return ConfigError(
-            Code.CONFIG_INVALID, f"{where}: {key}{reason}", remedy="Correct or unset it."
-        )
+        unknown = detail["type"] == UNKNOWN_KEY
+        code = Code.CONFIG_UNKNOWN_KEY if unknown else Code.CONFIG_INVALID
+        return ConfigError(code, f"{where}: {key}{reason}", remedy="Correct or unset it.")
     return _file_error(model, flags, detail, reason)
 
 
@@ -86,7 +91,7 @@ def _file_error(
     ]
     file = find_settings_file(model.program, *places)
     key = ".".join(str(part) for part in location)
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] == UNKNOWN_KEY:
         parent = _fields_of(model, location[:-1])
         return ConfigError(
             Code.CONFIG_UNKNOWN_KEY,
@@ -108,6 +113,8 @@ def _place(file: SettingsFile | None, location: tuple[str | int, ...]) -> str:
 
 
 def _reason(detail: ErrorDetails) -> str:
+    if detail["type"] == UNKNOWN_KEY:
+        return "unknown key"
     reason = detail["msg"].removeprefix("Value error, ").strip().rstrip(".")
     return reason[:1].lower() + reason[1:] if reason[:2].istitle() else reason
 

@@ -69,7 +69,14 @@ def read_settings_file(path: Path) -> SettingsFile:
             f"{path}:1: the settings must be a mapping of keys to values",
             remedy="Write one setting a line, for example: ops_port: 0",
         )
-    return SettingsFile(path, data, positions)
+    file = SettingsFile(path, data, positions)
+    for name in sorted(FLAG_OR_ENVIRONMENT_ONLY & data.keys()):
+        raise ConfigError(
+            Code.CONFIG_UNKNOWN_KEY,
+            f"{path}:{file.line_of((name,))}: unknown key {name}: a file cannot say where it is",
+            remedy=f"Use --{name} or SIDELINK_{name.upper()}.",
+        )
+    return file
 
 
 def read_text_bounded(path: Path, bytes_max: int) -> str:
