@@ -35,6 +35,7 @@ def _refuse_tag(_decoder: Any) -> NoReturn:
 
 
 _EVERY_TAG: Final = _EveryTag()
+_PLAIN: Final = frozenset((bytes, str, bool, type(None)))
 
 
 def encode(value: Any) -> bytes:
@@ -72,7 +73,7 @@ def decode_untrusted(
 def _ordered(value: Any, depth: int) -> Any:
     """The same value with its maps in the order of their encoded keys."""
     kind = type(value)
-    if kind is bytes or kind is str or kind is bool or value is None:
+    if kind in _PLAIN:
         return value
     if kind is int:
         if not INTEGER_MIN <= value <= INTEGER_MAX:
@@ -80,10 +81,14 @@ def _ordered(value: Any, depth: int) -> Any:
         return value
     if depth == 0:
         raise ValueError("nested too deeply")
+    # Most items are plain: they are passed over here, without a call for each.
     if kind is list or kind is tuple:
-        return [_ordered(item, depth - 1) for item in value]
+        return [item if type(item) in _PLAIN else _ordered(item, depth - 1) for item in value]
     if kind is dict:
-        return {key: _ordered(value[key], depth - 1) for key in sorted(value, key=_key_order)}
+        return {
+            key: item if type(item := value[key]) in _PLAIN else _ordered(item, depth - 1)
+            for key in sorted(value, key=_key_order)
+        }
     raise TypeError(f"no canonical CBOR for {kind.__name__}")
 
 

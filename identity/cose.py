@@ -33,6 +33,11 @@ _PROTECTED: Final = {
     signed_type: cbor.encode({_HEADER_ALGORITHM: _EDDSA, _HEADER_TYPE: signed_type.value})
     for signed_type in SignedType
 }
+# ["Signature1", protected, no external data, payload] without its last item, an empty byte string.
+_SIG_STRUCTURE_HEAD: Final = {
+    signed_type: cbor.encode(["Signature1", protected, b"", b""])[:-1]
+    for signed_type, protected in _PROTECTED.items()
+}
 
 
 class SignatureBudget:
@@ -113,5 +118,5 @@ def decode_untrusted(
 
 
 def _to_be_signed(signed_type: SignedType, payload: bytes) -> bytes:
-    """The Sig_structure of RFC 9052, section 4.4."""
-    return cbor.encode(["Signature1", _PROTECTED[signed_type], b"", payload])
+    """The Sig_structure of RFC 9052, section 4.4: its first three items are fixed for a type."""
+    return _SIG_STRUCTURE_HEAD[signed_type] + cbor.encode(payload)

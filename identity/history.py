@@ -6,7 +6,6 @@ Hashes cover payloads only, so another encoding of a signature changes nothing.
 """
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from identity import cbor
 from identity.codes import Code
 from identity.cose import SignatureBudget, SignedType, sign_detached, verify_detached
 from identity.errors import IdentityError
-from identity.fields import UNIX_S_MAX, Reader
+from identity.fields import Reader
 from identity.identifier import Identifier
 from identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, VerifyKey
 
@@ -166,7 +165,7 @@ class ChangeHistory:
 
 
 def create_history(key: SigningKey, *, created_unix_s: int, expires_unix_s: int) -> ChangeHistory:
-    """The history of a new identity: change 0."""
+    """The history of a new identity: change 0. ValueError for times that no verifier accepts."""
     payload = cbor.encode(
         {
             _NUMBER: 0,
@@ -175,8 +174,19 @@ def create_history(key: SigningKey, *, created_unix_s: int, expires_unix_s: int)
             _EXPIRES: expires_unix_s,
         }
     )
-    signature = sign_detached(key, SignedType.CHANGE, payload)
-    return ChangeHistory((_own_change([payload, signature], None),))
+    change = Change(
+        number=0,
+        key=key.verify_key,
+        previous_hash=None,
+        created_unix_s=created_unix_s,
+        expires_unix_s=expires_unix_s,
+        overlap_s=0,
+        payload=payload,
+        payload_hash=hashlib.sha256(payload).digest(),
+        signature=sign_detached(key, SignedType.CHANGE, payload),
+        previous_signature=None,
+    )
+    return ChangeHistory((_checked_own(change, None),))
 
 
 def rotate_history(
@@ -193,6 +203,8 @@ def rotate_history(
         raise ValueError("only the current key can name its successor")
     if any(change.key == new_key.verify_key for change in history.changes):
         raise ValueError("a key is used once")
+    if len(history.changes) >= CHANGES_MAX:
+        raise ValueError(f"a history has at most {CHANGES_MAX} changes")
     payload = cbor.encode(
         {
             _NUMBER: history.change_number + 1,
@@ -203,17 +215,31 @@ def rotate_history(
             _OVERLAP: overlap_s,
         }
     )
-    signatures = [sign_detached(key, SignedType.CHANGE, payload) for key in (new_key, old_key)]
-    change = _own_change([payload, *signatures], history.changes[-1])
-    return ChangeHistory((*history.changes, change))
+    change = Change(
+        number=history.change_number + 1,
+        key=new_key.verify_key,
+        previous_hash=history.head_hash,
+        created_unix_s=created_unix_s,
+        expires_unix_s=expires_unix_s,
+        overlap_s=overlap_s,
+        payload=payload,
+        payload_hash=hashlib.sha256(payload).digest(),
+        signature=sign_detached(new_key, SignedType.CHANGE, payload),
+        previous_signature=sign_detached(old_key, SignedType.CHANGE, payload),
+    )
+    return ChangeHistory((*history.changes, _checked_own(change, history.changes[-1])))
 
 
-def _own_change(item: Iterable[Any], previous: Change | None) -> Change:
-    # What we make passes the same checks as what we receive; a failure is our caller's mistake.
+def _checked_own(change: Change, previous: Change | None) -> Change:
+    """What we make obeys the rules for what we receive; a failure is our caller's mistake."""
     try:
-        return _read_change(list(item), previous)
+        _READ.integer(change.created_unix_s)
+        _READ.integer(change.expires_unix_s)
+        _READ.integer(change.overlap_s, OVERLAP_S_MAX)
+        _check_change(change, previous)
     except IdentityError as error:
         raise ValueError(error.detail) from error
+    return change
 
 
 def _read_change(item: Any, previous: Change | None) -> Change:
@@ -235,7 +261,7 @@ def _read_change(item: Any, previous: Change | None) -> Change:
         if previous is None
         else _READ.fixed_bytes(fields[_PREVIOUS], HASH_BYTES),
         created_unix_s=_READ.integer(fields[_CREATED]),
-        expires_unix_s=_READ.integer(fields[_EXPIRES], UNIX_S_MAX),
+        expires_unix_s=_READ.integer(fields[_EXPIRES]),
         overlap_s=0 if previous is None else _READ.integer(fields[_OVERLAP], OVERLAP_S_MAX),
         payload=payload,
         payload_hash=hashlib.sha256(payload).digest(),

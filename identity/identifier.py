@@ -1,5 +1,7 @@
 """Identifiers: the self-certifying name of an identity, printed as bech32m (BIP-350) `sl1…`."""
 
+import base64
+import binascii
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -12,23 +14,24 @@ HUMAN_PART: Final = "sl"
 TEXT_CHARS: Final = 61  # "sl1", 52 characters of data, 6 of checksum.
 
 _ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
-_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-# What the top five bits fold back in, for each of their 32 values.
-_FOLD: Final = tuple(
-    _GENERATOR[0] * (top & 1)
-    ^ _GENERATOR[1] * (top >> 1 & 1)
-    ^ _GENERATOR[2] * (top >> 2 & 1)
-    ^ _GENERATOR[3] * (top >> 3 & 1)
-    ^ _GENERATOR[4] * (top >> 4 & 1)
-    for top in range(32)
-)
-_BECH32M: Final = 0x2BC830A3
+# RFC 4648 cuts bytes into the same groups of five bits, under another alphabet.
+_BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_TO_BECH32: Final = str.maketrans(_BASE32, _ALPHABET)
+_TO_BASE32: Final = str.maketrans(_ALPHABET, _BASE32)
+_CHARACTERS: Final = frozenset(_ALPHABET)
+_BASE32_PADDING: Final = "===="
+
+_PREFIX: Final = HUMAN_PART + "1"
 _CHECKSUM_CHARS: Final = 6
 _DATA_CHARS: Final = -(-DIGEST_BYTES * 8 // 5)
 _PADDING_BITS: Final = _DATA_CHARS * 5 - DIGEST_BYTES * 8
+_BECH32M: Final = 0x2BC830A3
+_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
-assert len(HUMAN_PART) + 1 + _DATA_CHARS + _CHECKSUM_CHARS == TEXT_CHARS
+assert len(_PREFIX) + _DATA_CHARS + _CHECKSUM_CHARS == TEXT_CHARS
+# The checksum below takes two characters in each step.
+assert _DATA_CHARS % 2 == 0
+assert _CHECKSUM_CHARS % 2 == 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,43 +64,56 @@ class Identifier:
         return cls(digest)
 
 
-def _polymod(values: list[int], state: int = 1) -> int:
-    for value in values:
-        state = ((state & 0x1FFFFFF) << 5) ^ value ^ _FOLD[state >> 25]
+def _step(state: int, value: int) -> int:
+    """One step of the checksum of BIP-173: one character."""
+    top = state >> 25
+    state = (state & 0x1FFFFFF) << 5 ^ value
+    for bit, term in enumerate(_GENERATOR):
+        if top >> bit & 1:
+            state ^= term
     return state
 
 
-# The human-readable part is always the same, so its share of the checksum is a constant.
-_AFTER_HUMAN_PART: Final = _polymod(
-    [ord(c) >> 5 for c in HUMAN_PART] + [0] + [ord(c) & 31 for c in HUMAN_PART]
+def _steps(state: int, values: list[int]) -> int:
+    for value in values:
+        state = _step(state, value)
+    return state
+
+
+# The human-readable part never changes, so its share of the checksum is a constant.
+_START: Final = _steps(
+    1, [ord(c) >> 5 for c in HUMAN_PART] + [0] + [ord(c) & 31 for c in HUMAN_PART]
 )
+# What the top ten bits fold back in over two steps: half the work for each identifier.
+_FOLD: Final = tuple(_steps(top << 20, [0, 0]) for top in range(1024))
 
 
 @lru_cache(maxsize=8192)
 def _print(digest: bytes) -> str:
-    number = int.from_bytes(digest, "big") << _PADDING_BITS
-    values = [(number >> shift) & 31 for shift in range((_DATA_CHARS - 1) * 5, -1, -5)]
-    checksum = _polymod([*values, *[0] * _CHECKSUM_CHARS], _AFTER_HUMAN_PART) ^ _BECH32M
-    values += [(checksum >> shift) & 31 for shift in range(25, -1, -5)]
-    return HUMAN_PART + "1" + "".join([_ALPHABET[value] for value in values])
+    number = int.from_bytes(digest, "big") << _PADDING_BITS + _CHECKSUM_CHARS * 5
+    state = _START
+    for shift in range((_DATA_CHARS + _CHECKSUM_CHARS - 2) * 5, -1, -10):
+        state = (state & 0xFFFFF) << 10 ^ number >> shift & 0x3FF ^ _FOLD[state >> 20]
+    state ^= _BECH32M
+    checksum = "".join([_ALPHABET[state >> shift & 31] for shift in range(25, -1, -5)])
+    data = base64.b32encode(digest).decode()[:_DATA_CHARS].translate(_TO_BECH32)
+    return _PREFIX + data + checksum
 
 
-@lru_cache(maxsize=8192)
 def _parse(text: str) -> Identifier:
-    # The length comes first: what follows, and what the cache keeps, is then bounded.
-    if len(text) != TEXT_CHARS or not text.startswith(HUMAN_PART + "1"):
-        raise _malformed(f"an identifier is {TEXT_CHARS} characters and starts with {HUMAN_PART}1")
-    values = [_VALUES.get(character, -1) for character in text[len(HUMAN_PART) + 1 :]]
-    if -1 in values:
+    if len(text) != TEXT_CHARS or not text.startswith(_PREFIX):
+        raise _malformed(f"an identifier is {TEXT_CHARS} characters and starts with {_PREFIX}")
+    data = text[len(_PREFIX) : len(_PREFIX) + _DATA_CHARS]
+    if not _CHARACTERS.issuperset(text[len(_PREFIX) :]):
         raise _malformed("an identifier holds a character that is not in its alphabet")
-    if _polymod(values, _AFTER_HUMAN_PART) != _BECH32M:
+    try:
+        digest = base64.b32decode(data.translate(_TO_BASE32) + _BASE32_PADDING)
+    except binascii.Error as error:
+        raise _malformed("an identifier does not decode") from error
+    # One identifier, one text: this holds for the checksum and for the bits of padding.
+    if _print(digest) != text:
         raise _malformed("the checksum of an identifier is wrong: look for a typing error")
-    number = 0
-    for value in values[:_DATA_CHARS]:
-        number = number << 5 | value
-    if number & ((1 << _PADDING_BITS) - 1):
-        raise _malformed("an identifier has padding that is not zero")
-    return Identifier((number >> _PADDING_BITS).to_bytes(DIGEST_BYTES, "big"))
+    return Identifier(digest)
 
 
 def _malformed(detail: str) -> IdentityError:
