@@ -11,7 +11,7 @@ The same object serves hops and channels. It knows no I/O and no clock.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from channel._noise import XX_PSK3, NoiseCipher, NoiseHandshake, Role
 from channel.errors import ChannelError, ChannelStateError
@@ -27,12 +27,9 @@ from channel.limits import (
 )
 from channel.state import HANDSHAKE_TRANSITIONS, HandshakeInput, HandshakeState, next_state
 from channel.wire import Prologue
-from identity import Code, NoiseKey, SidelinkError
+from identity import Code, NoiseKey, SidelinkError, VerifiedPeer
 
-if TYPE_CHECKING:
-    from identity import VerifiedPeer
-
-VerifyPeer = Callable[[bytes, bytes], "VerifiedPeer"]
+VerifyPeer = Callable[[bytes, bytes], VerifiedPeer]
 """(proof, Noise public key) -> who that is. Raises SidelinkError."""
 
 MLKEM_768: Final = MlKem768()
@@ -88,7 +85,7 @@ class Handshake:
         return self._state
 
     @property
-    def peer(self) -> "VerifiedPeer":
+    def peer(self) -> VerifiedPeer:
         """Who the peer is proved to be. Legal once ``read_2`` or ``read_3`` has returned."""
         if self._peer is None:
             raise ChannelStateError(Code.LOCAL_INTERNAL, "the peer is not verified")
@@ -125,7 +122,7 @@ class Handshake:
         noise.replace_psk(secret)
         return self._write(noise, HandshakeInput.WRITE_2, ciphertext + self._own_proof)
 
-    def read_2_untrusted(self, message: bytes) -> "VerifiedPeer":
+    def read_2_untrusted(self, message: bytes) -> VerifiedPeer:
         noise = self._begin_untrusted(HandshakeInput.READ_2)
         try:
             _check_length(message, HANDSHAKE_2_BYTES_MIN, HANDSHAKE_2_BYTES_MAX)
@@ -147,7 +144,7 @@ class Handshake:
         self._finish(noise)
         return message
 
-    def read_3_untrusted(self, message: bytes) -> "VerifiedPeer":
+    def read_3_untrusted(self, message: bytes) -> VerifiedPeer:
         noise = self._begin_untrusted(HandshakeInput.READ_3)
         try:
             _check_length(message, HANDSHAKE_3_BYTES_MIN, HANDSHAKE_3_BYTES_MAX)
@@ -166,7 +163,7 @@ class Handshake:
         assert session is not None
         return session
 
-    def _verify_peer(self, proof: bytes, noise_key: bytes) -> "VerifiedPeer":
+    def _verify_peer(self, proof: bytes, noise_key: bytes) -> VerifiedPeer:
         if noise_key == self._own_public:
             raise ChannelError(Code.CHANNEL_SELF_CONNECTION, "the peer has our own Noise key")
         peer = self._verify(proof, noise_key)
@@ -175,7 +172,7 @@ class Handshake:
         self._peer = peer
         return peer
 
-    def _check_target(self, peer: "VerifiedPeer") -> None:
+    def _check_target(self, peer: VerifiedPeer) -> None:
         """The initiator accepts no other than whom it asked for."""
         target = self._prologue.target
         names = {str(peer.identifier), "" if peer.name is None else str(peer.name)}

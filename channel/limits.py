@@ -73,6 +73,14 @@ class RekeyLimits:
     bytes_max: int = 1 << 36
     age_s_max: float = 3_600.0
 
+    def __post_init__(self) -> None:
+        if self.records_max < 2:
+            raise ValueError("a key must be worth one record and its REKEY")
+        if self.bytes_max < RECORD_PLAINTEXT_BYTES_MAX:
+            raise ValueError("a key must be worth one full record")
+        if self.age_s_max <= HANDSHAKE_S_MAX:
+            raise ValueError("a key must outlive its handshake: ACCEPT comes before any REKEY")
+
 
 REKEY_LIMITS: Final = RekeyLimits()
 
