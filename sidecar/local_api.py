@@ -334,13 +334,13 @@ class Session(asyncio.Protocol):
             if run:
                 self._send(run)
                 run = []
+            if not (self._greeted or self._closed):
+                self._greet(frame)
+            elif not self._closed:
+                self._handle(frame)
             if self._closed:
                 return
-            if not self._greeted:
-                self._greet(frame)
-            else:
-                self._handle(frame)
-        if run and not self._closed:
+        if run:
             self._send(run)
 
     def _greet(self, frame: ClientFrame) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sidelink.wire import (
+    TEXT_CHARACTERS_MAX,
     Answer,
     AttributeValue,
     Failed,
@@ -113,4 +114,6 @@ def failure(
     request: int, code: Code, message: str = "", *, rule: str | None = None, agent: int = 0
 ) -> Failed:
     """The Failed frame for a code, with the remedy that belongs to it."""
+    # Longer texts, or text that is no Unicode, would cost the agent its connection.
+    message = message[:TEXT_CHARACTERS_MAX].encode(errors="replace").decode()
     return Failed(request, code.text, message, rule, code.remedy, agent)

@@ -29,26 +29,26 @@ MESSAGE_BYTES_MAX: Final = 1024 * 1024
 ATTRIBUTES_MAX: Final = 64
 ATTRIBUTE_NAME_CHARACTERS_MAX: Final = 63
 ATTRIBUTE_TEXT_CHARACTERS_MAX: Final = 1024
-ATTRIBUTE_LIST_MAX: Final = 64
 URI_CHARACTERS_MAX: Final = 255
-CONTENT_TYPE_CHARACTERS_MAX: Final = 127
+CONTENT_TYPE_CHARACTERS_MAX: Final = 128
+REASON_CHARACTERS_MAX: Final = 512
 TEXT_CHARACTERS_MAX: Final = 4096
 TIMEOUT_MS_MAX: Final = 7 * 24 * 3600 * 1000
 
 _LENGTH_BYTES: Final = 4
 # A whole message with everything around it must fit in a batch of its own.
 assert MESSAGE_BYTES_MAX + 512 * 1024 <= BATCH_BYTES_MAX
-assert ATTRIBUTES_MAX * 4 * (ATTRIBUTE_TEXT_CHARACTERS_MAX + 64) <= 512 * 1024
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=TIMEOUT_MS_MAX)]
 Uri = Annotated[str, msgspec.Meta(max_length=URI_CHARACTERS_MAX)]
 ContentType = Annotated[str, msgspec.Meta(max_length=CONTENT_TYPE_CHARACTERS_MAX)]
+Reason = Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_CHARACTERS_MAX)]
 _AttributeName = Annotated[str, msgspec.Meta(max_length=ATTRIBUTE_NAME_CHARACTERS_MAX)]
 _AttributeText = Annotated[str, msgspec.Meta(max_length=ATTRIBUTE_TEXT_CHARACTERS_MAX)]
 _AttributeInteger = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_AttributeList = Annotated[tuple[_AttributeText, ...], msgspec.Meta(max_length=ATTRIBUTE_LIST_MAX)]
+_AttributeList = tuple[_AttributeText, ...]
 AttributeValue = bool | _AttributeInteger | _AttributeText | _AttributeList
 Attributes = Annotated[
     dict[_AttributeName, AttributeValue], msgspec.Meta(max_length=ATTRIBUTES_MAX)
@@ -120,7 +120,7 @@ class Refuse(_Frame, frozen=True, tag=7):
 
     agent: Number
     delivery: Number
-    reason: Text
+    reason: Reason
 
 
 class Flush(_Frame, frozen=True, tag=8):
