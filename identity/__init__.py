@@ -16,6 +16,9 @@ from identity.errors import CborError, IdentityError, SidelinkError
 from identity.history import ChangeHistory, Pin, create_history, rotate_history
 from identity.identifier import Identifier
 from identity.keys import NoiseKey, NoisePublicKey, SigningKey, VerifyKey
+from identity.keystore import Keystore
+from identity.master_key import MasterKey, load_master_key
+from identity.own import OwnIdentity, new_identity
 from identity.proof import (
     PROOF_BYTES_MAX,
     ChainLink,
@@ -26,6 +29,7 @@ from identity.proof import (
     VerifiedPeer,
 )
 from identity.purpose import Purpose, PurposeKey, attest
+from identity.ticket import GatewayAddress, Ticket
 from identity.uri import AgentUri, NamePrefix, validate_trust_domain
 
 __all__ = [
@@ -40,11 +44,15 @@ __all__ = [
     "Code",
     "Credential",
     "Delegable",
+    "GatewayAddress",
     "Identifier",
     "IdentityError",
+    "Keystore",
+    "MasterKey",
     "NamePrefix",
     "NoiseKey",
     "NoisePublicKey",
+    "OwnIdentity",
     "Pin",
     "Proof",
     "ProofVerifier",
@@ -54,6 +62,7 @@ __all__ = [
     "SignatureBudget",
     "SignedCredential",
     "SigningKey",
+    "Ticket",
     "TrustAnchor",
     "VerifiedIdentity",
     "VerifiedPeer",
@@ -63,6 +72,8 @@ __all__ = [
     "create_history",
     "decode_credential_untrusted",
     "issue_credential",
+    "load_master_key",
+    "new_identity",
     "rotate_history",
     "validate_trust_domain",
 ]
