@@ -1,0 +1,263 @@
+"""YAML for policies and settings: plain data and where each value stands. Only importer of ruamel.
+
+Stricter than YAML 1.2: one document, text keys, no anchors, aliases, tags or directives, and no
+value that two readers could take for different things.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from policy.errors import YamlError
+
+YAML_BYTES_MAX: Final = 1 << 20
+YAML_DEPTH_MAX: Final = 32
+INTEGER_MIN: Final = -(1 << 63)
+INTEGER_MAX: Final = (1 << 63) - 1
+NUMBER_CHARS_MAX: Final = 64
+
+Path = tuple[str | int, ...]
+
+_NULLS: Final = frozenset({"", "~", "null"})
+_BOOLEANS: Final = {"true": True, "false": False}
+_INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_FLOAT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_LIKE_A_NUMBER: Final = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*\.[0-9]*(?:[eE][-+]?[0-9]+)?"
+    r"|\.[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
+)
+# Readers of YAML 1.1 take these for a boolean or null, readers of 1.2 for text.
+_AMBIGUOUS: Final = frozenset(
+    spelling
+    for word in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+    for spelling in (word, word.capitalize(), word.upper())
+) - {"true", "false", "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a file. Both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where each value and each key of a document stands."""
+
+    values: dict[Path, Position] = field(default_factory=dict)
+    keys: dict[Path, Position] = field(default_factory=dict)
+
+    def line_of(self, path: Path) -> int | None:
+        """The line of the key (or list item) at ``path``; None if the document has none there."""
+        position = self.keys.get(path) or self.values.get(path)
+        return None if position is None else position.line
+
+    def value_at(self, path: Path) -> Position:
+        """The place of the value at ``path``, or of the nearest value round it."""
+        for length in range(len(path), -1, -1):
+            position = self.values.get(path[:length])
+            if position is not None:
+                return position
+        return Position(1, 1)
+
+    def key_at(self, path: Path) -> Position:
+        """The place of the key at ``path``; for a list item, of the item."""
+        return self.keys.get(path) or self.value_at(path)
+
+
+def load_strict(text: str, file: str) -> tuple[Any, Positions]:
+    """Read one document into dict, list, str, int, float, bool and None. Raises YamlError.
+
+    ``file`` is for messages only. An empty text is None.
+    """
+    size_bytes = len(text.encode("utf-8", "surrogatepass"))
+    if size_bytes > YAML_BYTES_MAX:
+        raise YamlError(
+            file,
+            1,
+            1,
+            f"the file has {size_bytes} bytes; at most {YAML_BYTES_MAX} are read.",
+            "Make it smaller.",
+        )
+    builder = _Builder(file)
+    try:
+        # The parser hands out one event at a time, so a fault ends the work at once: ruamel
+        # needs minutes for a megabyte of opening brackets that nobody stops it from reading.
+        for event in YAML(typ="safe", pure=True).parse(text.removeprefix("\ufeff")):
+            builder.take(event)
+    except YAMLError as error:
+        raise _syntax_error(file, text, error) from None
+    except (ValueError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        # The library's scanner trips over some malformed texts instead of refusing them.
+        problem = f"the text is not YAML ({type(error).__name__})."
+        raise YamlError(file, 1, 1, problem, "Check quotes, brackets and indentation.") from None
+    return builder.document, builder.positions
+
+
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    value: dict[str, Any] | list[Any]
+    path: Path
+    key: str | None = None
+
+
+class _Builder:
+    """Builds plain data from the parser's events, without recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.document: Any = None
+        self.positions = Positions()
+        self._file = file
+        self._open: list[_Open] = []
+        self._documents = 0
+        self._here = Position(1, 1)
+
+    def take(self, event: Any) -> None:
+        self._here = Position(event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, DocumentStartEvent):
+            self._start_document(event)
+        elif isinstance(event, SequenceEndEvent | MappingEndEvent):
+            self._open.pop()
+        elif isinstance(event, NodeEvent):
+            self._take_node(event)
+
+    def _start_document(self, event: Any) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            raise self._error("a second document begins here.", "Keep one document in a file.")
+        if event.version or event.tags:
+            raise self._error("YAML directives are not read.", "Remove the line with the %.")
+
+    def _take_node(self, event: Any) -> None:
+        if isinstance(event, AliasEvent) or event.anchor is not None:
+            raise self._error(
+                "anchors (&name) and aliases (*name) are not read.",
+                "Write the value out in each place, or quote a text that begins with & or *.",
+            )
+        if event.tag is not None:
+            raise self._error(
+                "tags (!name) are not read.", "Remove the tag, or quote a text that begins with !."
+            )
+        parent = self._open[-1] if self._open else None
+        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
+            self._take_key(parent, parent.value, event)
+            return
+        path = self._next_path(parent)
+        self.positions.values[path] = self._here
+        if isinstance(event, ScalarEvent):
+            self._attach(parent, self._scalar(event))
+        else:
+            self._push(parent, [] if isinstance(event, SequenceStartEvent) else {}, path)
+
+    def _take_key(self, parent: _Open, mapping: dict[str, Any], event: Any) -> None:
+        key = self._scalar(event) if isinstance(event, ScalarEvent) else None
+        if not isinstance(key, str):
+            raise self._error("a key must be text.", "Write a name, or put the key in quotes.")
+        if key in mapping:
+            first = self.positions.keys[(*parent.path, key)]
+            raise self._error(
+                f"the key {_shown(key)} is given twice; it is first on line {first.line}.",
+                "Remove one of them.",
+            )
+        parent.key = key
+        self.positions.keys[(*parent.path, key)] = self._here
+
+    def _next_path(self, parent: _Open | None) -> Path:
+        if parent is None:
+            return ()
+        if isinstance(parent.value, list):
+            return (*parent.path, len(parent.value))
+        assert parent.key is not None
+        return (*parent.path, parent.key)
+
+    def _attach(self, parent: _Open | None, value: Any) -> None:
+        if parent is None:
+            self.document = value
+        elif isinstance(parent.value, list):
+            parent.value.append(value)
+        else:
+            assert parent.key is not None
+            parent.value[parent.key] = value
+            parent.key = None
+
+    def _push(self, parent: _Open | None, value: dict[str, Any] | list[Any], path: Path) -> None:
+        if len(self._open) >= YAML_DEPTH_MAX:
+            raise self._error(f"more than {YAML_DEPTH_MAX} levels of nesting.", "Write it flatter.")
+        self._attach(parent, value)
+        self._open.append(_Open(value, path))
+
+    def _scalar(self, event: Any) -> str | int | float | bool | None:
+        text: str = event.value
+        if not event.implicit[0]:  # Quoted, or a block.
+            return text
+        if text in _NULLS:
+            return None
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if text in _AMBIGUOUS:
+            raise self._error(
+                f"{text} is text to some readers of YAML and a truth value to others.",
+                f'Write true, false or null, or "{text}" for the text.',
+            )
+        if not _LIKE_A_NUMBER.fullmatch(text) and not _FLOAT.fullmatch(text):
+            return text
+        return self._number(text)
+
+    def _number(self, text: str) -> int | float:
+        if len(text) <= NUMBER_CHARS_MAX:
+            if _INTEGER.fullmatch(text) and INTEGER_MIN <= int(text) <= INTEGER_MAX:
+                return int(text)
+            if not _INTEGER.fullmatch(text) and _FLOAT.fullmatch(text):
+                number = float(text)
+                if math.isfinite(number):
+                    return number
+        raise self._error(
+            f"{_shown(text)} is not a number that every reader takes for the same.",
+            "Write a plain decimal number within 64 bits, or quote it if it is text.",
+        )
+
+    def _error(self, problem: str, remedy: str) -> YamlError:
+        return YamlError(self._file, self._here.line, self._here.column, problem, remedy)
+
+
+def _syntax_error(file: str, text: str, error: YAMLError) -> YamlError:
+    mark = None
+    problem = ""
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        problem = error.problem or ""
+    line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
+    if isinstance(getattr(error, "position", None), int):  # A character YAML does not allow.
+        before = text[: error.position]  # type: ignore[attr-defined]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        problem = "a character that YAML does not allow"
+    if "\\t" in problem:
+        problem, remedy = "a tab where YAML wants spaces", "Indent with spaces."
+    else:
+        remedy = "Check quotes, brackets and indentation on this line and the one before it."
+    return YamlError(file, line, column, f"{_one_line(problem) or 'the text is not YAML'}.", remedy)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
+
+
+def _shown(text: str) -> str:
+    return f'"{text}"' if len(text) <= 64 else f'"{text[:64]}…"'
