@@ -73,7 +73,7 @@ class AuditLog:
 
     def record(self, entry: AuditEntry) -> None:
         """Take one line. Never raises for a full or broken disk: see ``fault`` and ``dropped``."""
-        fields = {"time": utc_text(self._clock.unix_s())}
+        fields: dict[str, str | None] = {"time": utc_text(self._clock.unix_s())}
         fields |= {name: _cut(getattr(entry, name)) for name in entry.__struct_fields__}
         line = self._encoder.encode(fields) + b"\n"
         if self._buffered_bytes + len(line) > BUFFER_BYTES_MAX:

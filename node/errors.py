@@ -32,7 +32,10 @@ def error_paragraph(error: SidelinkError) -> str:
     Whatever a file or a peer put into the detail stays on one line and cannot move the cursor.
     """
     remedy = getattr(error, "remedy", None) or error.code.remedy
-    return printable(f"sidelink: {error}. {remedy}".replace(".. ", ". "))
+    text = str(error)
+    if not text.endswith(remedy):
+        text = f"{text.rstrip('.')}. {remedy}"
+    return printable(f"sidelink: {text}")
 
 
 def printable(text: str) -> str:

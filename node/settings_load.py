@@ -14,8 +14,8 @@ from node.errors import ConfigError
 from node.settings import ENVIRONMENT_PREFIX, PROGRAMS, ProgramSettings
 from node.settings_source import FLAG_OR_ENVIRONMENT_ONLY, SettingsFile, find_settings_file
 
-# Read elsewhere: the keystore's key, and what the SDK takes from an agent's environment.
-OTHER_VARIABLES: Final = frozenset({"MASTER_KEY", "SOCKET", "TOKEN"})
+# Read elsewhere: by the keystore, and by the development script, whose children inherit it.
+OTHER_VARIABLES: Final = frozenset({"MASTER_KEY", "PROVE_SECONDS"})
 
 UNKNOWN_KEY: Final = "extra_forbidden"
 """pydantic's name for it."""

@@ -1,0 +1,27 @@
+"""``sidelink agent``: the agents of a sidecar."""
+
+import click
+
+from cli.options import admin_socket, json_option, state_option
+
+
+@click.group()
+def agent() -> None:
+    """The agents of this sidecar."""
+
+
+@agent.command("list")
+@state_option
+@json_option
+def agent_list(state: str | None, as_json: bool) -> None:
+    """Name, identifier and attributes of each agent that the sidecar knows."""
+    from cli.output import print_json, print_table
+    from node.admin_client import admin_request
+
+    answer = admin_request(admin_socket("sidecar", state), "GET", "/v1/agents")
+    if as_json:
+        print_json(answer)
+        return
+    columns = ("name", "identifier", "connected", "waiting", "attributes")
+    rows = ([entry.get(column) for column in columns] for entry in answer.get("agents", []))
+    print_table([column.upper() for column in columns], rows)
