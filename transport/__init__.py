@@ -1,1 +1,29 @@
-"""transport."""
+"""asyncio, UDP and QUIC: the shells that carry frames between neighbours."""
+
+from transport.contract import (
+    Hop,
+    HopHandler,
+    HopIdentity,
+    HopPermit,
+    HopPurpose,
+    IdentityProvider,
+)
+from transport.endpoint import Endpoint, EndpointCounters
+from transport.engines import resolve_engine
+from transport.errors import TransportError
+from transport.settings import EngineChoice, TransportSettings
+
+__all__ = [
+    "Endpoint",
+    "EndpointCounters",
+    "EngineChoice",
+    "Hop",
+    "HopHandler",
+    "HopIdentity",
+    "HopPermit",
+    "HopPurpose",
+    "IdentityProvider",
+    "TransportError",
+    "TransportSettings",
+    "resolve_engine",
+]

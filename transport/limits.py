@@ -30,6 +30,7 @@ PRE_AUTH_BYTES_MAX: Final = 128 << 10
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 # What a peer may send behind its HOP_ACCEPT before that arrives: streams overtake each other.
 HELD_BYTES_MAX: Final = 1 << 20
+HELD_EVENT_BYTES: Final = 256  # What one held event costs beside its bytes.
 HALF_OPEN_MAX: Final = 256
 HALF_OPEN_PER_SOURCE_MAX: Final = 32
 CONNECTIONS_MAX: Final = 16_384
@@ -43,6 +44,7 @@ RETRY_LIFETIME_S: Final = 30.0
 
 # --- after it ----------------------------------------------------------------------------------
 LINGER_S: Final = 1.0
+CLOSE_DRAIN_S: Final = 0.5  # How long a closing endpoint waits for a full socket.
 LINGERING_MAX: Final = 1_024
 LINGER_REPLIES_MAX: Final = 8
 

@@ -1,9 +1,10 @@
 """What an operator may choose about the transport."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from link import LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES, HopLimits
+from link import HopLimits
+from link.limits import LINKS_PER_HOP_MAX
 from transport import limits
 
 EngineChoice = Literal["auto", "qh3", "aioquic"]
@@ -26,13 +27,7 @@ class TransportSettings:
     """UDP_SEGMENT and UDP_GRO where the kernel has them."""
     epoch: int = 0
     """A number that rises with every start of this node; told to each peer in HOP_ACCEPT."""
-    hop_limits: HopLimits = field(
-        default_factory=lambda: HopLimits(
-            links=4_096,
-            link_window_bytes=LINK_WINDOW_BYTES,
-            stream_window_bytes=STREAM_WINDOW_BYTES,
-        )
-    )
+    hop_limits: HopLimits = HopLimits(links=LINKS_PER_HOP_MAX)
 
     def __post_init__(self) -> None:
         if not limits.DATAGRAM_BYTES_MIN <= self.datagram_bytes <= limits.DATAGRAM_BYTES_MAX:

@@ -1,0 +1,271 @@
+"""One QUIC connection of an endpoint: an engine below, a hop above, one timer beside.
+
+Whatever the engine or the owner's handler raises ends this connection and no other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from identity import Code
+from transport import limits, retry
+from transport.engine import (
+    Address,
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    EngineConnection,
+    Terminated,
+)
+from transport.errors import DatagramError
+from transport.hop import CarriedHop
+from transport.udp import UdpSocket
+
+_log = logging.getLogger("sidelink.transport")
+
+
+class ConnectionHome(Protocol):
+    """What a connection asks of its endpoint."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def udp(self) -> UdpSocket: ...
+
+    @property
+    def engine_name(self) -> str: ...
+
+    @property
+    def own_certificate_hash(self) -> bytes: ...
+
+    @property
+    def keepalive_s(self) -> float: ...
+
+    def flush_later(self, connection: "HopConnection") -> None: ...
+
+    def add_id(self, connection_id: bytes, connection: "HopConnection") -> None: ...
+
+    def drop_id(self, connection_id: bytes) -> None: ...
+
+    def let_in(self, connection: "HopConnection") -> None:
+        """The owner accepted: it counts as half open no longer."""
+        ...
+
+    def forget(self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]) -> None:
+        ...
+
+    def count_failure(self) -> None: ...
+
+
+class HopConnection:
+    """Carries one hop. Implements ``transport.hop.HopCarrier``."""
+
+    hop: CarriedHop  # Set right after construction: each needs the other.
+
+    def __init__(
+        self, home: ConnectionHome, engine: EngineConnection, *, is_dialler: bool, source: str
+    ) -> None:
+        self.is_dialler = is_dialler
+        self.source = source
+        self.ids: set[bytes] = set()
+        self.is_half_open = not is_dialler
+        self._home = home
+        self._engine = engine
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
+        self._early_bytes = 0
+        self._heard_s = home.loop.time()
+        self._pinged_s = 0.0
+        self._is_over = False  # The peer has closed: there is nothing more to say.
+        self._has_failed = False
+        self._is_gone = False
+        self._is_connecting = False
+
+    # --- the hop's carrier -------------------------------------------------------------------
+
+    @property
+    def engine_name(self) -> str:
+        return self._home.engine_name
+
+    @property
+    def post_quantum(self) -> bool | None:
+        return self._engine.post_quantum
+
+    def now_s(self) -> float:
+        return self._home.loop.time()
+
+    def flush_soon(self) -> None:
+        if not self._is_gone:
+            self._home.flush_later(self)
+
+    def open_stream(self) -> int:
+        return self._engine.open_stream()
+
+    def send_stream(self, stream: int, data: bytes, end: bool) -> None:
+        self._engine.send_stream(stream, data, end)
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        self._engine.reset_stream(stream, code)
+
+    def stream_queued_bytes(self, stream: int) -> int:
+        return self._engine.stream_queued_bytes(stream)
+
+    def send_room_bytes(self, stream: int) -> int:
+        return self._engine.send_room_bytes(stream)
+
+    def certificate_hash(self) -> bytes | None:
+        if self.is_dialler:
+            return self._engine.peer_certificate_hash()
+        return self._home.own_certificate_hash
+
+    def take_binding(self) -> bytes | None:
+        return self._engine.take_binding()
+
+    # --- what the endpoint calls -------------------------------------------------------------
+
+    def connect(self, address: Address) -> None:
+        self._is_connecting = True
+        self._guard(lambda: self._engine.connect(address, self.now_s()))
+        self._home.add_id(self._engine.connection_id, self)
+        self.flush_soon()
+
+    def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
+        """Feed the engine. Events wait until ``dispatch``, so that one read is one batch."""
+        if self.hop.closing is not None:
+            return
+        if not self.hop.is_permitted:
+            self._early_bytes += len(data)
+            if self._early_bytes > limits.PRE_AUTH_BYTES_MAX:
+                self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
+                return
+        self._heard_s = now_s
+        self._guard(lambda: self._engine.receive(data, segment_bytes, address, now_s))
+
+    def receive_versions(self, data: bytes) -> None:
+        """Take a Version Negotiation packet: it counts only while nothing else has answered."""
+        try:
+            versions = retry.decode_versions_untrusted(data)
+        except DatagramError:
+            return
+        if self._is_connecting and limits.QUIC_VERSION not in versions:
+            self.hop.lose(Code.HOP_VERSION_UNSUPPORTED, f"the peer speaks QUIC {versions}")
+
+    def dispatch(self) -> None:
+        """Hand to the hop what the engine has made of the datagrams."""
+        self._guard(self._dispatch)
+
+    def flush(self, now_s: float) -> None:
+        """Send all that waits, arm the timer, and finish if the hop has ended."""
+        self._guard(self.hop.deliver)
+        if not self._is_over and not self._has_failed:
+            self._guard(lambda: self._send(now_s))
+        if self.is_half_open and self.hop.is_permitted:
+            self.is_half_open = False
+            self._home.let_in(self)
+        if self.hop.closing is not None:
+            self._finish(now_s)
+        elif not self._is_gone:
+            self._arm(now_s)
+
+    def stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        events = self._engine.take_events()
+        if not events:
+            return
+        for event in events:
+            if isinstance(event, ConnectionIdIssued):
+                self._home.add_id(event.connection_id, self)
+            elif isinstance(event, ConnectionIdRetired):
+                self._home.drop_id(event.connection_id)
+                self.ids.discard(event.connection_id)
+            elif isinstance(event, Terminated):
+                self._is_over = True
+        self._is_connecting = False
+        self.hop.receive(events)
+
+    def _send(self, now_s: float) -> None:
+        udp = self._home.udp
+        while True:
+            self.hop.write_out()
+            datagrams = self._engine.take_datagrams(now_s)
+            if datagrams:
+                udp.send(datagrams)
+            # A wide congestion window may take more than one helping of the lanes.
+            if not datagrams or udp.is_blocked or not self.hop.has_more:
+                return
+
+    def _arm(self, now_s: float) -> None:
+        at_s = max(self._heard_s, self._pinged_s) + self._home.keepalive_s
+        engine_s = self._engine.deadline_s
+        if engine_s is not None and engine_s < at_s:
+            at_s = engine_s
+        hop_s = self.hop.deadline_s
+        if hop_s is not None and hop_s < at_s:
+            at_s = hop_s
+        if self._timer is not None:
+            # Deadlines mostly move away. Waking once too early is cheaper than a new timer for
+            # each flight.
+            if self._timer_at_s <= at_s:
+                return
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = self._home.loop.call_at(max(at_s, now_s), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now_s = self.now_s()
+        self._guard(lambda: self._handle_deadline(now_s))
+        self.hop.handle_deadline(now_s)
+        self.flush_soon()
+
+    def _handle_deadline(self, now_s: float) -> None:
+        deadline_s = self._engine.deadline_s
+        if deadline_s is not None and deadline_s <= now_s:
+            self._engine.handle_deadline(now_s)
+            self._dispatch()
+        if self._is_over or not self.hop.is_open:
+            self._pinged_s = now_s  # Before the hop is open its own deadline is the shorter one.
+        elif now_s - max(self._heard_s, self._pinged_s) >= self._home.keepalive_s:
+            self._pinged_s = now_s
+            self._engine.ping()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # A panic of qh3's Rust core is a BaseException. The engine's state is unknown now.
+            self._has_failed = True
+            self._home.count_failure()
+            _log.error("connection failed", exc_info=error, extra={"hop": self.hop.id})
+            self.hop.lose(Code.HOP_INTERNAL, type(error).__name__)
+            self.flush_soon()
+
+    def _finish(self, now_s: float) -> None:
+        """Say CONNECTION_CLOSE and be gone. Whoever still asks gets the same answer for a while."""
+        if self._is_gone:
+            return
+        self._is_gone = True
+        self.stop_timer()
+        last_words: list[tuple[bytes, Address]] = []
+        assert self.hop.closing is not None
+        code = self.hop.closing[0]
+
+        def close_engine() -> None:
+            self._engine.close(code)
+            last_words.extend(self._engine.take_datagrams(now_s))
+
+        if not self._is_over:
+            self._guard(close_engine)  # Tried once even if it failed: the peer need not wait.
+        self._engine.wipe()
+        self._home.udp.send(last_words)
+        self._home.forget(self, last_words)
+        self._guard(self.hop.deliver)

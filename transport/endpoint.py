@@ -1,0 +1,423 @@
+"""One UDP socket that dials and accepts: routes datagrams to connections, flushes once a turn.
+
+What a stranger sends costs no state until its address has proved itself by a Retry token of ours.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import count
+
+from identity import Code, Identifier
+from transport import limits, retry
+from transport.certificate import ThrowAwayCertificate
+from transport.connection import HopConnection
+from transport.contract import Hop, HopHandler, HopPurpose, IdentityProvider
+from transport.engine import Address
+from transport.engines import make_engine
+from transport.errors import DatagramError, TransportError
+from transport.hop import CarriedHop
+from transport.settings import TransportSettings
+from transport.udp import UdpCounters, UdpSocket, normalise_address, source_group
+
+_log = logging.getLogger("sidelink.transport")
+
+
+@dataclass(slots=True)
+class EndpointCounters:
+    """Every reason to drop a datagram has a number here."""
+
+    retries_sent: int = 0
+    versions_sent: int = 0
+    accepted: int = 0
+    dropped_malformed: int = 0
+    dropped_unknown: int = 0
+    """For no connection of ours, and not the first of a new one."""
+    dropped_token: int = 0
+    dropped_half_open: int = 0
+    dropped_connections: int = 0
+    failed_connections: int = 0
+
+
+@dataclass(slots=True)
+class _Lingering:
+    """The last words of a connection that is gone, for a peer that missed them."""
+
+    datagrams: list[tuple[bytes, Address]]
+    until_s: float
+    replies_left: int = limits.LINGER_REPLIES_MAX
+
+
+class Endpoint:
+    """Dials and accepts hops on one address. Make it with ``bind``; end it with ``close``."""
+
+    def __init__(
+        self,
+        udp: UdpSocket,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        identity: IdentityProvider,
+        handler: HopHandler,
+        settings: TransportSettings,
+    ) -> None:
+        certificate = ThrowAwayCertificate.generate()
+        self.loop = loop
+        self.udp = udp
+        self.own_certificate_hash = certificate.certificate_hash
+        self.keepalive_s = settings.keepalive_s
+        self.counters = EndpointCounters()
+        self._engine = make_engine(certificate, settings)
+        self._identity = identity
+        self._handler = handler
+        self._settings = settings
+        self._tokens = retry.RetryTokens(lifetime_s=settings.retry_lifetime_s)
+        self._by_id: dict[bytes, HopConnection] = {}
+        self._connections: dict[HopConnection, None] = {}
+        self._half_open = 0
+        self._half_open_of: dict[str, int] = {}
+        self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
+        self._hop_ids = count(1)
+        self._dirty: dict[HopConnection, None] = {}
+        self._flush_handle: asyncio.Handle | None = None
+        self._is_in_turn = False
+        self._is_closed = False
+        self._resolving: set[asyncio.Task[None]] = set()
+        self._drained = asyncio.Event()
+
+    @classmethod
+    async def bind(
+        cls,
+        host: str,
+        port: int,
+        *,
+        identity: IdentityProvider,
+        handler: HopHandler,
+        settings: TransportSettings | None = None,
+    ) -> "Endpoint":
+        """Bind a socket and listen. ``host`` is a literal address; ``::`` takes both families.
+
+        Raises TransportError with CONFIG_PORT_BUSY or CONFIG_INVALID.
+        """
+        loop = asyncio.get_running_loop()
+        settings = TransportSettings() if settings is None else settings
+        try:
+            udp = UdpSocket.bind(host, port, loop, segmentation=settings.segmentation)
+        except OSError as error:
+            busy = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            code = Code.CONFIG_PORT_BUSY if busy else Code.CONFIG_INVALID
+            raise TransportError(code, f"udp {host}:{port}: {error.strerror}") from error
+        endpoint = cls(udp, loop, identity=identity, handler=handler, settings=settings)
+        udp.start(endpoint._on_readable, endpoint._on_writable)
+        return endpoint
+
+    @property
+    def address(self) -> Address:
+        return self.udp.address
+
+    @property
+    def engine_name(self) -> str:
+        return self._engine.name
+
+    @property
+    def udp_counters(self) -> UdpCounters:
+        return self.udp.counters
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
+    @property
+    def half_open_count(self) -> int:
+        return self._half_open
+
+    def dial(
+        self,
+        host: str,
+        port: int,
+        *,
+        purpose: HopPurpose,
+        target: Identifier | None,
+        handler: HopHandler | None = None,
+    ) -> Hop:
+        """Begin a hop and return it at once. All that follows, failure too, comes to the handler.
+
+        ``target`` is who must answer; None leaves the judgement to the handler.
+        """
+        if self._is_closed:
+            raise RuntimeError("the endpoint is closed")
+        connection = HopConnection(self, self._engine.dial(), is_dialler=True, source="")
+        hop = self._make_hop(connection, self._handler if handler is None else handler, purpose, target)
+        try:
+            connection.connect(normalise_address(host, port, is_v6=self.udp.is_v6))
+        except OSError as error:
+            hop.lose(Code.HOP_UNREACHABLE, str(error))
+        except ValueError:
+            task = self.loop.create_task(self._resolve(host, port, connection))
+            self._resolving.add(task)
+            task.add_done_callback(self._resolving.discard)
+        return hop
+
+    async def close(self, code: Code = Code.HOP_CLOSED) -> None:
+        """Close every hop with ``code``, tell each owner, and free the socket and all timers."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for task in self._resolving:
+            task.cancel()
+        if self._resolving:
+            await asyncio.gather(*self._resolving, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.hop.end(code, "closed by this node")
+        self._flush()
+        if self.udp.is_blocked:
+            self._drained.clear()
+            try:
+                async with asyncio.timeout(limits.CLOSE_DRAIN_S):
+                    await self._drained.wait()
+            except TimeoutError:
+                _log.info("closed with datagrams unsent")
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        self._lingering.clear()
+        self.udp.close()
+
+    # --- what connections call ---------------------------------------------------------------
+
+    def flush_later(self, connection: HopConnection) -> None:
+        self._dirty[connection] = None
+        if self._flush_handle is None and not self._is_in_turn:
+            self._flush_handle = self.loop.call_soon(self._flush)
+
+    def add_id(self, connection_id: bytes, connection: HopConnection) -> None:
+        self._by_id[connection_id] = connection
+        connection.ids.add(connection_id)
+
+    def drop_id(self, connection_id: bytes) -> None:
+        self._by_id.pop(connection_id, None)
+
+    def let_in(self, connection: HopConnection) -> None:
+        self._half_open -= 1
+        left = self._half_open_of[connection.source] - 1
+        if left:
+            self._half_open_of[connection.source] = left
+        else:
+            del self._half_open_of[connection.source]
+
+    def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
+        if connection.is_half_open:
+            connection.is_half_open = False
+            self.let_in(connection)
+        until_s = self.loop.time() + limits.LINGER_S
+        lingering = _Lingering(last_words, until_s)
+        for connection_id in connection.ids:
+            self._by_id.pop(connection_id, None)
+            if last_words and not self._is_closed:
+                self._lingering[connection_id] = lingering
+        while len(self._lingering) > limits.LINGERING_MAX:
+            self._lingering.popitem(last=False)
+        self._connections.pop(connection, None)
+
+    def count_failure(self) -> None:
+        self.counters.failed_connections += 1
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        now_s = self.loop.time()
+        self._is_in_turn = True
+        touched: dict[HopConnection, None] = {}
+        for data, segment_bytes, source in self.udp.receive():
+            self._route(data, segment_bytes, source, now_s, touched)
+        for connection in touched:
+            connection.dispatch()
+        self._dirty.update(touched)
+        self._is_in_turn = False
+        self._flush()
+
+    def _route(
+        self,
+        data: bytes,
+        segment_bytes: int,
+        source: Address,
+        now_s: float,
+        touched: dict[HopConnection, None],
+    ) -> None:
+        if not data:
+            return
+        if segment_bytes and segment_bytes < len(data) and not _is_one_flow(data, segment_bytes):
+            for start in range(0, len(data), segment_bytes):
+                piece = data[start : start + segment_bytes]
+                self._route(piece, 0, source, now_s, touched)
+            return
+        if retry.is_long(data):
+            connection = self._route_long(data, source, now_s)
+        else:
+            connection = self._by_id.get(retry.short_connection_id(data))
+            if connection is None:
+                self._answer_for_the_gone(retry.short_connection_id(data), now_s)
+        if connection is not None:
+            connection.receive(data, segment_bytes, source, now_s)
+            touched[connection] = None
+
+    def _route_long(self, data: bytes, source: Address, now_s: float) -> HopConnection | None:
+        try:
+            header = retry.parse_long_header_untrusted(data)
+        except DatagramError:
+            self.counters.dropped_malformed += 1
+            return None
+        connection = self._by_id.get(header.destination_id)
+        if header.version == 0:
+            # An engine never sees these: qh3 would answer one with another.
+            if connection is not None and connection.is_dialler:
+                connection.receive_versions(data)
+            else:
+                self.counters.dropped_unknown += 1
+            return None
+        if connection is not None:
+            return connection
+        if header.destination_id in self._lingering:
+            self._answer_for_the_gone(header.destination_id, now_s)
+            return None
+        if len(data) < limits.INITIAL_DATAGRAM_BYTES_MIN:
+            self.counters.dropped_malformed += 1
+            return None
+        if header.version != limits.QUIC_VERSION:
+            self.counters.versions_sent += 1
+            self.udp.send([(retry.encode_version_negotiation(header), source)])
+            return None
+        if not header.is_initial:
+            self.counters.dropped_unknown += 1
+            return None
+        return self._accept(header, source, now_s)
+
+    def _accept(
+        self, header: retry.LongHeader, source: Address, now_s: float
+    ) -> HopConnection | None:
+        if len(header.destination_id) < retry.ORIGINAL_ID_BYTES_MIN or self._is_closed:
+            self.counters.dropped_malformed += 1
+            return None
+        if not header.token:
+            retry_id = os.urandom(limits.CONNECTION_ID_BYTES)
+            token = self._tokens.encode(
+                source, original_id=header.destination_id, retry_id=retry_id, now_s=now_s
+            )
+            self.counters.retries_sent += 1
+            self.udp.send([(retry.encode_retry(header, retry_id, token), source)])
+            return None
+        try:
+            original_id = self._tokens.decode_untrusted(
+                header.token, source, retry_id=header.destination_id, now_s=now_s
+            )
+        except DatagramError:
+            self.counters.dropped_token += 1
+            return None
+        group = source_group(source)
+        if (
+            self._half_open >= self._settings.half_open_max
+            or self._half_open_of.get(group, 0) >= self._settings.half_open_per_source_max
+        ):
+            self.counters.dropped_half_open += 1
+            return None
+        if len(self._connections) >= self._settings.connections_max:
+            self.counters.dropped_connections += 1
+            return None
+        return self._make_accepted(original_id, header.destination_id, group)
+
+    def _make_accepted(self, original_id: bytes, retry_id: bytes, group: str) -> HopConnection:
+        engine = self._engine.accept(original_id=original_id, retry_id=retry_id)
+        connection = HopConnection(self, engine, is_dialler=False, source=group)
+        self._half_open += 1
+        self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
+        self.counters.accepted += 1
+        self._make_hop(connection, self._handler, None, None)
+        self.add_id(retry_id, connection)
+        self.add_id(engine.connection_id, connection)
+        return connection
+
+    def _make_hop(
+        self,
+        connection: HopConnection,
+        handler: HopHandler,
+        purpose: HopPurpose | None,
+        target: Identifier | None,
+    ) -> CarriedHop:
+        connection.hop = CarriedHop(
+            next(self._hop_ids),
+            carrier=connection,
+            handler=handler,
+            identity=self._identity,
+            settings=self._settings,
+            dial=None if purpose is None else (purpose, target),
+        )
+        self._connections[connection] = None
+        return connection.hop
+
+    def _answer_for_the_gone(self, connection_id: bytes, now_s: float) -> None:
+        lingering = self._lingering.get(connection_id)
+        if lingering is None:
+            self.counters.dropped_unknown += 1
+        elif lingering.until_s < now_s or not lingering.replies_left:
+            del self._lingering[connection_id]
+            self.counters.dropped_unknown += 1
+        else:
+            lingering.replies_left -= 1
+            self.udp.send(lingering.datagrams)
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        now_s = self.loop.time()
+        self._is_in_turn = True
+        blocked: list[HopConnection] = []
+        # What an owner does when it is told something may make another connection dirty.
+        while self._dirty:
+            connection, _ = self._dirty.popitem()
+            if self.udp.is_blocked and connection.hop.closing is None:
+                blocked.append(connection)  # Its bytes wait in the engine, not in a queue here.
+            else:
+                connection.flush(now_s)
+        self._dirty.update(dict.fromkeys(blocked))
+        self._is_in_turn = False
+
+    def _on_writable(self) -> None:
+        self._drained.set()
+        self._flush()
+
+    async def _resolve(self, host: str, port: int, connection: HopConnection) -> None:
+        try:
+            async with asyncio.timeout(self._settings.handshake_timeout_s):
+                found = await self.loop.getaddrinfo(host, port)
+            address = _first_usable([item[4][0] for item in found], port, is_v6=self.udp.is_v6)
+        except (OSError, UnicodeError) as error:
+            connection.hop.lose(Code.HOP_UNREACHABLE, f"{host}: {error}")
+            return
+        if connection.hop.closing is None:
+            connection.connect(address)
+
+
+def _is_one_flow(data: bytes, segment_bytes: int) -> bool:
+    """Whether all segments are short-header packets to one connection id: the usual case."""
+    if retry.is_long(data):
+        return False
+    connection_id = retry.short_connection_id(data)
+    end = limits.CONNECTION_ID_BYTES + 1
+    for start in range(segment_bytes, len(data), segment_bytes):
+        if data[start] & 0x80 or data[start + 1 : start + end] != connection_id:
+            return False
+    return True
+
+
+def _first_usable(hosts: list[str | int], port: int, *, is_v6: bool) -> Address:
+    for host in hosts:
+        try:
+            return normalise_address(str(host), port, is_v6=is_v6)
+        except (OSError, ValueError):
+            continue
+    raise OSError(errno.EHOSTUNREACH, "no address of a family that this node has")
