@@ -1,24 +1,75 @@
 """Sealed sessions between two identities: handshakes, channels and byte streams. No I/O."""
 
-from channel._noise import Role
+from channel._noise import NoiseCipher, RecordCipher, Role
+from channel.channel import Channel, ChannelOptions, ChannelPermit, MakeCipher, Part
 from channel.errors import ChannelError, ChannelStateError
+from channel.events import (
+    ChannelClosed,
+    ChannelDenied,
+    ChannelEvent,
+    ChannelOpened,
+    DataReceived,
+    PeerVerified,
+    StreamData,
+    StreamEvent,
+    StreamFinished,
+    StreamOpenReceived,
+    StreamReset,
+)
 from channel.handshake import Handshake, Session, VerifyPeer
 from channel.kem import Kem, KemPrivateKey, MlKem768
-from channel.state import HandshakeState
-from channel.wire import Prologue, RecordType, choose_version_untrusted
+from channel.limits import MESSAGE_BYTES_MAX, STREAM_OPEN_BYTES_MAX, RekeyLimits
+from channel.state import ChannelState, HandshakeState, StreamState
+from channel.stream import StreamSecret, StreamSession
+from channel.wire import (
+    Prologue,
+    RecordType,
+    StreamOpen,
+    choose_version_untrusted,
+    decode_stream_open_untrusted,
+    encode_stream_open,
+)
 
 __all__ = [
+    "MESSAGE_BYTES_MAX",
+    "STREAM_OPEN_BYTES_MAX",
+    "Channel",
+    "ChannelClosed",
+    "ChannelDenied",
     "ChannelError",
+    "ChannelEvent",
+    "ChannelOpened",
+    "ChannelOptions",
+    "ChannelPermit",
+    "ChannelState",
     "ChannelStateError",
+    "DataReceived",
     "Handshake",
     "HandshakeState",
     "Kem",
     "KemPrivateKey",
+    "MakeCipher",
     "MlKem768",
+    "NoiseCipher",
+    "Part",
+    "PeerVerified",
     "Prologue",
+    "RecordCipher",
     "RecordType",
+    "RekeyLimits",
     "Role",
     "Session",
+    "StreamData",
+    "StreamEvent",
+    "StreamFinished",
+    "StreamOpen",
+    "StreamOpenReceived",
+    "StreamReset",
+    "StreamSecret",
+    "StreamSession",
+    "StreamState",
     "VerifyPeer",
     "choose_version_untrusted",
+    "decode_stream_open_untrusted",
+    "encode_stream_open",
 ]

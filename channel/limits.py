@@ -1,5 +1,6 @@
 """Every number of the channel. Nothing else in the tree spells one of them again."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +61,8 @@ CHUNK_LENGTH_BYTES: Final = 2
 CHUNK_BYTES_MAX: Final = 65_535
 STREAM_HANDSHAKE_BYTES_MIN: Final = DH_BYTES + AEAD_TAG_BYTES
 STREAM_FIRST_DATA_BYTES_MAX: Final = CHUNK_BYTES_MAX - STREAM_HANDSHAKE_BYTES_MIN - 1
+# What the opener may write behind its first chunk while the answer is on its way.
+STREAM_UNSENT_BYTES_MAX: Final = 1 << 20
 SERVICE_BYTES_MAX: Final = 255
 STREAM_ID_MAX: Final = (1 << 62) - 1  # QUIC stream ids end there (RFC 9000, section 2.1).
 
@@ -83,6 +86,8 @@ class RekeyLimits:
 
 
 REKEY_LIMITS: Final = RekeyLimits()
+# Keys of a stream are counted and not aged: a stream is told no time, and ends with its service.
+STREAM_REKEY_LIMITS: Final = RekeyLimits(age_s_max=math.inf)
 
 assert HANDSHAKE_2_BYTES_MAX <= NOISE_MESSAGE_BYTES_MAX
 assert HANDSHAKE_3_BYTES_MAX <= NOISE_MESSAGE_BYTES_MAX
