@@ -1,4 +1,4 @@
-# One image for every program of Sidelink: docker run sidelink gateway up, sidecar up, authority up.
+# One image for every program of Sidelink: `authority up`, `gateway up` and `up` are its arguments.
 # The root file system may be read-only; everything that is written goes to the volume.
 # scripts/dockerfile_steps.py runs each step of this file in CI without an engine.
 

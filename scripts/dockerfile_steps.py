@@ -26,7 +26,7 @@ HEALTHY_DEADLINE_S = 20
 
 # What the image is tried with: a program that needs no other one.
 PROGRAM = ["authority", "up"]
-FREE_PORTS: dict[str, str] = {}
+FREE_PORTS = {"SIDELINK_OPS_PORT": "0"}
 
 # A step may use these programs of the machine; every other absolute path belongs to the image.
 HOST_PATHS = ("/bin/", "/usr/bin/", "/dev/null")

@@ -46,9 +46,16 @@ def raise_ended(number: int, _frame: FrameType | None) -> None:
 
 def run_contained(words: list[str | Path]) -> int:
     """Runs a command in a session of its own, so that its children can be ended with it."""
+    temporary = VENV.resolve() / "tmp"
+    temporary.mkdir(exist_ok=True)
     with LOG.open("ab") as log:
         child = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            words,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         return child.wait()
@@ -59,6 +66,8 @@ def run_contained(words: list[str | Path]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def install(stamp: str) -> bool:
