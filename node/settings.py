@@ -15,6 +15,8 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -203,11 +205,12 @@ class EnrolledSettings(ProgramSettings):
     ticket_file: Path | None = None
     """A file that holds the ticket; - reads standard input."""
 
-    @model_validator(mode="after")
-    def _one_ticket(self) -> Self:
-        if self.ticket is not None and self.ticket_file is not None:
-            raise ValueError("give ticket or ticket_file, not both")
-        return self
+    @field_validator("ticket_file")
+    @classmethod
+    def _one_ticket(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        if value is not None and others.data.get("ticket") is not None:
+            raise ValueError("ticket is given too; give one of them, not both")
+        return value
 
 
 class GatewaySettings(EnrolledSettings):
