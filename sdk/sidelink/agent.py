@@ -47,6 +47,7 @@ class Agent:
         self._inbox: deque[Message] = deque()
         self._inbox_bytes = 0
         self._arrived = asyncio.Event()
+        self._back = asyncio.Event()
         self._closed = False
         self._end: SidelinkError | None = None
         self._posted = 0
@@ -75,6 +76,14 @@ class Agent:
     def connected(self) -> bool:
         connection = self._connection
         return connection is not None and connection.lost is None and not self._closed
+
+    async def wait_connected(self) -> None:
+        """Returns when calls can be made again. Raises when the agent is over."""
+        while not self.connected:
+            if self._closed:
+                self._live_connection()
+            self._back.clear()
+            await self._back.wait()
 
     # Sending.
 
@@ -246,6 +255,7 @@ class Agent:
         self._number = opened.agent
         self._connection = connection
         connection.receivers[opened.agent] = self
+        self._back.set()
         if self._listening and not self._held_back:
             connection.post(wire.Listen(opened.agent, True))
 
@@ -267,6 +277,7 @@ class Agent:
         self._closed = True
         self._end = error
         self._arrived.set()
+        self._back.set()
         if self._connection is not None:
             self._connection.receivers.pop(self._number, None)
             self._connection.release_reading(self)

@@ -63,7 +63,7 @@ class Mesh:
         self._path = path
         self._reconnect_s_max = reconnect_s_max
         self._connection: Connection | None = None
-        self._agents: set[Agent] = set()
+        self._agents: dict[Agent, None] = {}  # in the order of their opening
         self._lost = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
@@ -143,11 +143,11 @@ class Mesh:
             ) from error
         agent = Agent(self, name, requested)
         await agent.open_on(connection, timeout)
-        self._agents.add(agent)
+        self._agents[agent] = None
         return agent
 
     def forget(self, agent: Agent) -> None:
-        self._agents.discard(agent)
+        self._agents.pop(agent, None)
 
     def _welcome(self) -> wire.Welcome:
         if self._connection is None:
@@ -169,12 +169,12 @@ class Mesh:
             await self._keep_connected()
         except Exception as error:
             # A fault of ours must not leave agents waiting for ever.
-            self._give_up(LocalError("local.internal", repr(error)))
+            self._end_all(LocalError("local.internal", repr(error)))
             raise
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while self._end is None:
             await self._lost.wait()
             self._lost.clear()
             connection = self._connection
@@ -185,7 +185,7 @@ class Mesh:
             while error is not None:
                 if error.code in _FINAL_CODES or loop.time() + delay_s > deadline_s:
                     self._give_up(error)
-                    return
+                    break
                 await asyncio.sleep(delay_s)
                 delay_s = min(max(2 * delay_s, RETRY_DELAY_S_MIN), RETRY_DELAY_S_MAX)
                 error = await self._come_back()
@@ -203,25 +203,39 @@ class Mesh:
                     return connection.lost
         except SidelinkError as error:
             return error
+        in_the_way: SidelinkError | None = None
         for agent in list(self._agents):
             if agent.connected:
                 continue
             try:
                 await agent.open_on(connection, CONNECT_WAIT_S)
             except SidelinkError as error:
-                if connection.lost is not None or error.code in _PASSING_CODES:
-                    return error
-                agent.end(error)
-        return None
+                if connection.lost is not None:
+                    return connection.lost
+                if error.code in _PASSING_CODES:
+                    in_the_way = error
+                else:
+                    agent.end(error)
+        return in_the_way
 
     def _give_up(self, error: SidelinkError) -> None:
-        self._end = Unreachable(
-            "local.unavailable",
-            f"the sidecar stayed away for {self._reconnect_s_max:g} s ({error})",
-            remedy="Start the sidecar, then connect again.",
+        if self.connected:
+            for agent in list(self._agents):
+                if not agent.connected:
+                    agent.end(error)
+            return
+        self._end_all(
+            Unreachable(
+                "local.unavailable",
+                f"no way back to the sidecar in {self._reconnect_s_max:g} s ({error})",
+                remedy="Start the sidecar, then connect again.",
+            )
         )
+
+    def _end_all(self, error: SidelinkError) -> None:
+        self._end = error
         for agent in list(self._agents):
-            agent.end(self._end)
+            agent.end(error)
 
 
 __all__ = ["Mesh", "connect", "default_socket_path"]
