@@ -154,17 +154,12 @@ def entry_of(request: Request, decision: Permit | Denial) -> AuditEntry:
         effect="allow" if allowed else "deny",
         rule=decision.rule,
         policy_version=decision.policy_version,
-        subject=party_text(request.subject),
+        subject=str(request.subject),
         subject_identifier=_identifier_text(request.subject),
-        object=party_text(request.object),
+        object=str(request.object),
         service=request.service,
         reason="" if isinstance(decision, Permit) else decision.reason,
     )
-
-
-def party_text(party: Party) -> str:
-    """The name if there is one, else the identifier, else the kind."""
-    return str(party.name or party.identifier or party.kind)
 
 
 def _identifier_text(party: Party) -> str | None:

@@ -5,6 +5,7 @@ is kept here: what must be sealed belongs to the keystore.
 """
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -53,8 +54,9 @@ class Store:
     def open(cls, path: Path) -> "Store":
         """Raises ConfigError (CONFIG_KEYSTORE_DAMAGED) for a file that is no such database."""
         with _damage_named(path):
+            # Made before SQLite makes it, because SQLite would ask the umask.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            path.chmod(SECRET_MODE)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             store = cls(connection, path)
