@@ -11,6 +11,7 @@ from transport.contract import (
 from transport.endpoint import Endpoint, EndpointCounters
 from transport.engines import resolve_engine
 from transport.errors import TransportError
+from transport.memory import MemoryHopPair, memory_hop_pair
 from transport.settings import EngineChoice, TransportSettings
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "HopPermit",
     "HopPurpose",
     "IdentityProvider",
+    "MemoryHopPair",
     "TransportError",
     "TransportSettings",
+    "memory_hop_pair",
     "resolve_engine",
 ]

@@ -45,9 +45,7 @@ class ThrowAwayCertificate:
     @property
     def certificate_hash(self) -> bytes:
         """SHA-256 of the DER bytes."""
-        return hashlib.sha256(
-            self.certificate.public_bytes(serialization.Encoding.DER)
-        ).digest()
+        return hashlib.sha256(self.certificate.public_bytes(serialization.Encoding.DER)).digest()
 
     def certificate_pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)

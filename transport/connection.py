@@ -4,7 +4,6 @@ Whatever the engine or the owner's handler raises ends this connection and no ot
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,8 +19,6 @@ from transport.engine import (
 from transport.errors import DatagramError
 from transport.hop import CarriedHop
 from transport.udp import UdpSocket
-
-_log = logging.getLogger("sidelink.transport")
 
 
 class ConnectionHome(Protocol):
@@ -52,10 +49,11 @@ class ConnectionHome(Protocol):
         """The owner accepted: it counts as half open no longer."""
         ...
 
-    def forget(self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]) -> None:
-        ...
+    def forget(
+        self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]
+    ) -> None: ...
 
-    def count_failure(self) -> None: ...
+    def note_failure(self, error: BaseException) -> None: ...
 
 
 class HopConnection:
@@ -244,8 +242,7 @@ class HopConnection:
         except BaseException as error:
             # A panic of qh3's Rust core is a BaseException. The engine's state is unknown now.
             self._has_failed = True
-            self._home.count_failure()
-            _log.error("connection failed", exc_info=error, extra={"hop": self.hop.id})
+            self._home.note_failure(error)
             self.hop.lose(Code.HOP_INTERNAL, type(error).__name__)
             self.flush_soon()
 

@@ -86,6 +86,7 @@ class Endpoint:
         self._is_closed = False
         self._resolving: set[asyncio.Task[None]] = set()
         self._drained = asyncio.Event()
+        self._next_failure_log_s = 0.0
 
     @classmethod
     async def bind(
@@ -149,7 +150,9 @@ class Endpoint:
         if self._is_closed:
             raise RuntimeError("the endpoint is closed")
         connection = HopConnection(self, self._engine.dial(), is_dialler=True, source="")
-        hop = self._make_hop(connection, self._handler if handler is None else handler, purpose, target)
+        hop = self._make_hop(
+            connection, self._handler if handler is None else handler, purpose, target
+        )
         try:
             connection.connect(normalise_address(host, port, is_v6=self.udp.is_v6))
         except OSError as error:
@@ -221,8 +224,13 @@ class Endpoint:
             self._lingering.popitem(last=False)
         self._connections.pop(connection, None)
 
-    def count_failure(self) -> None:
+    def note_failure(self, error: BaseException) -> None:
+        """Count an exception of an engine or a handler, and log it, but not at a peer's pace."""
         self.counters.failed_connections += 1
+        now_s = self.loop.time()
+        if now_s >= self._next_failure_log_s:
+            self._next_failure_log_s = now_s + limits.FAILURE_LOG_INTERVAL_S
+            _log.error("connection failed", exc_info=error)
 
     # --- reading -----------------------------------------------------------------------------
 

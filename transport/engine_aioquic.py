@@ -20,10 +20,10 @@ from transport.engine import (
     ConnectionIdRetired,
     EngineConnection,
     EngineEvent,
-    StreamData,
     StreamReset,
     Terminated,
 )
+from transport.engine_events import gather_events
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
 
@@ -60,35 +60,11 @@ class AioquicConnection:
             receive(data[start : start + segment_bytes], address, now_s)
 
     def take_events(self) -> Sequence[EngineEvent]:
-        taken: list[EngineEvent] = []
-        pieces: list[bytes] = []
-        take = self._connection.next_event
-        open_stream = -1  # The stream whose pieces are being gathered.
-        while (event := take()) is not None:
-            if isinstance(event, events.StreamDataReceived):
-                if event.stream_id != open_stream:
-                    if pieces:
-                        taken.append(StreamData(open_stream, b"".join(pieces), False))
-                    pieces = []
-                    open_stream = event.stream_id
-                pieces.append(event.data)
-                if event.end_stream:
-                    taken.append(StreamData(open_stream, b"".join(pieces), True))
-                    pieces = []
-                    open_stream = -1
-                continue
-            if pieces:
-                taken.append(StreamData(open_stream, b"".join(pieces), False))
-                pieces = []
-                open_stream = -1
-            other = _translate(event)
-            if other is not None:
-                taken.append(other)
-        if pieces:
-            taken.append(StreamData(open_stream, b"".join(pieces), False))
-        return taken
+        return gather_events(self._connection.next_event, events.StreamDataReceived, _translate)
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
+        if self._connection.get_peer_address() is None:
+            return ()  # A server that has read no Initial yet; aioquic would raise.
         datagrams = self._connection.datagrams_to_send(now_s)
         self._packets_left -= len(datagrams)
         if self._packets_left < 0:

@@ -5,7 +5,7 @@ A panic in the Rust part is no ``Exception``; the caller catches it with everyth
 
 import hashlib
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,10 +22,10 @@ from transport.engine import (
     ConnectionIdRetired,
     EngineConnection,
     EngineEvent,
-    StreamData,
     StreamReset,
     Terminated,
 )
+from transport.engine_events import gather_events
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
 
@@ -86,33 +86,9 @@ class Qh3Connection:
             self._watch_hybrid()
 
     def take_events(self) -> Sequence[EngineEvent]:
-        taken: list[EngineEvent] = []
-        pieces: list[bytes] = []
-        take: Callable[[], Any] = self._connection.next_event
-        open_stream = -1  # The stream whose pieces are being gathered.
-        while (event := take()) is not None:
-            if isinstance(event, events.StreamDataReceived):
-                if event.stream_id != open_stream:
-                    if pieces:
-                        taken.append(StreamData(open_stream, b"".join(pieces), False))
-                    pieces = []
-                    open_stream = event.stream_id
-                pieces.append(event.data)
-                if event.end_stream:
-                    taken.append(StreamData(open_stream, b"".join(pieces), True))
-                    pieces = []
-                    open_stream = -1
-                continue
-            if pieces:
-                taken.append(StreamData(open_stream, b"".join(pieces), False))
-                pieces = []
-                open_stream = -1
-            other = self._translate(event)
-            if other is not None:
-                taken.append(other)
-        if pieces:
-            taken.append(StreamData(open_stream, b"".join(pieces), False))
-        return taken
+        return gather_events(
+            self._connection.next_event, events.StreamDataReceived, self._translate
+        )
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
         if self._blocked:

@@ -5,19 +5,16 @@ connection or a pair in memory. It knows no socket and no loop; the carrier says
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from identity import Code, Identifier, VerifiedPeer
 from link import (
     CONTROL_KIND_MIN,
-    LANES,
     Frame,
     FrameError,
     FrameKind,
     FrameParser,
     HopLimits,
-    LaneWriter,
-    encode_frame,
     lane_of,
 )
 from link.limits import STREAMS_PER_HOP_MAX
@@ -28,6 +25,7 @@ from link.messages import (
     encode_hop_accept,
 )
 from transport import limits
+from transport.carrier import HopCarrier
 from transport.contract import (
     ACTION_OF_PURPOSE,
     HopHandler,
@@ -46,6 +44,7 @@ from transport.engine import (
 )
 from transport.errors import TransportError
 from transport.hop_handshake import AcceptorHandshake, DiallerHandshake
+from transport.hop_output import HopOutput
 from transport.hop_state import DECIDABLE, PERMITTED, HopInput, HopState, next_state
 from transport.hop_streams import CONTROL_STREAM, LANE_STREAMS, ByteStreams
 from transport.settings import TransportSettings
@@ -58,38 +57,6 @@ _INPUT_OF_KIND: Final = {
 }
 _UNCONNECTED: Final = frozenset({HopState.DIALLING, HopState.ACCEPTING})
 _HOP_KIND_MIN: Final = FrameKind.HOP_HELLO
-
-
-class HopCarrier(Protocol):
-    """What a hop needs below it: streams that keep order, and one call when a turn is over."""
-
-    @property
-    def engine_name(self) -> str: ...
-
-    @property
-    def post_quantum(self) -> bool | None: ...
-
-    def now_s(self) -> float: ...
-
-    def flush_soon(self) -> None:
-        """Call ``deliver`` and ``write_out`` of the hop in this turn of the loop or the next."""
-        ...
-
-    def open_stream(self) -> int: ...
-
-    def send_stream(self, stream: int, data: bytes, end: bool) -> None: ...
-
-    def reset_stream(self, stream: int, code: int) -> None: ...
-
-    def stream_queued_bytes(self, stream: int) -> int: ...
-
-    def send_room_bytes(self, stream: int) -> int: ...
-
-    def certificate_hash(self) -> bytes | None:
-        """SHA-256 of the certificate that the accepting side showed."""
-        ...
-
-    def take_binding(self) -> bytes | None: ...
 
 
 class CarriedHop:
@@ -124,9 +91,7 @@ class CarriedHop:
         self._started_s = carrier.now_s()
         self._deadline_s: float | None = self._started_s + settings.handshake_timeout_s
         self._parsers = {stream: FrameParser() for stream in (CONTROL_STREAM, *LANE_STREAMS)}
-        self._lanes = tuple(LaneWriter() for _ in range(LANES))
-        self._control_out: list[bytes] = []
-        self._lanes_seen: set[int] = set(LANE_STREAMS) if self.is_dialler else set()
+        self._output = HopOutput(is_dialler=self.is_dialler)
         self._frames: list[Frame] = []
         self._streams = ByteStreams(is_dialler=self.is_dialler)
         self._held: list[StreamData | StreamReset] = []
@@ -135,6 +100,7 @@ class CarriedHop:
         self._closed_is_due = False
         # The acceptor cannot write on the control stream before the dialler has.
         self._control_is_there = False
+        self._peer_close: Code | None = None
         self._peer_terms: tuple[int, HopLimits] | None = None
 
     # --- what the owner sees -----------------------------------------------------------------
@@ -175,10 +141,10 @@ class CarriedHop:
         if permit.action != ACTION_OF_PURPOSE[self.purpose]:
             raise PermissionError(f"the permit is for {permit.action}, not for {self.purpose}")
         self._move(HopInput.PERMIT)
-        body = encode_hop_accept(self._settings.epoch, self._settings.hop_limits)
+        body = encode_hop_accept(self._settings.epoch, HopLimits(self._settings.links_max))
         self._send_control(FrameKind.HOP_ACCEPT, body)
         if self.is_dialler:
-            self._open_lanes()
+            self._output.open_lanes(self._carrier)
         if self.state is HopState.OPEN:
             self._opened_is_due = True
 
@@ -195,13 +161,13 @@ class CarriedHop:
                 return
             raise RuntimeError(f"send_frame while {self.state.name}")
         if kind < CONTROL_KIND_MIN:
-            self._lanes[lane_of(link)].add(link, kind, body)
+            self._output.add(link, kind, body)
         else:
-            self._control_out.append(encode_frame(link, kind, body))
+            self._output.add_control(link, kind, body)
         self._carrier.flush_soon()
 
     def drop_link(self, link: int) -> None:
-        self._lanes[lane_of(link)].drop(link)
+        self._output.drop(link)
 
     def open_stream(self) -> int:
         if self.state is not HopState.OPEN:
@@ -234,10 +200,10 @@ class CarriedHop:
 
     @property
     def queued_bytes(self) -> int:
-        waiting = sum(lane.queued_bytes for lane in self._lanes)
+        waiting = self._output.queued_bytes
         if self.state is not HopState.OPEN:
             return waiting
-        return waiting + sum(self._carrier.stream_queued_bytes(s) for s in self._lanes_seen)
+        return waiting + self._output.handed_down_bytes(self._carrier)
 
     def close(self, code: Code) -> None:
         if self.state is HopState.OPEN:
@@ -279,22 +245,14 @@ class CarriedHop:
 
     def write_out(self) -> None:
         """Hand to the carrier what this turn queued, as far as it has room."""
-        if self._control_out:
-            data = b"".join(self._control_out)
-            self._control_out.clear()
-            self._carrier.send_stream(CONTROL_STREAM, data, False)
-        if self.state is not HopState.OPEN:
-            return
-        for writer, stream in zip(self._lanes, LANE_STREAMS, strict=True):
-            if writer.queued_bytes and stream in self._lanes_seen:
-                room = self._carrier.send_room_bytes(stream)
-                if room > 0:
-                    self._carrier.send_stream(stream, writer.take(room), False)
+        self._output.write_control(self._carrier)
+        if self.state is HopState.OPEN:
+            self._output.write_lanes(self._carrier)
 
     @property
     def has_more(self) -> bool:
         """Whether frames still wait for room below."""
-        return any(lane.queued_bytes for lane in self._lanes)
+        return self._output.queued_bytes > 0
 
     def deliver(self) -> None:
         """Tell the owner what became due. Never called from within a call of the owner's."""
@@ -316,7 +274,11 @@ class CarriedHop:
                     break
                 self._receive_one(event)
         except (FrameError, TransportError) as error:
+            self._hand_over_frames()  # What came in order before the fault is good.
             self._end(error.code, error.detail, tell=True)
+        if self._peer_close is not None:
+            self._hand_over_frames()
+            self._end(self._peer_close, "closed by the peer", tell=False)
 
     def _receive_one(self, event: EngineEvent) -> None:
         match event:
@@ -339,7 +301,7 @@ class CarriedHop:
             self._control_is_there = True
             for frame in self._parsers[stream].feed_untrusted(event.data):
                 self._receive_control(frame)
-                if self.state is HopState.CLOSED:
+                if self.state is HopState.CLOSED or self._peer_close is not None:
                     return
             self._check_not_ended(event)
         elif stream in LANE_STREAMS:
@@ -354,8 +316,8 @@ class CarriedHop:
     def _receive_control(self, frame: Frame) -> None:
         kind = FrameKind(frame.kind)
         if kind is FrameKind.HOP_CLOSE:
-            code = decode_code_untrusted(frame.body)
-            self._end(code, "closed by the peer", tell=False)
+            # Other streams of the same read may hold what was said before: they go first.
+            self._peer_close = decode_code_untrusted(frame.body)
             return
         if self.state is HopState.OPEN:
             if not CONTROL_KIND_MIN <= kind < _HOP_KIND_MIN:
@@ -375,7 +337,7 @@ class CarriedHop:
             self._receive_accept(frame.body)
 
     def _receive_lane(self, event: StreamData) -> None:
-        self._lanes_seen.add(event.stream)
+        self._output.lane_seen(event.stream)
         if self.state is HopState.ACCEPTED:
             # Streams overtake each other: this came before the peer's HOP_ACCEPT did.
             self._hold(event, len(event.data))
@@ -455,7 +417,8 @@ class CarriedHop:
         self._dialler = DiallerHandshake(
             identity, self.purpose, self._target, (certificate_hash, binding)
         )
-        self._open_expected(CONTROL_STREAM)
+        opened = self._carrier.open_stream()
+        assert opened == CONTROL_STREAM, f"opened stream {opened} first"
         self._control_is_there = True
         self._send_control(FrameKind.HOP_HELLO, self._dialler.hello)
 
@@ -490,17 +453,6 @@ class CarriedHop:
         if self.state is HopState.OPEN:
             self._opened()
 
-    def _open_lanes(self) -> None:
-        # The peer cannot write on a stream of ours that it has not seen, so all appear at once.
-        for lane, stream in enumerate(LANE_STREAMS):
-            self._open_expected(stream)
-            frame = encode_frame(lane, FrameKind.LANE_OPEN, b"")
-            self._carrier.send_stream(stream, frame, False)
-
-    def _open_expected(self, stream: int) -> None:
-        opened = self._carrier.open_stream()
-        assert opened == stream, f"opened stream {opened}, not {stream}"
-
     def _opened(self) -> None:
         self.opened_in_s = self._carrier.now_s() - self._started_s
         self._deadline_s = None
@@ -511,6 +463,7 @@ class CarriedHop:
     # --- ending ------------------------------------------------------------------------------
 
     def _terminated(self, event: Terminated) -> None:
+        self._hand_over_frames()
         if event.by_application:
             code = Code.from_number_untrusted(event.code) if event.code else Code.HOP_CLOSED
             self._end(code, "closed by the peer", tell=False)
@@ -533,7 +486,7 @@ class CarriedHop:
         self._carrier.flush_soon()
 
     def _send_control(self, kind: FrameKind, body: bytes) -> None:
-        self._control_out.append(encode_frame(0, kind, body))
+        self._output.add_control(0, kind, body)
         self._carrier.flush_soon()
 
     def _move(self, input_: HopInput) -> None:

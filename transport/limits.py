@@ -43,6 +43,7 @@ KEY_UPDATE_PACKETS: Final = 1 << 22
 RETRY_LIFETIME_S: Final = 30.0
 
 # --- after it ----------------------------------------------------------------------------------
+FAILURE_LOG_INTERVAL_S: Final = 10.0
 LINGER_S: Final = 1.0
 CLOSE_DRAIN_S: Final = 0.5  # How long a closing endpoint waits for a full socket.
 LINGERING_MAX: Final = 1_024

@@ -99,9 +99,7 @@ def decode_versions_untrusted(data: bytes) -> tuple[int, ...]:
     listed = data[7 + len(header.destination_id) + len(header.source_id) :]
     if header.version != 0 or not listed or len(listed) % 4:
         raise DatagramError("not a Version Negotiation packet")
-    return tuple(
-        int.from_bytes(listed[at : at + 4], "big") for at in range(0, len(listed), 4)
-    )
+    return tuple(int.from_bytes(listed[at : at + 4], "big") for at in range(0, len(listed), 4))
 
 
 def encode_retry(header: LongHeader, retry_id: bytes, token: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from link import HopLimits
 from link.limits import LINKS_PER_HOP_MAX
 from transport import limits
 
@@ -26,8 +25,9 @@ class TransportSettings:
     segmentation: bool = True
     """UDP_SEGMENT and UDP_GRO where the kernel has them."""
     epoch: int = 0
-    """A number that rises with every start of this node; told to each peer in HOP_ACCEPT."""
-    hop_limits: HopLimits = HopLimits(links=LINKS_PER_HOP_MAX)
+    """A number that rises with every start of this node; told likewise."""
+    links_max: int = LINKS_PER_HOP_MAX
+    """Told to each peer in HOP_ACCEPT."""
 
     def __post_init__(self) -> None:
         if not limits.DATAGRAM_BYTES_MIN <= self.datagram_bytes <= limits.DATAGRAM_BYTES_MAX:
