@@ -106,6 +106,7 @@ class LocalApi:
         """How many sessions this side ended, by code: for metrics."""
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
+        self._inode = 0
         self._all_gone = asyncio.Event()
 
     async def start(self, path: Path) -> None:
@@ -119,6 +120,7 @@ class LocalApi:
             listener.close()
             raise
         self._path = path
+        self._inode = _inode_of(path)
 
     async def close(self, code: Code = Code.LOCAL_DRAINING, delay_ms: int = 0) -> None:
         """Say Goodbye to everyone; who has not gone after CLOSE_GRACE_S is cut."""
@@ -127,7 +129,9 @@ class LocalApi:
             self._server = None
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+                # Only our own: a later start may have taken the path over.
+                if _inode_of(self._path) == self._inode:
+                    self._path.unlink()
             self._path = None
         for session in list(self.sessions):
             session.close(code, delay_ms)
@@ -141,6 +145,10 @@ class LocalApi:
         self.sessions.discard(session)
         if not self.sessions:
             self._all_gone.set()
+
+
+def _inode_of(path: Path) -> int:
+    return path.lstat().st_ino
 
 
 def _bind_untouchable(path: Path) -> socket.socket:
