@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from channel import Handshake, Prologue, Role
+from channel import Channel, ChannelEvent, Handshake, Part, Prologue, Role
 from identity import AgentUri, Code, Identifier, IdentityError, NoiseKey, NoisePublicKey
 
 NONCE = bytes(range(16))
@@ -74,8 +74,8 @@ def channel_prologue(target: object = BOB.uri, **changes: Any) -> Prologue:
 def new_handshake(
     role: Role, party: Party, prologue: Prologue | None = None, **options: Any
 ) -> Handshake:
-    options = {"own_proof": party.proof, "verify": party.verify} | options
-    return Handshake(role, prologue or channel_prologue(), party.key, **options)
+    fields: dict[str, Any] = {"own_proof": party.proof, "verify": party.verify}
+    return Handshake(role, prologue or channel_prologue(), party.key, **(fields | options))
 
 
 def handshake_pair(**options: Any) -> tuple[Handshake, Handshake]:
@@ -89,3 +89,70 @@ def run_handshake(initiator: Handshake, responder: Handshake) -> None:
     responder.read_1_untrusted(initiator.write_1())
     initiator.read_2_untrusted(responder.write_2())
     responder.read_3_untrusted(initiator.write_3())
+
+
+def new_channel(role: Role, party: Party, **options: Any) -> Channel:
+    fields: dict[str, Any] = {
+        "prologue": channel_prologue(),
+        "key": party.key,
+        "proof": party.proof,
+        "verify": party.verify,
+        "now_s": 0.0,
+    }
+    make = Channel.connect if role is Role.INITIATOR else Channel.respond
+    return make(**(fields | options))
+
+
+def carry(source: Channel, target: Channel, now_s: float = 1.0) -> list[ChannelEvent]:
+    """Bring everything that one side has to say to the other."""
+    return deliver(target, source.take_output(), now_s)
+
+
+def deliver(
+    target: Channel, parts: list[tuple[Part, bytes]], now_s: float = 1.0
+) -> list[ChannelEvent]:
+    events: list[ChannelEvent] = []
+    for part, body in parts:
+        events += target.receive(part, body, now_s)
+    return events
+
+
+@dataclass
+class ChannelPair:
+    """Alice, who connects, and Bob, who responds."""
+
+    alice: Channel
+    bob: Channel
+
+    def states(self) -> tuple[str, str]:
+        return self.alice.state.name, self.bob.state.name
+
+    @classmethod
+    def new(cls, **options: Any) -> "ChannelPair":
+        return cls(
+            new_channel(Role.INITIATOR, ALICE, **options),
+            new_channel(Role.RESPONDER, BOB, **options),
+        )
+
+    @classmethod
+    def verified(cls, **options: Any) -> "ChannelPair":
+        """Alice is OPENING; Bob is VERIFIED and has not said yes."""
+        pair = cls.new(**options)
+        carry(pair.alice, pair.bob)
+        carry(pair.bob, pair.alice)
+        carry(pair.alice, pair.bob)
+        return pair
+
+    @classmethod
+    def open(cls, **options: Any) -> "ChannelPair":
+        pair = cls.verified(**options)
+        pair.bob.accept(FakePermit(ALICE.identifier))
+        carry(pair.bob, pair.alice)
+        return pair
+
+
+def records_of(channel: Channel) -> list[bytes]:
+    """What a channel says, which must be records only."""
+    output = channel.take_output()
+    assert {part for part, _ in output} <= {Part.RECORD}
+    return [body for _, body in output]
