@@ -54,7 +54,8 @@ def load_master_key(
     if MASTER_KEY_VARIABLE in environment:
         return MasterKey.parse(environment[MASTER_KEY_VARIABLE])
     if MASTER_KEY_FILE_VARIABLE in environment:
-        return _read(Path(environment[MASTER_KEY_FILE_VARIABLE]))
+        # Links are followed here alone: orchestrators mount a secret as one.
+        return _read(Path(environment[MASTER_KEY_FILE_VARIABLE]).resolve())
     if create_missing and not path.exists():
         _create(path)
     return _read(path)

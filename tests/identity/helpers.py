@@ -1,13 +1,18 @@
 """People for the tests of identity: an authority, a node, agents, and the proofs they show."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from identity import (
     AgentUri,
     ChainLink,
     ChangeHistory,
+    Code,
     Delegable,
+    IdentityError,
     NamePrefix,
     NoiseKey,
     Proof,
@@ -156,3 +161,9 @@ def flip_bit(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << (bit % 8)
     return bytes(changed)
+
+
+def refused(call: Callable[[], object]) -> Code:
+    with pytest.raises(IdentityError) as caught:
+        call()
+    return caught.value.code

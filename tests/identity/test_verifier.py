@@ -1,0 +1,131 @@
+"""What the verifier of proofs remembers: issuers, and how an authority's key changed."""
+
+import pytest
+
+from identity import (
+    ChainLink,
+    Code,
+    Identifier,
+    ProofVerifier,
+    TrustAnchor,
+)
+from identity.cose import SignatureBudget
+from tests.identity.helpers import (
+    NOW,
+    Person,
+    World,
+    flip_bit,
+    refused,
+)
+
+
+def test_a_known_issuer_costs_no_second_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    node_link = world.node_link()
+    spent: list[int] = []
+    honest = SignatureBudget.charge
+
+    def charge(budget: SignatureBudget, checks: int) -> None:
+        spent[-1] += checks
+        honest(budget, checks)
+
+    monkeypatch.setattr(SignatureBudget, "charge", charge)
+    for _ in range(2):
+        spent.append(0)
+        world.planner = Person()
+        world.verify(world.planner.proof(world.planner_link(), node_link), world.planner)
+
+    # The anchor's history, the node's credential, the planner's, the attestation; then only two.
+    assert spent == [4, 2]
+
+
+def test_a_known_issuer_still_expires() -> None:
+    world = World()
+    node_link = world.node_link(expires_unix_s=NOW + 100)
+    proof = world.planner.proof(world.planner_link(expires_unix_s=NOW + 100), node_link)
+
+    world.verify(proof, world.planner)
+    code = refused(lambda: world.verify(proof, world.planner, unix_s=NOW + 100))
+    assert code is Code.CHANNEL_CREDENTIAL_EXPIRED
+
+
+def test_a_known_issuer_is_known_by_its_exact_bytes() -> None:
+    world = World()
+    node_link = world.node_link()
+    world.verify(world.planner.proof(world.planner_link(), node_link), world.planner)
+
+    for bit in range(0, 8 * len(node_link.credential), 101):
+        forged = ChainLink(flip_bit(node_link.credential, bit), node_link.issuer_history)
+        proof = world.planner.proof(world.planner_link(), forged)
+        refused(lambda proof=proof: world.verify(proof, world.planner))  # type: ignore[misc]
+
+
+def test_what_the_verifier_remembers_is_bounded() -> None:
+    world = World()
+    world.verifier = world.new_verifier(cache_entries_max=3)
+
+    for _ in range(6):
+        world.node = Person()
+        proof = world.planner.proof(world.planner_link(), world.node_link())
+        world.verify(proof, world.planner)
+
+    assert len(world.verifier._issuers) == 3
+
+
+def test_a_superseded_key_of_the_authority_cannot_be_brought_back_by_leaving_its_change_out() -> (
+    None
+):
+    world = World()
+    stolen = world.authority
+    world.authority = stolen.rotated(created_unix_s=NOW - 200, overlap_s=100)
+    world.verify(world.node.proof(world.node_link()), world.node)
+
+    mallory = Person()
+    link = stolen.link(mallory, "agent://acme/finance", kind="node")
+
+    code = refused(lambda: world.verify(mallory.proof(link), mallory))
+    assert code is Code.CHANNEL_HISTORY_INVALID
+
+
+def test_a_credential_from_before_the_authoritys_rotation_holds_while_the_overlap_lasts() -> None:
+    world = World()
+    old_proof = world.node.proof(world.node_link())
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10, overlap_s=100)
+    world.verify(world.authority.proof(), world.authority)
+
+    peer = world.verify(old_proof, world.node)
+
+    assert peer.identity.expires_unix_s == NOW - 10 + 100
+
+
+def test_a_fork_of_the_authoritys_history_is_refused() -> None:
+    world = World()
+    original = world.authority
+    world.verify(original.rotated().proof(), world.authority)
+
+    forked = original.rotated()
+
+    assert refused(lambda: world.verify(forked.proof(), forked)) is Code.CHANNEL_PIN_MISMATCH
+
+
+def test_an_authoritys_history_of_any_length_can_be_learned() -> None:
+    world = World()
+    for _ in range(40):
+        world.authority = world.authority.rotated(created_unix_s=NOW - 10)
+    proof = world.node.proof(world.node_link())
+    assert refused(lambda: world.verify(proof, world.node)) is Code.CHANNEL_TOO_MANY_SIGNATURES
+
+    world.verifier.learn_anchor_history(world.authority.history, unix_s=NOW)
+
+    assert world.verify(proof, world.node).identity.kind == "node"
+    stranger = Person().history
+    code = refused(lambda: world.verifier.learn_anchor_history(stranger, unix_s=NOW))
+    assert code is Code.CHANNEL_WRONG_AUTHORITY
+
+
+def test_one_authority_is_trusted_for_one_trust_domain() -> None:
+    identifier = Person().history.identifier
+    anchors = [TrustAnchor(identifier, "acme"), TrustAnchor(identifier, "evil")]
+
+    with pytest.raises(ValueError, match="one trust domain"):
+        ProofVerifier(anchors, own=Identifier(bytes(32)))
