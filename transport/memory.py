@@ -124,7 +124,7 @@ class MemoryCarrier:
             self._ship()
         if self.hop.closing is not None:
             self._is_gone = True
-            self._out.append(Terminated(self.hop.closing[0], True, ""))
+            self._out.append(Terminated(int(self.hop.closing[0]), True, ""))
         self._ship()
         self._arm()
         self.hop.deliver()
