@@ -23,11 +23,10 @@ from channel.limits import (
     HANDSHAKE_3_BYTES_MAX,
     HANDSHAKE_3_BYTES_MIN,
     KEM_CIPHERTEXT_BYTES,
-    PROOF_BYTES_MAX,
 )
 from channel.state import HANDSHAKE_TRANSITIONS, HandshakeInput, HandshakeState, next_state
 from channel.wire import Prologue
-from identity import Code, NoiseKey, SidelinkError, VerifiedPeer
+from identity import PROOF_BYTES_MAX, Code, NoiseKey, SidelinkError, VerifiedPeer
 
 VerifyPeer = Callable[[bytes, bytes], VerifiedPeer]
 """(proof, Noise public key) -> who that is. Raises SidelinkError."""

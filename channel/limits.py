@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from identity import PROOF_BYTES_MAX
+
 NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise revision 34, section 3.
 DH_BYTES: Final = 32
 HASH_BYTES: Final = 32
@@ -13,8 +15,6 @@ NONCE_BYTES: Final = 16
 
 KEM_PUBLIC_BYTES: Final = 1_184  # FIPS 203, table 3, ML-KEM-768.
 KEM_CIPHERTEXT_BYTES: Final = 1_088
-
-PROOF_BYTES_MAX: Final = 48 << 10
 
 # e, then the encapsulation key under a key that everybody can compute.
 HANDSHAKE_1_BYTES: Final = DH_BYTES + KEM_PUBLIC_BYTES + AEAD_TAG_BYTES

@@ -16,10 +16,9 @@ from channel.limits import (
     HANDSHAKE_3_BYTES_MAX,
     HANDSHAKE_3_BYTES_MIN,
     KEM_CIPHERTEXT_BYTES,
-    PROOF_BYTES_MAX,
 )
 from channel.state import HANDSHAKE_TRANSITIONS, HandshakeInput, next_state
-from identity import AgentUri, Code
+from identity import PROOF_BYTES_MAX, AgentUri, Code
 from tests.channel.helpers import (
     ALICE,
     BOB,
