@@ -1,16 +1,24 @@
 """May they? Decisions, deny by default, from a policy that people write and can read."""
 
-from policy.decision import Denial, Permit, require
+from policy.bundles import BASELINE_POLICY, STARTER_POLICY
+from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, require
+from policy.engine import PolicyEngine
 from policy.errors import LocatedError, PolicyError, YamlError
 from policy.request import Action, Party, Request
+from policy.selftest import PolicyTestOutcome
 
 __all__ = [
+    "BASELINE_POLICY",
+    "PERMIT_LIFETIME_S",
+    "STARTER_POLICY",
     "Action",
     "Denial",
     "LocatedError",
     "Party",
     "Permit",
+    "PolicyEngine",
     "PolicyError",
+    "PolicyTestOutcome",
     "Request",
     "YamlError",
     "require",

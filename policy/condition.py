@@ -1,0 +1,284 @@
+"""A rule's `when`: taken apart by what it depends on, so that answers can be cached safely.
+
+Of the clauses that && joins, some look at subject and object only: they stay as they are while the
+credentials do. Some bound the size of the message: they travel in the permit. The rest depend on
+the request, and what they decide is never cached.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from identity import AttributeValue
+from policy.cel import (
+    CelExpression,
+    CelFault,
+    CelSchema,
+    ValueType,
+    has_type,
+    plain_arguments,
+    timestamp,
+)
+from policy.cel_source import SIZE_VARIABLE, Clause, SourceError, read_clauses
+from policy.matcher import MAYBE, NO, YES
+from policy.reader import suggestion
+from policy.request import ARGUMENT_ACTIONS, MESSAGE_ACTIONS, Action, Party, Request
+
+FAULT: Final = 3
+"""No result: a value was missing or of the wrong type. Grants nothing, and denies."""
+
+FIELDS: Final = ("identifier", "issuer", "kind", "name", "role_of_node", "trust_domain")
+_PARTIES: Final = ("subject", "object")
+_ROOTS: Final = ("subject", "object", "message", "args", "now")
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known while one request is decided.
+
+    ``probing`` asks whether the action could be allowed at all: then what a message or a call will
+    carry is unknown rather than missing. ``waits_for_proof`` says the same of what an unproved
+    object will turn out to be.
+    """
+
+    request: Request
+    unix_s: float
+    probing: bool
+    waits_for_proof: bool = True
+    _arguments: dict[str, Any] | CelFault | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """The arguments as CEL takes them; None if there are none, or none that it can take."""
+        if self._arguments is None and self.request.args is not None:
+            self._arguments = plain_arguments(self.request.args)
+        return self._arguments if isinstance(self._arguments, dict) else None
+
+    @property
+    def message_bytes(self) -> int | None:
+        size = self.request.message_bytes
+        return size if type(size) is int and size >= 0 else None
+
+    def is_unknown(self, name: str, obj: Party) -> bool:
+        """Whether a missing variable may still turn out to have a value."""
+        if name.startswith("object."):
+            # At a relay nothing more is ever learned of the far end; elsewhere it is proved later.
+            never = not self.waits_for_proof or self.request.action == Action.LINK_RELAY
+            return not obj.verified and not never
+        if name == "args":
+            return self.probing and self.request.args is None
+        return self.probing and name == SIZE_VARIABLE
+
+
+_Getter = Callable[[Facts, Party, Party], Any]
+_Read = Callable[[Party], AttributeValue | list[str] | None]
+
+
+class Part:
+    """An expression, with the way to each value it may read."""
+
+    __slots__ = ("_expression", "_getters")
+
+    def __init__(self, expression: CelExpression, schema: CelSchema) -> None:
+        self._expression = expression
+        self._getters: tuple[tuple[str, _Getter], ...] = tuple(
+            (name, _getter(name, schema.variables[name])) for name in sorted(expression.names)
+        )
+
+    def judge(self, facts: Facts, subject: Party, obj: Party) -> int:
+        """NO, MAYBE, YES or FAULT."""
+        values: dict[str, Any] = {}
+        missing: list[str] = []
+        for name, getter in self._getters:
+            value = getter(facts, subject, obj)
+            if value is None:
+                missing.append(name)
+            else:
+                values[name] = value
+        result = self._expression.evaluate(values)
+        if result is True:
+            return YES
+        if result is False:
+            return NO
+        if any(facts.is_unknown(name, obj) for name in missing):
+            return MAYBE
+        if any(_lacks_by_right(name, facts, subject, obj) for name in missing):
+            return NO
+        return FAULT
+
+    def explain(self, facts: Facts, subject: Party, obj: Party) -> str | None:
+        """What went wrong, if evaluation came to no result."""
+        found = ((name, getter(facts, subject, obj)) for name, getter in self._getters)
+        result = self._expression.evaluate({k: v for k, v in found if v is not None})
+        return result.detail if isinstance(result, CelFault) else None
+
+
+def _lacks_by_right(name: str, facts: Facts, subject: Party, obj: Party) -> bool:
+    """Whether it is an ancestor that lacks the attribute.
+
+    A deny rule speaks of ancestors too, but a node need not have every attribute of its agents.
+    """
+    if name.startswith("subject."):
+        return subject is not facts.request.subject
+    return name.startswith("object.") and obj is not facts.request.object
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The parts of a `when`. None where there is no such part."""
+
+    static: Part | None
+    dynamic: Part | None
+    size_min: int | None
+    size_max: int | None
+
+    @property
+    def bounds_size(self) -> bool:
+        return self.size_min is not None or self.size_max is not None
+
+    def judge_static(self, facts: Facts, subject: Party, obj: Party) -> int:
+        """What holds for every request between these two."""
+        return YES if self.static is None else self.static.judge(facts, subject, obj)
+
+    def judge_rest(self, facts: Facts, subject: Party, obj: Party) -> int:
+        """What depends on this request."""
+        answer = self._judge_size(facts) if self.bounds_size else YES
+        if answer == NO or self.dynamic is None:
+            return answer
+        return both(answer, self.dynamic.judge(facts, subject, obj))
+
+    def judge(self, facts: Facts, subject: Party, obj: Party) -> int:
+        static = self.judge_static(facts, subject, obj)
+        return NO if static == NO else both(static, self.judge_rest(facts, subject, obj))
+
+    def _judge_size(self, facts: Facts) -> int:
+        size = facts.message_bytes
+        if size is None:
+            return MAYBE if facts.probing else FAULT
+        too_small = self.size_min is not None and size < self.size_min
+        too_large = self.size_max is not None and size > self.size_max
+        return NO if too_small or too_large else YES
+
+
+def both(one: int, other: int) -> int:
+    """CEL's &&: false wins over a fault. A fault beside what is unknown is no certain answer."""
+    if one == NO or other == NO:
+        return NO
+    if FAULT in (one, other):
+        return NO if MAYBE in (one, other) else FAULT
+    return min(one, other)
+
+
+class ConditionCompiler:
+    """Compiles the conditions of one policy: knows its attributes, keeps a schema per kind."""
+
+    def __init__(self, attributes: Mapping[str, ValueType]) -> None:
+        self._variables: dict[str, ValueType] = {}
+        for party in _PARTIES:
+            self._variables |= {f"{party}.{field}": ValueType.TEXT for field in FIELDS}
+            self._variables |= {f"{party}.{name}": kind for name, kind in attributes.items()}
+        self._variables["now"] = ValueType.TIME
+        self._schemas: dict[tuple[bool, bool], CelSchema] = {}
+
+    def compile(self, source: str, actions: frozenset[Action]) -> Condition:
+        """Raises SourceError for anything that could not work for each of the actions."""
+        clauses = read_clauses(source)
+        schema = self._schema(actions)
+        names = frozenset[str]().union(*(clause.names for clause in clauses))
+        self._check_names(names, schema, actions)
+        # The whole first: its complaints are in terms of what was written.
+        schema.compile(source, names)
+        static = [clause for clause in clauses if _is_static(clause)]
+        bounds = [clause for clause in clauses if _is_bound(clause)]
+        dynamic = [clause for clause in clauses if not _is_static(clause) and not _is_bound(clause)]
+        size_mins = [clause.size_min for clause in bounds if clause.size_min is not None]
+        size_maxs = [clause.size_max for clause in bounds if clause.size_max is not None]
+        return Condition(
+            static=_part(static, schema),
+            dynamic=_part(dynamic, schema),
+            size_min=max(size_mins, default=None),
+            size_max=min(size_maxs, default=None),
+        )
+
+    def _schema(self, actions: frozenset[Action]) -> CelSchema:
+        has_message = actions <= MESSAGE_ACTIONS
+        has_arguments = actions <= ARGUMENT_ACTIONS
+        schema = self._schemas.get((has_message, has_arguments))
+        if schema is None:
+            variables = dict(self._variables)
+            if has_message:
+                variables[SIZE_VARIABLE] = ValueType.INT
+            if has_arguments:
+                variables["args"] = ValueType.MAP
+            schema = self._schemas[has_message, has_arguments] = CelSchema(variables)
+        return schema
+
+    def _check_names(
+        self, names: frozenset[str], schema: CelSchema, actions: frozenset[Action]
+    ) -> None:
+        """Say of our own variables what the library cannot: what was meant, and where it exists."""
+        for root, having in (("message", MESSAGE_ACTIONS), ("args", ARGUMENT_ACTIONS)):
+            others = sorted(actions - having)
+            if root in names and others:
+                raise SourceError(
+                    f"{root} is not known for {others[0]}.",
+                    f"Keep {root} to rules for {', '.join(sorted(having))} alone.",
+                )
+        for name in sorted(names):
+            root, dot, _ = name.partition(".")
+            is_ours = root in _ROOTS and root not in schema.variables and dot
+            if is_ours and name not in schema.variables:
+                raise SourceError(
+                    f"unknown name {name}.",
+                    suggestion(name, [known for known in schema.variables if "." in known]),
+                )
+
+
+def _is_static(clause: Clause) -> bool:
+    return not clause.names & {"message", "args", "now"}
+
+
+def _is_bound(clause: Clause) -> bool:
+    return clause.size_min is not None or clause.size_max is not None
+
+
+def _part(clauses: Sequence[Clause], schema: CelSchema) -> Part | None:
+    if not clauses:
+        return None
+    source = " && ".join(f"({clause.source})" for clause in clauses)
+    names = frozenset[str]().union(*(clause.names for clause in clauses))
+    return Part(schema.compile(source, names), schema)
+
+
+def _getter(name: str, kind: ValueType) -> _Getter:
+    if name == "now":
+        return lambda facts, subject, obj: timestamp(facts.unix_s)
+    if name == "args":
+        return lambda facts, subject, obj: facts.arguments
+    if name == SIZE_VARIABLE:
+        return lambda facts, subject, obj: facts.message_bytes
+    party, _, field = name.partition(".")
+    read = _field_reader(field) if field in FIELDS else _attribute_reader(field, kind)
+    if party == "subject":
+        return lambda facts, subject, obj: read(subject)
+    return lambda facts, subject, obj: read(obj)
+
+
+def _field_reader(field: str) -> _Read:
+    def read(party: Party) -> str | None:
+        if not party.verified and field not in ("name", "trust_domain"):
+            return None
+        value = getattr(party, field)
+        return None if value is None else str(value)
+
+    return read
+
+
+def _attribute_reader(name: str, kind: ValueType) -> _Read:
+    def read(party: Party) -> AttributeValue | list[str] | None:
+        value = party.attributes.get(name) if party.verified else None
+        if value is None or not has_type(value, kind):
+            return None
+        return list(value) if isinstance(value, tuple | list) else value
+
+    return read

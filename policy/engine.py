@@ -1,0 +1,262 @@
+"""The engine: one policy, compiled once, asked for every decision. Deny by default."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Final
+
+from identity import AgentUri, Code
+from policy.bundles import BASELINE_FILE, BASELINE_POLICY, BASELINE_PREFIX
+from policy.condition import Facts
+from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, make_permit
+from policy.evaluation import Reuse, allows, could_allow, denies, index_rules, nearest_rule
+from policy.model import PolicyDocument, Rule, read_policy
+from policy.reader import quoted
+from policy.request import (
+    IMPLIED_BY,
+    MESSAGE_ACTIONS,
+    SERVICE_ACTIONS,
+    Action,
+    Request,
+)
+from policy.selftest import PolicyTestOutcome, run_tests
+
+NEAREST_RULES_MAX: Final = 256
+"""A denial looks at no more rules than this to say which came nearest."""
+_VERSION_CHARS: Final = 16
+_NO_POLICY: Final = "there is no policy, so everything is denied"
+_NO_RULES: Final = "the policy has no rules, so everything is denied"
+
+# Their permits hold for one tool and one set of arguments, so they are never reused.
+_NEVER_REUSED: Final = frozenset(
+    {Action.MCP_LIST, Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT, Action.ROUTE_REGISTER}
+)
+
+
+class PolicyEngine:
+    """Answers requests. Holds no state but a counter; ``version`` changes with the text."""
+
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        *,
+        version: str,
+        unready: str | None,
+        document: PolicyDocument | None = None,
+    ) -> None:
+        self.version = version
+        self.unready = unready
+        """Why everything is denied; None when the policy is in force."""
+        self.rule_names = tuple(rule.name for rule in rules)
+        self._document = document
+        self._allowing = index_rules(rules, allows=True)
+        self._denying = index_rules(rules, allows=False)
+        # Unique across engines and processes without asking for chance each time.
+        self._decision_prefix = os.urandom(6).hex()
+        self._decisions = 0
+
+    @classmethod
+    def load(cls, text: str, *, file: str, baseline: bool = True) -> "PolicyEngine":
+        """Compile a policy's text; raises PolicyError. ``file`` is for messages only.
+
+        Without rules of its own the policy denies everything, the baseline's permits included.
+        """
+        document = read_policy(text, file)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+        rules: tuple[Rule, ...] = () if document is None else document.rules
+        unready = None if rules else _NO_RULES
+        if document is not None:
+            _check_names(document)
+        if baseline:
+            digest.update(b"\0" + BASELINE_POLICY.encode())
+            built_in = read_policy(BASELINE_POLICY, BASELINE_FILE)
+            rules += () if built_in is None else built_in.rules
+        version = digest.hexdigest()[:_VERSION_CHARS]
+        return cls(rules, version=version, unready=unready, document=document)
+
+    @classmethod
+    def deny_all(cls) -> "PolicyEngine":
+        """What there is while there is no policy: not ready, and every answer is no."""
+        return cls((), version="none", unready=_NO_POLICY)
+
+    @property
+    def ready(self) -> bool:
+        return self.unready is None
+
+    def decide(
+        self, request: Request, unix_s: float, *, expires_unix_s: float | None = None
+    ) -> Permit | Denial:
+        """Answer. Never raises, whatever the request holds.
+
+        ``expires_unix_s`` is when the subject's credential lapses; the permit ends by then, and
+        ``PERMIT_LIFETIME_S`` after ``unix_s`` at the latest.
+        """
+        self._decisions += 1
+        try:
+            return self._decide(request, unix_s, expires_unix_s)
+        except Exception as error:
+            # A request that is not even well formed gets the answer that is safe.
+            reason = f"The request could not be judged ({type(error).__name__})."
+            return self._deny(Code.POLICY_DENIED, None, reason)
+
+    def could_allow(self, request: Request, unix_s: float) -> bool:
+        """Whether a request might be allowed once what it leaves open is known.
+
+        Arguments and message size that are None are open, and so is all of an unproved object but
+        its name. For lists that leave out what could never be used. Never raises.
+        """
+        try:
+            action = Action(request.action)
+            if not self.ready or self._refusal(request, unix_s, None) is not None:
+                return False
+            if self._surely_denied(request, unix_s):
+                return False
+            return self._find_implying(request, unix_s, action, waits_for_proof=True) is not None
+        except Exception:
+            return False
+
+    def run_tests(self) -> tuple[PolicyTestOutcome, ...]:
+        """Run the file's own `tests:`. Raises PolicyError for a test that cannot be read."""
+        if self._document is None:
+            return ()
+        return run_tests(self._document, self.decide)
+
+    def _decide(
+        self, request: Request, unix_s: float, expires_unix_s: float | None
+    ) -> Permit | Denial:
+        if self.unready is not None:
+            return self._deny(Code.POLICY_NOT_READY, None, f"{_sentence(self.unready)}.")
+        action = Action(request.action)
+        refusal = self._refusal(request, unix_s, expires_unix_s)
+        if refusal is not None:
+            return self._deny(Code.POLICY_NO_RULE, None, refusal)
+        facts = Facts(request, unix_s, probing=False)
+        reuse = Reuse(action not in _NEVER_REUSED and request.object.verified)
+        for rule in self._denying[action]:
+            if denies(rule, facts, reuse):
+                reason = f'{_who(request)}: the rule "{rule.name}" denies it.'
+                return self._deny(Code.POLICY_DENIED, rule.name, reason)
+        for rule in self._allowing[action]:
+            if allows(rule, facts, reuse):
+                return self._permit(request, rule, unix_s, expires_unix_s, reuse)
+        if action in IMPLIED_BY:
+            # A channel opens before its far end is proved, and all is decided again afterwards.
+            waits = action is Action.CHANNEL_OPEN
+            implying = self._find_implying(request, unix_s, action, waits_for_proof=waits)
+            if implying is not None:
+                reuse.is_reusable = False
+                return self._permit(request, implying, unix_s, expires_unix_s, reuse)
+        nearest = nearest_rule(self._candidates(action), facts)
+        reason = f"{_who(request)}: no rule allows it.{nearest}"
+        return self._deny(Code.POLICY_NO_RULE, None, reason)
+
+    def _find_implying(
+        self, request: Request, unix_s: float, action: Action, *, waits_for_proof: bool
+    ) -> Rule | None:
+        """A rule that could allow the action, or one that needs it, unless one is sure to deny."""
+        for wanted in (action, *IMPLIED_BY.get(action, ())):
+            if not _may_pass_on(request, wanted):
+                continue
+            asked = replace(request, action=wanted)
+            facts = Facts(asked, unix_s, probing=True, waits_for_proof=waits_for_proof)
+            for rule in self._allowing[wanted]:
+                if could_allow(rule, facts):
+                    if self._surely_denied(asked, unix_s):
+                        break
+                    return rule
+        return None
+
+    def _surely_denied(self, request: Request, unix_s: float) -> bool:
+        facts = Facts(request, unix_s, probing=True)
+        return any(denies(rule, facts, Reuse(False)) for rule in self._denying[request.action])
+
+    def _refusal(self, request: Request, unix_s: float, expires_unix_s: float | None) -> str | None:
+        """What no rule can make good."""
+        action = Action(request.action)
+        if request.subject.identifier is None or not request.subject.verified:
+            return f"{_who(request)}: who asks is not proved."
+        if expires_unix_s is not None and not unix_s < expires_unix_s:
+            return f"{_who(request)}: the credential has expired."
+        if action is Action.ROUTE_REGISTER and request.prefix is None:
+            return f"{_who(request)}: no prefix is named."
+        if action in SERVICE_ACTIONS and not request.service:
+            return f"{_who(request)}: no service is named."
+        if action is Action.MCP_CALL and not request.tool:
+            return f"{_who(request)}: no tool is named."
+        implied = IMPLIED_BY.get(action, ())
+        if not any(_may_pass_on(request, one) for one in (action, *implied)):
+            return f"{_who(request)}: its issuer may not pass this action on."
+        return None
+
+    def _permit(
+        self,
+        request: Request,
+        rule: Rule,
+        unix_s: float,
+        expires_unix_s: float | None,
+        reuse: Reuse,
+    ) -> Permit:
+        identifier = request.subject.identifier
+        assert identifier is not None  # _refusal has seen to it.
+        name: AgentUri | None = request.object.name
+        latest = unix_s + PERMIT_LIFETIME_S
+        return make_permit(
+            Action(request.action),
+            identifier,
+            name,
+            policy_version=self.version,
+            expires_unix_s=latest if expires_unix_s is None else min(expires_unix_s, latest),
+            rule=rule.name,
+            decision_id=self._decision_id(),
+            message_bytes_max=reuse.message_bytes_max,
+            cacheable=reuse.is_reusable,
+        )
+
+    def _deny(self, code: Code, rule: str | None, reason: str) -> Denial:
+        return Denial(code, rule, reason, self._decision_id(), self.version)
+
+    def _decision_id(self) -> str:
+        return f"{self._decision_prefix}-{self._decisions:x}"
+
+    def _candidates(self, action: Action) -> Iterator[Rule]:
+        """Rules that could have allowed it, outright or by implication; not too many."""
+        actions = (action, *IMPLIED_BY.get(action, ()))
+        seen: set[str] = set()
+        for rule in chain.from_iterable(self._allowing[one] for one in actions):
+            if rule.name not in seen:
+                seen.add(rule.name)
+                yield rule
+            if len(seen) >= NEAREST_RULES_MAX:
+                return
+
+
+def _may_pass_on(request: Request, action: Action) -> bool:
+    """Whether the subject's issuer was allowed to pass the action on."""
+    allowed = request.subject.allowed_actions
+    return allowed is None or action in allowed or f"{action.partition('.')[0]}.*" in allowed
+
+
+def _check_names(document: PolicyDocument) -> None:
+    for index, rule in enumerate(document.rules):
+        if rule.name.startswith(BASELINE_PREFIX):
+            raise document.reader.error(
+                ("rules", index, "name"),
+                f"names that begin with {quoted(BASELINE_PREFIX)} are those of built-in rules.",
+                "Give the rule another name.",
+            )
+
+
+def _who(request: Request) -> str:
+    what = f" {request.service}" if request.service else ""
+    tool = f" {request.tool}" if request.tool else ""
+    what = what if request.prefix is None else f" {request.prefix}"
+    return f"{request.subject} may not {request.action}{what}{tool} at {request.object}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+assert MESSAGE_ACTIONS.isdisjoint(SERVICE_ACTIONS)

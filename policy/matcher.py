@@ -1,0 +1,121 @@
+"""Whether somebody is who a rule's `from` or `to` describes. What is missing does not match."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from identity import AgentUri, NamePrefix
+from policy.cel import ValueType, has_type
+from policy.patterns import NamePattern
+from policy.request import Party
+
+# The values of an answer. Ordered: of several that must all hold, the least one counts.
+NO: Final = 0
+MAYBE: Final = 1
+"""Not known yet: an attribute of somebody unproved, an argument that was not given."""
+YES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FieldClause:
+    """A property that every party has, such as `kind`."""
+
+    key: str
+    values: frozenset[Hashable]
+
+    def match(self, party: Party) -> int:
+        if not party.verified and self.key != "trust_domain":
+            return MAYBE
+        return YES if getattr(party, self.key) in self.values else NO
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeClause:
+    """A declared attribute: its value, or one item of a list, is among the values."""
+
+    key: str
+    kind: ValueType
+    values: frozenset[Hashable]
+
+    def match(self, party: Party) -> int:
+        if not party.verified:
+            return MAYBE
+        value = party.attributes.get(self.key)
+        # The type counts: to Python, True equals 1.
+        if value is None or not has_type(value, self.kind):
+            return NO
+        if isinstance(value, tuple | list):
+            return YES if any(item in self.values for item in value) else NO
+        return YES if value in self.values else NO
+
+
+@dataclass(frozen=True, slots=True)
+class NameClause:
+    """The name, given outright or by patterns."""
+
+    key: str
+    exact: frozenset[AgentUri]
+    patterns: tuple[NamePattern, ...]
+
+    def match(self, party: Party) -> int:
+        name = party.name
+        if name is None:
+            return NO
+        if name in self.exact or any(pattern.matches(name) for pattern in self.patterns):
+            return YES
+        return NO
+
+    def match_prefix(self, prefix: NamePrefix, *, overlap: bool) -> int:
+        """Whether all names of a prefix are meant; with ``overlap``, whether any is."""
+        if overlap:
+            met = any(prefix.covers(name) for name in self.exact) or any(
+                pattern.overlaps(prefix) for pattern in self.patterns
+            )
+        else:
+            met = any(name.path == prefix.path and prefix.covers(name) for name in self.exact)
+            met = met or any(pattern.covers(prefix) for pattern in self.patterns)
+        return YES if met else NO
+
+
+Clause = FieldClause | AttributeClause | NameClause
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Clauses that must all match; without any, everybody does."""
+
+    clauses: tuple[Clause, ...] = ()
+
+    def match(self, party: Party) -> int:
+        answer = YES
+        for clause in self.clauses:
+            one = clause.match(party)
+            if one == NO:
+                return NO
+            if one < answer:
+                answer = one
+        return answer
+
+    def match_route(self, party: Party, prefix: NamePrefix, *, overlap: bool) -> int:
+        """As ``match``, but `name` speaks of the prefix that is to be registered."""
+        answer = YES
+        for clause in self.clauses:
+            if isinstance(clause, NameClause):
+                one = clause.match_prefix(prefix, overlap=overlap)
+            else:
+                one = clause.match(party)
+            answer = min(answer, one)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class ToolNames:
+    """Names of tools, and beginnings of names (written `get_*`)."""
+
+    exact: frozenset[str]
+    beginnings: tuple[str, ...]
+
+    def match(self, tool: str | None) -> int:
+        if tool is None:
+            return MAYBE
+        return YES if tool in self.exact or tool.startswith(self.beginnings) else NO
