@@ -41,7 +41,7 @@ FILES = listed_files()
 SOURCES = {
     name: (ROOT / name).read_text(encoding="utf-8") for name in FILES if name.endswith(".py")
 }
-TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+TREES = {name: ast.parse(text, name) for name, text in SOURCES.items()}
 TESTS = {name: tree for name, tree in TREES.items() if name.startswith("tests/")}
 
 
