@@ -1,7 +1,7 @@
 """Who is at the other end of a hop: three Noise messages, bound to the connection below.
 
 The prologue holds the hash of the server's certificate and the channel binding, so a handshake
-that somebody relays from one QUIC connection into another fails at the first sealed byte.
+that somebody relays from one QUIC connection into another fails at its first message.
 """
 
 import os
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from channel import ChannelError, Handshake, Prologue, Role
+from channel.limits import HANDSHAKE_1_BYTES
 from identity import Code, Identifier, SidelinkError, VerifiedPeer
 from link import PROTOCOL_VERSION, HopHello
 from link.limits import LINK_NONCE_BYTES
@@ -71,10 +72,7 @@ class DiallerHandshake:
             _check_peer(peer, self._identity, self._target)
             return peer, self._handshake.write_3()
         except SidelinkError as exc:
-            # Message 2 is the first that is sealed: what was read differently at both ends
-            # (binding, certificate, target, purpose) shows here, and only here.
-            failed = Code.HOP_BINDING_MISMATCH
-            raise _hop_error(exc, failed) from exc
+            raise _hop_error(exc) from exc
 
 
 class AcceptorHandshake:
@@ -112,10 +110,10 @@ class AcceptorHandshake:
                 self._identity.proof,
                 self._identity.verify,
             )
-            self._handshake.read_1_untrusted(hello.noise_1)
+            self._read_1_untrusted(hello.noise_1)
             return encode_hop_reply(self._handshake.write_2())
         except (SidelinkError, ValueError) as exc:
-            raise _hop_error(exc, Code.HOP_HANDSHAKE_FAILED) from exc
+            raise _hop_error(exc) from exc
 
     def read_finish_untrusted(self, body: bytes) -> VerifiedPeer:
         """Return the proved peer. Raises TransportError."""
@@ -124,8 +122,21 @@ class AcceptorHandshake:
             peer = self._handshake.read_3_untrusted(body)
             _check_peer(peer, self._identity, None)
         except SidelinkError as exc:
-            raise _hop_error(exc, Code.HOP_HANDSHAKE_FAILED) from exc
+            raise _hop_error(exc) from exc
         return peer
+
+    def _read_1_untrusted(self, message: bytes) -> None:
+        # With a psk in the pattern, message 1 is sealed under its own public ephemeral key, with
+        # the prologue authenticated. Anybody could make it, so a message of the right length that
+        # does not open was made for another prologue: for another connection or certificate.
+        assert self._handshake is not None
+        try:
+            self._handshake.read_1_untrusted(message)
+        except ChannelError as exc:
+            if exc.code is Code.CHANNEL_HANDSHAKE_FAILED and len(message) == HANDSHAKE_1_BYTES:
+                detail = "the handshake was made for another connection"
+                raise TransportError(Code.HOP_BINDING_MISMATCH, detail) from exc
+            raise
 
 
 def _check_peer(peer: VerifiedPeer, identity: HopIdentity, target: Identifier | None) -> None:
@@ -135,13 +146,11 @@ def _check_peer(peer: VerifiedPeer, identity: HopIdentity, target: Identifier | 
         raise TransportError(Code.HOP_WRONG_IDENTIFIER, f"it is {peer.identifier}")
 
 
-def _hop_error(error: SidelinkError | ValueError, handshake_failed: Code) -> TransportError:
+def _hop_error(error: SidelinkError | ValueError) -> TransportError:
     if isinstance(error, TransportError):
         return error
     if not isinstance(error, SidelinkError):
         return TransportError(Code.HOP_BAD_FRAME, str(error))
-    if isinstance(error, ChannelError) and error.code is Code.CHANNEL_HANDSHAKE_FAILED:
-        return TransportError(handshake_failed, error.detail)
     if error.code is Code.HOP_BAD_FRAME:
         return TransportError(error.code, error.detail)
     code = HOP_CODES.get(error.code, Code.HOP_HANDSHAKE_FAILED)
