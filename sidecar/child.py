@@ -111,9 +111,7 @@ async def check_isolation(hidden: tuple[Path, ...]) -> None:
     finally:
         await child.stop()
     if status != 0:
-        raise ChildError(
-            Code.CONFIG_ISOLATION_UNAVAILABLE, said.decode(errors="replace").strip()
-        )
+        raise ChildError(Code.CONFIG_ISOLATION_UNAVAILABLE, said.decode(errors="replace").strip())
 
 
 async def start_child(settings: ChildSettings) -> Child:

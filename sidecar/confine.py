@@ -51,6 +51,8 @@ _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 3
 # A whole /dev would hand over raw disks, terminals' input and hardware.
 DEVICES: Final = ("full", "null", "random", "urandom", "zero")
 
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - what multiprocessing's locks are made in
+
 Rule = tuple[str, int]
 
 
@@ -76,7 +78,7 @@ def plan_rules(hidden: Sequence[str], writable: Sequence[str]) -> Iterator[Rule]
     yield from _walk("/", concealed)
     for name in DEVICES:
         yield f"/dev/{name}", DEVICE
-    yield "/dev/shm", READ | WRITE
+    yield SHARED_MEMORY, READ | WRITE
 
 
 def _walk(folder: str, concealed: set[str]) -> Iterator[Rule]:
@@ -351,7 +353,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except (UnavailableError, OSError) as error:
         _fail(EXIT_UNAVAILABLE, str(error))
     try:
-        os.execvpe(chosen.command[0], chosen.command, os.environ)
+        os.execvpe(chosen.command[0], chosen.command, os.environ)  # noqa: S606
     except OSError as error:
         _fail(EXIT_NOT_STARTED, f"{chosen.command[0]}: {error.strerror}")
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from policy import Action
 from sidecar.mcp_wire import Headers
 
 PROTOCOL_VERSION: Final = "2026-07-28"
@@ -29,7 +30,7 @@ SUBSCRIBED_RESOURCES_MAX: Final = 64
 
 
 class RpcCode(IntEnum):
-    """JSON-RPC error codes. −32000 to −32019 are ours to give; the SDKs use −32000 to −32002."""
+    """JSON-RPC error codes. -32000 to -32019 are ours to give; the SDKs use -32000 to -32002."""
 
     PARSE_ERROR = -32700
     INVALID_REQUEST = -32600
@@ -43,7 +44,7 @@ class RpcCode(IntEnum):
     VERSION_UNSUPPORTED = -32022
 
 
-# A server's own errors (−32603, tool errors, a denial) are answers and travel with 200: several
+# A server's own errors (-32603, tool errors, a denial) are answers and travel with 200: several
 # clients hide the body of an HTTP error.
 HTTP_STATUS: Final[Mapping[int, int]] = {
     RpcCode.PARSE_ERROR: 400,
@@ -80,7 +81,7 @@ class MessageError(Exception):
 class McpAsk:
     """One question to policy. Every ask of a request has to be permitted."""
 
-    action: str
+    action: Action
     method: str
     tool: str | None = None
     args: Mapping[str, Any] | None = None
@@ -154,9 +155,7 @@ def parse_body_untrusted(body: bytes, headers: Headers) -> McpRequest | McpNotif
         raise
 
 
-def encode_error(
-    request_id: bytes | None, code: int, message: str, data: object = None
-) -> bytes:
+def encode_error(request_id: bytes | None, code: int, message: str, data: object = None) -> bytes:
     """A JSON-RPC error; `request_id` is JSON, as it came."""
     error: dict[str, object] = {"code": int(code), "message": message}
     if data is not None:
@@ -233,9 +232,7 @@ _NAMED_BY: Final[Mapping[str, str]] = {
 }
 
 
-def _check_headers(
-    method: str, params: dict[str, Any], version: object, headers: Headers
-) -> None:
+def _check_headers(method: str, params: dict[str, Any], version: object, headers: Headers) -> None:
     found: dict[str, str] = {}
     for name, text in headers:
         if name in ("mcp-protocol-version", "mcp-method", "mcp-name"):
@@ -280,14 +277,16 @@ _LISTS: Final = frozenset(
 def _asks_of(method: str, params: dict[str, Any]) -> tuple[McpAsk, ...]:
     """What policy is asked; a method that no action stands for is not there (deny by default)."""
     if method in _LISTS:
-        return (McpAsk("mcp.list", method),)
+        return (McpAsk(Action.MCP_LIST, method),)
     match method:
         case "tools/call":
-            return (_call_ask(method, params),)
+            tool, args = _name_of(params, "name"), _arguments_of(params)
+            return (McpAsk(Action.MCP_CALL, method, tool=tool, args=args),)
         case "resources/read" | "resources/subscribe" | "resources/unsubscribe":
-            return (McpAsk("mcp.read", method, uri=_name_of(params, "uri")),)
+            return (McpAsk(Action.MCP_READ, method, uri=_name_of(params, "uri")),)
         case "prompts/get":
-            return (McpAsk("mcp.prompt", method, prompt=_name_of(params, "name")),)
+            prompt, args = _name_of(params, "name"), _arguments_of(params)
+            return (McpAsk(Action.MCP_PROMPT, method, prompt=prompt, args=args),)
         case "completion/complete":
             return (_completion_ask(method, params),)
         case "subscriptions/listen":
@@ -295,23 +294,24 @@ def _asks_of(method: str, params: dict[str, Any]) -> tuple[McpAsk, ...]:
     raise MessageError(RpcCode.METHOD_NOT_FOUND, "Method not found", data=method[:128])
 
 
-def _call_ask(method: str, params: dict[str, Any]) -> McpAsk:
+def _arguments_of(params: dict[str, Any]) -> dict[str, Any]:
     arguments = params.get("arguments")
     if arguments is None:
-        arguments = {}
+        return {}
     if not isinstance(arguments, dict):
         raise MessageError(RpcCode.INVALID_PARAMS, "arguments is not an object")
     _check_bounds(arguments)
-    return McpAsk("mcp.call", method, tool=_name_of(params, "name"), args=arguments)
+    return arguments
 
 
 def _completion_ask(method: str, params: dict[str, Any]) -> McpAsk:
     """Completing an argument reveals what the prompt or resource would: the same permit."""
-    match params.get("ref"):
-        case {"type": "ref/prompt"} as ref:
-            return McpAsk("mcp.prompt", method, prompt=_name_of(ref, "name"))
-        case {"type": "ref/resource"} as ref:
-            return McpAsk("mcp.read", method, uri=_name_of(ref, "uri"))
+    ref = params.get("ref")
+    kind = ref.get("type") if isinstance(ref, dict) else None
+    if isinstance(ref, dict) and kind == "ref/prompt":
+        return McpAsk(Action.MCP_PROMPT, method, prompt=_name_of(ref, "name"))
+    if isinstance(ref, dict) and kind == "ref/resource":
+        return McpAsk(Action.MCP_READ, method, uri=_name_of(ref, "uri"))
     raise MessageError(RpcCode.INVALID_PARAMS, "ref names neither a prompt nor a resource")
 
 
@@ -321,8 +321,8 @@ def _subscription_asks(method: str, params: dict[str, Any]) -> tuple[McpAsk, ...
     uris = [] if uris is None else uris
     if not isinstance(uris, list) or len(uris) > SUBSCRIBED_RESOURCES_MAX:
         raise MessageError(RpcCode.INVALID_PARAMS, "notifications is malformed or too long")
-    reads = (McpAsk("mcp.read", method, uri=_name_of({"uri": uri}, "uri")) for uri in uris)
-    return (McpAsk("mcp.list", method), *reads)
+    reads = (McpAsk(Action.MCP_READ, method, uri=_name_of({"uri": uri}, "uri")) for uri in uris)
+    return (McpAsk(Action.MCP_LIST, method), *reads)
 
 
 def _name_of(params: dict[str, Any], key: str) -> str:

@@ -1,0 +1,322 @@
+"""Where MCP exchanges leave the mesh: decides again, then asks a stdio server on this machine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from identity import Code, Identifier, SidelinkError, VerifiedIdentity
+from policy import Denial, Permit
+from sidecar.child import Child, ChildSettings, start_child
+from sidecar.mcp_answers import (
+    McpAnswer,
+    denied,
+    failed,
+    filter_list,
+    response_of,
+    sse_event,
+    wants_both,
+)
+from sidecar.mcp_message import (
+    McpAsk,
+    McpNotification,
+    McpRequest,
+    MessageError,
+    parse_body_untrusted,
+    unsupported_version,
+)
+from sidecar.mcp_stdio import Answer, Call, StdioError, StdioServer
+from sidecar.mcp_wire import (
+    ExchangeReader,
+    ResponseHead,
+    WireError,
+    encode_response_head,
+)
+from sidecar.mesh_stream import MeshStream, StreamError
+
+REQUEST_S_MAX: Final = 30.0
+KEEP_ALIVE_S: Final = 15.0
+BACK_OFF_S_MIN: Final = 0.5
+BACK_OFF_S_MAX: Final = 30.0
+BACK_OFF_FORGIVEN_S: Final = 60.0
+LAST_WORDS_S: Final = 1.0
+CALLERS_REMEMBERED_MAX: Final = 1024
+
+SSE_HEADERS: Final = (
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-cache, no-transform"),
+    ("x-accel-buffering", "no"),
+)
+SSE_KEEP_ALIVE: Final = b": ping\r\n\r\n"
+
+EgressDecide = Callable[[VerifiedIdentity, str, McpAsk], Permit | Denial]
+"""(verified caller, service, ask) -> decision. Also writes the audit line."""
+MayOffer = Callable[[VerifiedIdentity, str, McpAsk], bool]
+"""May this caller ever be permitted that ask? For lists: no audit line, arguments unknown."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StdioService:
+    """One stdio MCP server that this sidecar offers to the mesh."""
+
+    name: str
+    child: ChildSettings
+    children_max: int = 16
+    idle_s: float = 300.0
+    call_s_max: float = 3600.0
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A caller's own child; `users` counts exchanges, so that one in use is never put away."""
+
+    caller: Identifier
+    server: StdioServer
+    task: asyncio.Task[None]
+    idle_since_s: float
+    users: int = 0
+
+
+class McpEgress:
+    """Serves the mesh streams of one service. Use as an async context manager."""
+
+    def __init__(self, service: StdioService, decide: EgressDecide, may_offer: MayOffer) -> None:
+        self._service = service
+        self._decide = decide
+        self._may_offer = may_offer
+        self._running: dict[Identifier, _Running] = {}
+        # Per caller: the pause before the next start, and when it is over.
+        self._back_off: dict[Identifier, tuple[float, float]] = {}
+        # One start at a time, so that `children_max` holds while one is under way.
+        self._start_lock = asyncio.Lock()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "McpEgress":
+        self._sweeper = asyncio.create_task(self._sweep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def children(self) -> int:
+        return len(self._running)
+
+    async def serve(self, stream: MeshStream) -> None:
+        """One exchange, from its head to the end of the answer. Never raises for a peer."""
+        reader = ExchangeReader(stream)
+        try:
+            answer = await self._read_and_decide(reader, stream.peer)
+            if isinstance(answer, McpRequest):
+                await self._answer(reader, stream, answer)
+            else:
+                await _write_whole(stream, answer)
+                await stream.finish()
+        except TimeoutError:
+            stream.reset(Code.STREAM_TIMEOUT)
+        except SidelinkError as error:
+            # The caller is gone, or broke the rules of the exchange: nobody to tell.
+            _log.info("mcp_exchange_ended", service=self._service.name, code=error.code.text)
+            stream.reset(error.code)
+        except BaseException:
+            stream.reset(Code.STREAM_RESET)
+            raise
+
+    async def _read_and_decide(
+        self, reader: ExchangeReader, caller: VerifiedIdentity
+    ) -> McpRequest | McpAnswer:
+        async with asyncio.timeout(REQUEST_S_MAX):
+            head = await reader.request_head()
+            if head.method != "POST" or head.suffix:
+                status = 404 if head.suffix else 405
+                return McpAnswer(status, b"", (("allow", "POST"),))
+            try:
+                body = await reader.body(head.body_bytes)
+            except WireError as error:
+                if error.code is Code.STREAM_LIMIT:
+                    return McpAnswer(413, b"")
+                raise
+        try:
+            message = parse_body_untrusted(body, head.headers)
+            if isinstance(message, McpNotification):
+                return McpAnswer(202, b"")
+            for ask in message.asks:
+                decision = self._decide(caller, self._service.name, ask)
+                if not isinstance(decision, Permit):
+                    return denied(message.request_id, decision)
+            if message.method == "initialize":
+                raise unsupported_version(None)
+        except MessageError as error:
+            return McpAnswer(error.status, error.encode())
+        if not wants_both(head.headers):
+            return McpAnswer(406, b"")
+        return message
+
+    async def _answer(
+        self, reader: ExchangeReader, stream: MeshStream, request: McpRequest
+    ) -> None:
+        """The answer, while a reset by the caller cancels at once."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(reader.wait_end())
+                await self._exchange(stream, request)
+                await stream.finish()
+                watch.cancel()
+        except BaseExceptionGroup as group:
+            # What ended it first is what is told; the rest is its consequence.
+            raise group.exceptions[0] from None
+
+    async def _exchange(self, stream: MeshStream, request: McpRequest) -> None:
+        try:
+            async with self._server_for(stream.peer.identifier) as server:
+                call = server.begin(request)
+                try:
+                    async with asyncio.timeout(self._service.call_s_max):
+                        await self._relay(stream, call)
+                finally:
+                    server.end(call)
+        except SidelinkError as error:
+            if isinstance(error, StreamError | WireError):
+                raise
+            await _write_whole(stream, failed(request.request_id, error))
+
+    async def _relay(self, stream: MeshStream, call: Call) -> None:
+        """JSON when the first thing said is the answer; else events as they come."""
+        first = await _next_within(call, KEEP_ALIVE_S)
+        if isinstance(first, Answer):
+            answer = self._filtered(stream.peer, call, first)
+            await _write_whole(stream, response_of(answer, call.request.request_id))
+            return
+        await stream.write(encode_response_head(ResponseHead(200, SSE_HEADERS)))
+        said: bytes | Answer | None = first
+        while not isinstance(said, Answer):
+            await stream.write(SSE_KEEP_ALIVE if said is None else sse_event(said))
+            try:
+                said = await _next_within(call, KEEP_ALIVE_S)
+            except StdioError as error:
+                # The status is on its way already: the error has to be the last event.
+                await stream.write(sse_event(failed(call.request.request_id, error).body))
+                return
+        answer = self._filtered(stream.peer, call, said)
+        await stream.write(sse_event(answer.encode(call.request.request_id)))
+
+    def _filtered(self, caller: VerifiedIdentity, call: Call, answer: Answer) -> Answer:
+        def may_offer(ask: McpAsk) -> bool:
+            return self._may_offer(caller, self._service.name, ask)
+
+        return filter_list(call.request.method, answer, may_offer)
+
+    @asynccontextmanager
+    async def _server_for(self, caller: Identifier) -> AsyncIterator[StdioServer]:
+        running = self._live(caller)
+        if running is None:
+            async with self._start_lock:
+                running = self._live(caller) or await self._start(caller)
+        running.users += 1
+        try:
+            yield running.server
+        finally:
+            running.users -= 1
+            running.idle_since_s = asyncio.get_running_loop().time()
+
+    def _live(self, caller: Identifier) -> _Running | None:
+        running = self._running.get(caller)
+        return None if running is None or running.server.is_closed else running
+
+    async def _start(self, caller: Identifier) -> _Running:
+        now_s = asyncio.get_running_loop().time()
+        _, not_before_s = self._back_off.get(caller, (0.0, 0.0))
+        if now_s < not_before_s:
+            wait_s = not_before_s - now_s
+            raise StdioError(
+                Code.STREAM_UPSTREAM_FAILED, f"the MCP server ended; next start in {wait_s:.1f} s"
+            )
+        await self._make_room()
+        child = await start_child(self._service.child)
+        server = StdioServer(child)
+        task = asyncio.create_task(self._own(caller, child, server))
+        running = _Running(caller, server, task, idle_since_s=now_s)
+        self._running[caller] = running
+        _log.info("mcp_child_started", service=self._service.name, pid=child.pid)
+        return running
+
+    async def _make_room(self) -> None:
+        """Put away whoever has been idle longest; if all are busy, say so."""
+        if len(self._running) < self._service.children_max:
+            return
+        idle = [running for running in self._running.values() if running.users == 0]
+        if not idle:
+            raise StdioError(
+                Code.STREAM_LIMIT, f"{self._service.children_max} MCP servers are running"
+            )
+        await self._put_away(min(idle, key=lambda running: running.idle_since_s))
+
+    async def _own(self, caller: Identifier, child: Child, server: StdioServer) -> None:
+        """The one task that ends a child, however it comes to its end."""
+        started_s = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                errors = tasks.create_task(child.log_stderr(service=self._service.name))
+                await server.run()
+                self._note_death(caller, started_s)
+                # Why it ended is in its last words; what it left running may hold the pipe.
+                await asyncio.wait([errors], timeout=LAST_WORDS_S)
+                errors.cancel()
+        finally:
+            if (running := self._running.get(caller)) and running.server is server:
+                del self._running[caller]
+            await child.stop()
+
+    def _note_death(self, caller: Identifier, started_s: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        pause_s, _ = self._back_off.pop(caller, (0.0, 0.0))
+        if now_s - started_s >= BACK_OFF_FORGIVEN_S:
+            pause_s = 0.0
+        pause_s = min(max(BACK_OFF_S_MIN, 2 * pause_s), BACK_OFF_S_MAX)
+        self._back_off[caller] = (pause_s, now_s + pause_s)
+        while len(self._back_off) > CALLERS_REMEMBERED_MAX:
+            self._back_off.pop(next(iter(self._back_off)))
+        _log.warning("mcp_child_ended", service=self._service.name, pause_s=pause_s)
+
+    async def _sweep(self) -> None:
+        """Put children away that nobody has used for a while."""
+        idle_s = self._service.idle_s
+        while True:
+            await asyncio.sleep(idle_s / 4)
+            now_s = asyncio.get_running_loop().time()
+            for running in list(self._running.values()):
+                if running.users == 0 and now_s - running.idle_since_s >= idle_s:
+                    await self._put_away(running)
+
+    async def _put_away(self, running: _Running) -> None:
+        # Out of the table first: a call that comes now gets a child of its own.
+        if self._running.get(running.caller) is running:
+            del self._running[running.caller]
+        running.task.cancel()
+        await asyncio.gather(running.task, return_exceptions=True)
+
+
+async def _next_within(call: Call, seconds: float) -> bytes | Answer | None:
+    """None when nothing was said in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call.next()
+    except TimeoutError:
+        return None
+
+
+async def _write_whole(stream: MeshStream, answer: McpAnswer) -> None:
+    headers = answer.headers
+    if answer.body:
+        headers = (("content-type", "application/json"), *headers)
+    await stream.write(encode_response_head(ResponseHead(answer.status, headers)) + answer.body)

@@ -1,0 +1,269 @@
+"""Where an MCP client enters the mesh: an HTTP endpoint that acts as one named agent.
+
+It authenticates the client, reads what policy needs, asks, and then moves bytes. It never
+rewrites a body and never waits for the end of an answer.
+"""
+
+import asyncio
+import hmac
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from identity import AgentUri, Code, SidelinkError
+from policy import Denial, Permit
+from sidecar.mcp_answers import McpAnswer, denied, failed
+from sidecar.mcp_message import (
+    McpAsk,
+    McpNotification,
+    McpRequest,
+    MessageError,
+    RpcCode,
+    encode_error,
+    parse_body_untrusted,
+    unsupported_version,
+)
+from sidecar.mcp_wire import (
+    BODY_BYTES_MAX,
+    ExchangeReader,
+    Headers,
+    RequestHead,
+    ResponseHead,
+    WireError,
+    encode_request_head,
+    end_to_end,
+)
+from sidecar.mesh_stream import MeshStream, OpenStream, StreamError
+
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+OPEN_S_MAX: Final = 10.0
+ANSWER_S_MAX: Final = 120.0
+STOP_S_MAX: Final = 1.0
+HEADER_BYTES_MAX: Final = 16 * 1024
+
+IngressDecide = Callable[[str, str, AgentUri, McpAsk], Permit | Denial]
+"""(agent name, service, to, ask) -> decision. Also writes the audit line."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class IngressSettings:
+    """One ingress is one agent. `services`: the name in the URL -> the agent that offers it.
+
+    A client proves itself by `token`, or by reaching the Unix socket; `allow_any_local` lets
+    every local process act as the agent and has to be asked for.
+    """
+
+    agent: str
+    services: Mapping[str, AgentUri]
+    token: str | None = field(default=None, repr=False)
+    allow_any_local: bool = False
+    hosts: tuple[str, ...] = LOOPBACK_HOSTS
+    origins: tuple[str, ...] = ()
+
+
+class McpIngress:
+    """Start it on TCP or on a Unix socket, then close it."""
+
+    def __init__(
+        self, settings: IngressSettings, decide: IngressDecide, open_stream: OpenStream
+    ) -> None:
+        self._settings = settings
+        self._decide = decide
+        self._open_stream = open_stream
+        self._needs_token = True
+        self._runner: web.AppRunner | None = None
+
+    async def start_tcp(self, host: str, port: int) -> int:
+        """Returns the port. Raises SidelinkError without a token unless any may act."""
+        if self._settings.token is None and not self._settings.allow_any_local:
+            raise SidelinkError(
+                Code.CONFIG_INVALID,
+                f"the MCP ingress of {self._settings.agent} needs a token, a Unix socket or "
+                "allow_any_local",
+            )
+        if self._settings.token is None:
+            _log.warning("mcp_ingress_any_local_process_may_act", agent=self._settings.agent)
+        self._needs_token = self._settings.token is not None
+        runner = await self._start_runner()
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SidelinkError(Code.CONFIG_PORT_BUSY, f"{host}:{port}: {error}") from None
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def start_unix(self, path: Path) -> None:
+        """The folder's mode 0700 is what keeps others out; the caller has made it."""
+        self._needs_token = False
+        runner = await self._start_runner()
+        await web.UnixSite(runner, str(path)).start()
+        os.chmod(path, 0o600)
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _start_runner(self) -> web.AppRunner:
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.router.add_route("*", "/mcp/{service}", self._handle)
+        # Cancelled when the client is gone: in this revision that is how it cancels a request.
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=STOP_S_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        await self._runner.setup()
+        return self._runner
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return _plain(refusal)
+        to = self._settings.services.get(request.match_info["service"])
+        if to is None:
+            return _plain(McpAnswer(404, b""))
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            text = f"the body is longer than {BODY_BYTES_MAX} bytes"
+            return _plain(McpAnswer(413, encode_error(None, RpcCode.INVALID_REQUEST, text)))
+        headers = self._headers_of(request)
+        message = self._judge(request.match_info["service"], to, body, headers)
+        if isinstance(message, McpAnswer):
+            return _plain(message)
+        head = RequestHead("POST", "", end_to_end(headers), len(body))
+        return await self._forward(request, message, to, head, body)
+
+    def _refusal(self, request: web.Request) -> McpAnswer | None:
+        """Everything that is settled before a byte of the body is read."""
+        if not _is_host_allowed(request.headers.get("Host", ""), self._settings.hosts):
+            # A page whose name was made to resolve to this machine (DNS rebinding).
+            return McpAnswer(421, b"")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._settings.origins:
+            return McpAnswer(403, b"")
+        if self._needs_token and not self._is_token_right(request):
+            return McpAnswer(401, b"", (("www-authenticate", 'Bearer realm="sidelink"'),))
+        if request.method != "POST":
+            return McpAnswer(405, b"", (("allow", "POST"),))
+        if request.content_type != "application/json":
+            return McpAnswer(415, b"")
+        return None
+
+    def _is_token_right(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        expected = self._settings.token or ""
+        # Bytes, as comparing text would raise for what is not ASCII; an empty token opens nothing.
+        is_equal = hmac.compare_digest(
+            given.strip().encode(errors="surrogateescape"), expected.encode()
+        )
+        return scheme.lower() == "bearer" and bool(expected) and is_equal
+
+    def _headers_of(self, request: web.Request) -> Headers:
+        """Without our own token: the far side is another principal and must not learn it."""
+        return tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in request.raw_headers
+            if not (self._needs_token and name.lower() == b"authorization")
+        )
+
+    def _judge(
+        self, service: str, to: AgentUri, body: bytes, headers: Headers
+    ) -> McpRequest | McpAnswer:
+        try:
+            message = parse_body_untrusted(body, headers)
+            if isinstance(message, McpNotification):
+                return McpAnswer(202, b"")
+            for ask in message.asks:
+                decision = self._decide(self._settings.agent, service, to, ask)
+                if not isinstance(decision, Permit):
+                    return denied(message.request_id, decision)
+            if message.method == "initialize":
+                # After the decision, so that one who is denied reads why and not about versions.
+                error = unsupported_version(None)
+                error.request_id = message.request_id
+                raise error
+        except MessageError as error:
+            return McpAnswer(error.status, error.encode())
+        return message
+
+    async def _forward(
+        self,
+        request: web.Request,
+        message: McpRequest,
+        to: AgentUri,
+        head: RequestHead,
+        body: bytes,
+    ) -> web.StreamResponse:
+        stream: MeshStream | None = None
+        is_done = False
+        try:
+            async with asyncio.timeout(OPEN_S_MAX):
+                service = request.match_info["service"]
+                stream = await self._open_stream(self._settings.agent, to, service)
+            reader = ExchangeReader(stream)
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await stream.write(encode_request_head(head) + body)
+                answer = await reader.response_head()
+            response, is_done = await _relay(request, answer, reader)
+            if is_done:
+                await stream.finish()
+            return response
+        except TimeoutError:
+            error: SidelinkError = StreamError(Code.STREAM_TIMEOUT, "no answer in time")
+            return _plain(failed(message.request_id, error))
+        except SidelinkError as error:
+            _log.info("mcp_forward_failed", agent=self._settings.agent, code=error.code.text)
+            return _plain(failed(message.request_id, error))
+        finally:
+            if stream is not None and not is_done:
+                stream.reset(Code.STREAM_RESET)
+
+
+async def _relay(
+    request: web.Request, head: ResponseHead, reader: ExchangeReader
+) -> tuple[web.StreamResponse, bool]:
+    """Bytes as they come. An answer cut short must not look complete: the connection is cut."""
+    response = web.StreamResponse(status=head.status)
+    for name, value in end_to_end(head.headers):
+        response.headers.add(name, value.encode("latin-1").decode("utf-8", "surrogateescape"))
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        response.headers.setdefault("x-accel-buffering", "no")
+    await response.prepare(request)
+    try:
+        async for chunk in reader.rest():
+            await response.write(chunk)
+    except (StreamError, WireError):
+        if request.transport is not None:
+            request.transport.abort()
+        return response, False
+    await response.write_eof()
+    return response, True
+
+
+def _is_host_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """With or without a port; an IPv6 address is in brackets."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name = parts.netloc.removesuffix(f":{parts.port}") if parts.port else parts.netloc
+    except ValueError:
+        return False
+    return "@" not in name and name.lower() in allowed
+
+
+def _plain(answer: McpAnswer) -> web.Response:
+    headers = dict(answer.headers)
+    if answer.body:
+        headers["content-type"] = "application/json"
+    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
