@@ -96,6 +96,7 @@ class Code(IntEnum):
     MESSAGE_NOT_AN_ASK = 608
     MESSAGE_QUEUE_FULL = 609
     MESSAGE_BODY_INVALID = 610
+    MESSAGE_OUTCOME_UNKNOWN = 611
 
     STREAM_SERVICE_UNKNOWN = 701
     STREAM_SECRET_INVALID = 702
@@ -354,6 +355,10 @@ _REMEDIES: Final[Mapping[Code, str]] = {
     Code.MESSAGE_NOT_AN_ASK: "Reply only to an ask; a tell has no sender that waits.",
     Code.MESSAGE_BODY_INVALID: (
         "Send plain values, or bytes or text with a content type that says what they are."
+    ),
+    Code.MESSAGE_OUTCOME_UNKNOWN: (
+        "The channel broke after the message had left: ask the other agent, or repeat what may be "
+        "repeated."
     ),
     Code.MESSAGE_QUEUE_FULL: (
         "Wait and send again; messages to this peer are queued up to the limit."

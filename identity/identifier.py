@@ -1,7 +1,5 @@
 """Identifiers: the self-certifying name of an identity, printed as bech32m (BIP-350) `sl1…`."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,17 +12,16 @@ HUMAN_PART: Final = "sl"
 TEXT_CHARS: Final = 61  # "sl1", 52 characters of data, 6 of checksum.
 
 _ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-# RFC 4648 cuts bytes into the same groups of five bits, under another alphabet.
-_BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_TO_BECH32: Final = str.maketrans(_BASE32, _ALPHABET)
-_TO_BASE32: Final = str.maketrans(_ALPHABET, _BASE32)
 _CHARACTERS: Final = frozenset(_ALPHABET)
-_BASE32_PADDING: Final = "===="
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+# The digits of int(text, 32), in the order of the alphabet.
+_TO_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
 _PREFIX: Final = HUMAN_PART + "1"
 _CHECKSUM_CHARS: Final = 6
 _DATA_CHARS: Final = -(-DIGEST_BYTES * 8 // 5)
 _PADDING_BITS: Final = _DATA_CHARS * 5 - DIGEST_BYTES * 8
+_DATA_SHIFTS: Final = tuple(range((_DATA_CHARS - 2) * 5, -1, -10))
 _BECH32M: Final = 0x2BC830A3
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
@@ -90,26 +87,28 @@ _FOLD: Final = tuple(_steps(top << 20, [0, 0]) for top in range(1024))
 
 @lru_cache(maxsize=8192)
 def _print(digest: bytes) -> str:
-    number = int.from_bytes(digest, "big") << _PADDING_BITS + _CHECKSUM_CHARS * 5
+    number = int.from_bytes(digest, "big") << _PADDING_BITS
     state = _START
-    for shift in range((_DATA_CHARS + _CHECKSUM_CHARS - 2) * 5, -1, -10):
-        state = (state & 0xFFFFF) << 10 ^ number >> shift & 0x3FF ^ _FOLD[state >> 20]
+    parts = [_PREFIX]
+    for shift in _DATA_SHIFTS:
+        pair = number >> shift & 0x3FF
+        parts.append(_PAIRS[pair])
+        state = (state & 0xFFFFF) << 10 ^ pair ^ _FOLD[state >> 20]
+    for _ in range(_CHECKSUM_CHARS // 2):
+        state = (state & 0xFFFFF) << 10 ^ _FOLD[state >> 20]
     state ^= _BECH32M
-    checksum = "".join([_ALPHABET[state >> shift & 31] for shift in range(25, -1, -5)])
-    data = base64.b32encode(digest).decode()[:_DATA_CHARS].translate(_TO_BECH32)
-    return _PREFIX + data + checksum
+    parts += [_PAIRS[state >> shift & 0x3FF] for shift in (20, 10, 0)]
+    return "".join(parts)
 
 
 def _parse(text: str) -> Identifier:
     if len(text) != TEXT_CHARS or not text.startswith(_PREFIX):
         raise _malformed(f"an identifier is {TEXT_CHARS} characters and starts with {_PREFIX}")
-    data = text[len(_PREFIX) : len(_PREFIX) + _DATA_CHARS]
     if not _CHARACTERS.issuperset(text[len(_PREFIX) :]):
         raise _malformed("an identifier holds a character that is not in its alphabet")
-    try:
-        digest = base64.b32decode(data.translate(_TO_BASE32) + _BASE32_PADDING)
-    except binascii.Error as error:
-        raise _malformed("an identifier does not decode") from error
+    data = text[len(_PREFIX) : len(_PREFIX) + _DATA_CHARS]
+    number = int(data.translate(_TO_DIGITS), 32) >> _PADDING_BITS
+    digest = number.to_bytes(DIGEST_BYTES, "big")
     # One identifier, one text: this holds for the checksum and for the bits of padding.
     if _print(digest) != text:
         raise _malformed("the checksum of an identifier is wrong: look for a typing error")
