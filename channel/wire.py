@@ -78,8 +78,9 @@ class RecordHeader(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prologue:
-    """What both sides must agree on before a byte authenticates. ValueError for what has no
-    encoding: the caller has checked what came from a peer."""
+    """What both sides must agree on before a byte authenticates. Raises ChannelError when the
+    version is not among the offered ones, and ValueError for fields that the caller must have
+    checked before."""
 
     purpose: str
     target: str
@@ -96,8 +97,10 @@ class Prologue:
             raise ValueError(f"the nonce is {NONCE_BYTES} bytes")
         if len(self.target.encode()) > TARGET_BYTES_MAX:
             raise ValueError(f"a target is at most {TARGET_BYTES_MAX} bytes")
-        if not 1 <= len(self.versions) <= VERSIONS_MAX or self.version not in self.versions:
-            raise ValueError("the chosen version is one of the offered ones")
+        if len(self.versions) > VERSIONS_MAX:
+            raise ValueError(f"at most {VERSIONS_MAX} versions are offered")
+        if self.version not in self.versions:
+            raise ChannelError(Code.CHANNEL_VERSION_UNSUPPORTED, f"the peer offers {self.versions}")
         if len(self.extra) > PROLOGUE_EXTRA_MAX or any(
             len(item) > PROLOGUE_EXTRA_BYTES_MAX for item in self.extra
         ):
