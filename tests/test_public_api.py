@@ -18,6 +18,10 @@ PACKAGES: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding
 ]["packages"]
 
 
+# The rooms that others build on. A program is used by its command, and need not name anything.
+LIBRARIES = ["channel", "identity", "link", "policy", "sidelink", "transport"]
+
+
 def parameters_of(function: object) -> str:
     """Names, kinds and defaults; annotations are mypy's business."""
     try:
@@ -32,8 +36,10 @@ def members_of(name: str, value: object) -> list[str]:
     """What an agent's author may call on a class of the SDK."""
     if not inspect.isclass(value):
         return []
+    ours = [base for base in reversed(value.__mro__) if base.__module__.startswith("sidelink")]
+    members = {member: found for base in ours for member, found in vars(base).items()}
     lines = []
-    for member, found in sorted(vars(value).items()):
+    for member, found in sorted(members.items()):
         if member.startswith("_"):
             continue
         is_function = inspect.isfunction(found)
@@ -43,7 +49,7 @@ def members_of(name: str, value: object) -> list[str]:
 
 def names_of(package: ModuleType) -> list[str]:
     lines = []
-    for name in sorted(package.__all__):
+    for name in sorted(getattr(package, "__all__", [])):
         value = getattr(package, name)
         full = f"{package.__name__}.{name}"
         if package.__name__ != "sidelink":
@@ -61,9 +67,9 @@ def public_api() -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_a_package_says_what_is_public(package: str) -> None:
-    assert hasattr(importlib.import_module(package), "__all__")
+@pytest.mark.parametrize("package", LIBRARIES)
+def test_a_library_says_what_is_public(package: str) -> None:
+    assert importlib.import_module(package).__all__
 
 
 def test_the_public_names_are_the_pinned_ones() -> None:
