@@ -43,7 +43,6 @@ from link.messages import (
 )
 from policy import Action, Denial, Permit
 
-HOP_LIMITS: Final = HopLimits(links=LINKS_PER_HOP_MAX)
 STREAMS_PER_LINK_MAX: Final = 1_024
 
 assert STREAMS_PER_LINK_MAX <= STREAMS_PER_HOP_MAX
@@ -170,7 +169,7 @@ class GatewayRelay:
         return direction.to.link
 
     def pass_stream_untrusted(self, hop: HopPort, link: int, stream: int, count: int) -> bool:
-        """Count bytes of a byte stream. False when the link is gone; CreditError beyond its window."""
+        """Count bytes of a byte stream. False for a link that is gone; may raise CreditError."""
         direction = self._table.find(LinkEnd(hop.id, link))
         if direction is None:
             return False
@@ -247,7 +246,7 @@ class GatewayRelay:
         opening = decode_link_open_untrusted(frame.body)
         near = LinkEnd(hop.id, frame.link)
         refusal = self._refuse_source_untrusted(state, opening)
-        if refusal is None and self._table.links_of(hop.id) >= HOP_LIMITS.links:
+        if refusal is None and self._table.links_of(hop.id) >= LINKS_PER_HOP_MAX:
             refusal = Code.ROUTE_LINK_LIMIT
         if refusal is not None:
             self._refuse_link(near, refusal)

@@ -16,9 +16,8 @@ from identity import (
     Identifier,
     IdentityError,
     NamePrefix,
-    decode_untrusted,
-    encode,
 )
+from identity.cbor import decode_untrusted, encode
 from link.errors import FrameError
 from link.limits import (
     CREDIT_MAX,

@@ -1,140 +1,136 @@
-"""The parts that every program is made of, opened in order and closed in reverse."""
+"""What every program opens at its start and closes at its end, in the right order."""
 
-import contextlib
-import importlib.metadata
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from importlib.metadata import version
+from typing import Any
 
 import structlog
 
 from identity import Keystore, load_master_key
 from node.admission import Admission
 from node.audit import AuditLog
-from node.clocks import Clock, SystemClock
-from node.http_servers import AdminHandler, AdminServer, OpsServer
+from node.clocks import SystemClock
+from node.http_servers import AdminServer, OpsServer
 from node.metrics import Metrics
+from node.own_node import OwnNode
 from node.policy_files import load_policy
-from node.readiness import Readiness
 from node.settings import ProgramSettings
 from node.state_folder import StateFolder
 from node.store import Store
-from policy import Party, PolicyEngine
-
-DISTRIBUTION: Final = "sidelink-node"
-SYSTEM_CLOCK: Final = SystemClock()
-
-SettingsT = TypeVar("SettingsT", bound=ProgramSettings)
-AdminRoute = tuple[str, str, AdminHandler]
-"""Method, path and handler of what a program adds to its admin server."""
+from policy import PolicyEngine
 
 _log = structlog.get_logger("node.parts")
 
 
 @dataclass(slots=True)
-class Parts(Generic[SettingsT]):
-    """What ``open_parts`` opened. ``policy`` may be replaced; all else stays until the end."""
+class Parts:
+    """One program's state, policy, audit, metrics and servers."""
 
-    settings: SettingsT
-    clock: Clock
+    settings: ProgramSettings
     folder: StateFolder
-    policy: PolicyEngine
-    store: Store
+    clock: SystemClock
     keystore: Keystore
+    store: Store
+    node: OwnNode
+    policy: PolicyEngine
     audit: AuditLog
     metrics: Metrics
-    readiness: Readiness = field(default_factory=Readiness)
-    _exits: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
-    _ports: dict[str, int] = field(default_factory=dict)
-    _started_s: float = 0.0
+    admission: Admission
+    admin: AdminServer
+    awaiting: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    """What must have happened before the program is ready: a sentence, and whether it has."""
+    status: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
 
-    def admission(self, own: Callable[[], Party]) -> Admission:
-        """Call once. ``own`` is this node as a party, asked for at each decision."""
-        return Admission(
-            engine=lambda: self.policy,
-            own=own,
-            clock=self.clock,
-            audit=self.audit,
-            metrics=self.metrics,
-        )
+    def awaited(self) -> Sequence[str]:
+        return [sentence for sentence, done in self.awaiting.items() if not done()]
 
-    async def start_servers(
-        self, status: Callable[[], Mapping[str, Any]], routes: Sequence[AdminRoute] = ()
-    ) -> None:
-        """Start the ops and the admin server; they stop with the parts.
-
-        ``status`` gives what the program adds to ``GET /v1/status``. Raises ConfigError.
-        """
-        ops = OpsServer(
-            self.settings.ops_host,
-            self.settings.ops_port,
-            metrics=self.metrics,
-            awaited=self.readiness.awaited,
-        )
-        self.publish_ports(ops=await ops.start())
-        self._exits.push_async_callback(ops.close)
-        admin = AdminServer(
-            self.folder.admin_socket, status=lambda: self._status() | dict(status())
-        )
-        for method, path, handler in routes:
-            admin.add(method, path, handler)
-        await admin.start()
-        self._exits.push_async_callback(admin.close)
-
-    def publish_ports(self, **ports: int) -> None:
-        """Add ports that were really got to run/ports.json, where tests and the CLI find them."""
-        self._ports |= ports
-        self.folder.write_ports(self._ports)
-
-    def _status(self) -> dict[str, Any]:
-        awaiting = self.readiness.awaited()
+    def read_status(self) -> Mapping[str, Any]:
+        awaiting = self.awaited()
+        identity = self.node.identity
         return {
-            "version": program_version(),
-            "pid": os.getpid(),
-            "state": str(self.folder.folder),
-            "uptime_s": round(self.clock.now_s() - self._started_s, 3),
+            "version": version("sidelink-node"),
             "ready": not awaiting,
-            "awaiting": awaiting,
-            "ports": dict(self._ports),
-            "policy": self.policy.version,
+            "awaiting": list(awaiting),
+            "identifier": str(self.node.identifier),
+            "name": None if identity.name is None else str(identity.name),
+            "attributes": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in identity.attributes.items()
+            },
+            "credential_expires_unix_s": identity.expires_unix_s or None,
+            "policy": {"version": self.policy.version, "file": str(self.folder.policy)},
+            "audit_fault": self.audit.fault,
+            "ports": dict(self.ports),
+            **{key: read() for key, read in self.status.items()},
         }
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_parts(
-    settings: SettingsT, *, clock: Clock = SYSTEM_CLOCK
-) -> AsyncIterator[Parts[SettingsT]]:
-    """Hold the state folder and everything in it for as long as the program runs.
+    settings: ProgramSettings, *, authority_of: str | None = None
+) -> AsyncIterator[Parts]:
+    """Open everything; serve the admin socket and the ops port once ``serve`` is called.
 
-    Policy is read before anything is made, so that a malformed one leaves a first start the first.
-    Raises ConfigError, PolicyError or IdentityError.
+    Raises SidelinkError for whatever a person has to put right first.
     """
-    async with contextlib.AsyncExitStack() as exits:
-        folder = exits.enter_context(StateFolder.open(settings.state_path))
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(StateFolder.open(settings.state_path))
+        clock = SystemClock()
+        metrics = Metrics(settings.program, version("sidelink-node"))
+        keystore = Keystore.open(
+            folder.database, load_master_key(folder.master_key, environment=os.environ)
+        )
+        stack.callback(keystore.close)
+        store = stack.enter_context(Store.open(folder.database))
+        node = OwnNode(keystore, store, clock, authority_of=authority_of)
         policy = load_policy(folder)
-        master_key = load_master_key(
-            folder.master_key,
-            environment=os.environ,
-            create_missing=folder.is_first_start,
+        audit = AuditLog(folder.audit, clock)
+        stack.callback(audit.close)
+        admission = Admission(
+            engine=lambda: policy, own=node.party, clock=clock, audit=audit, metrics=metrics
         )
-        keystore = exits.enter_context(
-            contextlib.closing(Keystore.open(folder.database, master_key))
+        metrics.gauge(
+            "audit_healthy", "1 while the audit log takes lines.", lambda: not audit.fault
         )
-        store = exits.enter_context(Store.open(folder.database))
-        audit = exits.enter_context(contextlib.closing(AuditLog(folder.audit, clock)))
-        metrics = Metrics(settings.program, program_version())
-        metrics.counter_read(
-            "audit_lines_dropped", "Audit lines that no disk took.", lambda: audit.dropped
+        metrics.counter_read("audit_dropped", "Audit lines lost.", lambda: audit.dropped)
+        metrics.gauge(
+            "credential_expires_unix_seconds",
+            "When this node's credential ends.",
+            lambda: node.identity.expires_unix_s,
         )
-        parts = Parts(settings, clock, folder, policy, store, keystore, audit, metrics)
-        parts._started_s = clock.now_s()
-        parts.readiness.check(lambda: None if parts.policy.ready else "policy")
-        parts.readiness.check(lambda: audit.fault)
-        _log.info("opened", state=str(folder.folder), first_start=folder.is_first_start)
-        async with parts._exits:
-            yield parts
+        parts = Parts(
+            settings=settings,
+            folder=folder,
+            clock=clock,
+            keystore=keystore,
+            store=store,
+            node=node,
+            policy=policy,
+            audit=audit,
+            metrics=metrics,
+            admission=admission,
+            admin=AdminServer(folder.admin_socket, status=lambda: parts.read_status()),
+        )
+        parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: policy.ready
+        yield parts
 
 
-def program_version() -> str:
-    return importlib.metadata.version(DISTRIBUTION)
+@asynccontextmanager
+async def serve_operators(parts: Parts) -> AsyncIterator[None]:
+    """The admin socket and the ops port, from the first moment a program has a status."""
+    settings = parts.settings
+    ops = OpsServer(
+        settings.ops_host, settings.ops_port, metrics=parts.metrics, awaited=parts.awaited
+    )
+    async with AsyncExitStack() as stack:
+        parts.ports["ops"] = await ops.start()
+        stack.push_async_callback(ops.close)
+        await parts.admin.start()
+        stack.push_async_callback(parts.admin.close)
+        parts.folder.write_ports(parts.ports)
+        _log.info("started", identifier=str(parts.node.identifier), ports=parts.ports)
+        yield

@@ -1,0 +1,218 @@
+"""The authority: issues credentials for one trust domain. It dials; nobody dials it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from authority.desk import Desk
+from authority.issuer import Issuer
+from authority.tickets import TicketBook
+from identity import Code, GatewayAddress, Identifier, SidelinkError
+from link import Frame, HopPort
+from node.addresses import SocketAddress
+from node.enrolment_wire import EnrolRequest, encode_grant
+from node.parts import Parts, open_parts, serve_operators
+from node.redial import Redial
+from node.refuse_hops import RefuseHops
+from node.settings import AuthoritySettings
+from policy import Denial
+from transport import Endpoint, Hop, HopPurpose, TransportSettings
+
+TIDY_SECONDS: Final = 5.0
+
+_log = structlog.get_logger("authority")
+
+
+async def main(settings: AuthoritySettings, stop: asyncio.Event) -> None:
+    """Run until ``stop``."""
+    async with open_parts(settings, authority_of=settings.trust_domain) as parts:
+        authority = Authority(parts, settings)
+        await authority.run(stop)
+
+
+class Authority:
+    """The handler of its hops: one to each gateway, kept open."""
+
+    def __init__(self, parts: Parts, settings: AuthoritySettings) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._book = TicketBook(parts.folder.database)
+        self._issuer = Issuer(
+            parts.node.own,
+            settings.trust_domain,
+            self._book,
+            node_credential_ttl_s=settings.node_credential_ttl_s,
+        )
+        self._desk = Desk(
+            parts.node,
+            lambda peer: parts.admission.decide_hop(peer, HopPurpose.ENROL),
+            self._enrol,
+            parts.clock,
+        )
+        self._dialled: dict[str, Redial] = {}
+        self._open: dict[str, Hop] = {}
+        self._enrolling: set[str] = set()
+        self._issued = parts.metrics.counter(
+            "credentials_issued", "Node credentials issued.", role=("sidecar", "gateway")
+        )
+        self._refused = parts.metrics.counter(
+            "enrolments_refused",
+            "Enrolments refused, by code.",
+            code=[code.text for code in Code if code.text.startswith("enrol.")],
+        )
+        parts.metrics.gauge("gateways_connected", "Gateways connected.", lambda: len(self._open))
+        parts.status["trust_domain"] = lambda: settings.trust_domain
+        parts.status["gateways"] = self._gateway_status
+        parts.status["nodes"] = self._node_status
+        parts.admin.add("POST", "/v1/tickets", self._create_ticket)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dial the gateways and answer enrolments until ``stop``."""
+        endpoint = await Endpoint.bind(
+            "0.0.0.0",  # noqa: S104  # It only dials; whoever dials it is refused.
+            0,
+            identity=self._parts.node.hop_identity,
+            handler=RefuseHops(),
+            settings=TransportSettings(engine=self._settings.quic_engine),
+        )
+        tasks = [asyncio.create_task(self._tidy())]
+        try:
+            async with serve_operators(self._parts):
+                for address in self._settings.gateways:
+                    redial = Redial(endpoint, address, self._chooser(address), self)
+                    self._dialled[str(address)] = redial
+                    tasks.append(asyncio.create_task(redial.run()))
+                await stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await endpoint.close(Code.HOP_RESTARTING)
+            self._book.close()
+
+    # HopHandler.
+
+    def hop_verified(self, hop: Hop) -> None:
+        address = self._address_of(hop)
+        peer = hop.peer.identity
+        if address is None:
+            hop.refuse(Code.HOP_DENIED)
+            return
+        if hop.purpose is HopPurpose.ADMIT and peer.role_of_node != "gateway":
+            self._enrolling.add(address)
+            hop.refuse(Code.HOP_WRONG_ROLE)
+            return
+        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
+        if isinstance(answer, Denial):
+            hop.refuse(Code.HOP_DENIED)
+        else:
+            hop.accept(answer)
+
+    def hop_opened(self, hop: Hop) -> None:
+        address = self._address_of(hop)
+        if address is None:
+            return
+        self._desk.hop_opened(hop)
+        self._dialled[address].opened()
+        if hop.purpose is HopPurpose.ADMIT:
+            self._open[address] = hop
+            self._book.set_gateway(address, hop.peer.identifier)
+        _log.info("gateway_connected", address=address, purpose=str(hop.purpose))
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        self._desk.frames_received(hop, frames)
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        hop.reset_stream(stream, Code.STREAM_SERVICE_UNKNOWN)
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        """An authority has no streams."""
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        address = self._address_of(hop)
+        if address is None:
+            return
+        self._desk.hop_closed(hop)
+        self._open.pop(address, None)
+        if hop.purpose is HopPurpose.ENROL:
+            self._enrolling.discard(address)
+        elif code is Code.HOP_WRONG_IDENTIFIER:
+            # Another gateway stands there now. It must enrol before it is anything to us.
+            self._enrolling.add(address)
+        self._dialled[address].closed(hop, code, detail)
+
+    def _chooser(self, address: SocketAddress) -> Any:
+        def choose() -> tuple[HopPurpose, Identifier | None]:
+            known = self._book.gateway_at(str(address))
+            if known is None or str(address) in self._enrolling:
+                return HopPurpose.ENROL, None
+            return HopPurpose.ADMIT, known
+
+        return choose
+
+    def _address_of(self, hop: Hop) -> str | None:
+        for address, redial in self._dialled.items():
+            if redial.hop is hop:
+                return address
+        return None
+
+    def _enrol(self, request: EnrolRequest, node: Identifier, hop: HopPort) -> bytes:
+        try:
+            grant, terms = self._issuer.enrol(
+                request, node, self._gateways(), unix_s=self._parts.clock.unix_s()
+            )
+        except SidelinkError as exc:
+            self._refused.increment(code=exc.code.text)
+            _log.warning("enrolment_refused", node=str(node), code=exc.code.text, why=exc.detail)
+            raise
+        self._issued.increment(role=terms.role)
+        _log.info("enrolled", node=str(node), name=str(terms.name), role=terms.role)
+        if terms.role == "gateway":
+            for address, redial in self._dialled.items():
+                if redial.hop is hop:
+                    self._book.set_gateway(address, node)
+                    self._enrolling.discard(address)
+        return encode_grant(grant)
+
+    def _gateways(self) -> tuple[GatewayAddress, ...]:
+        found = []
+        for address in self._settings.gateways:
+            identifier = self._book.gateway_at(str(address))
+            if identifier is not None:
+                found.append(GatewayAddress(address.host, address.port, identifier))
+        return tuple(found)
+
+    async def _create_ticket(self, wishes: Mapping[str, Any]) -> object:
+        ticket = self._issuer.create_ticket(
+            wishes, self._gateways(), unix_s=self._parts.clock.unix_s()
+        )
+        return {"ticket": ticket.encode(), "expires_unix_s": ticket.expires_unix_s}
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            self._desk.tidy()
+
+    def _gateway_status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "address": address,
+                "connected": address in self._open,
+                "engine": self._open[address].engine if address in self._open else None,
+                "fault": redial.fault,
+            }
+            for address, redial in self._dialled.items()
+        ]
+
+    def _node_status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": node.name,
+                "identifier": str(node.identifier),
+                "role": node.role,
+                "expires_unix_s": node.expires_unix_s,
+            }
+            for node in self._book.nodes()
+        ]

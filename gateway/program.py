@@ -1,0 +1,239 @@
+"""The gateway: admits nodes and relays what they seal. It holds no key but its own."""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+
+from gateway.relay import GatewayRelay
+from gateway.streams import StreamRelay
+from identity import AgentUri, Code, NamePrefix, SidelinkError, Ticket
+from link import Frame, HopPort, LinkOpen
+from node.enrolment import EnrolmentExchange, adopt_grant, trust_ticket
+from node.parts import Parts, open_parts, serve_operators
+from node.settings import GatewaySettings
+from node.tickets import load_ticket
+from policy import Action, Denial, Party, Permit, Request
+from transport import Endpoint, Hop, HopPurpose, TransportSettings
+
+RESTART_DELAY_MS: Final = 500
+
+# A node may be turned away for as long as its credential lasts, but it is asked again this often.
+EXPIRY_CHECK_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("gateway")
+
+
+async def main(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Run until ``stop``."""
+    async with open_parts(settings) as parts:
+        await Gateway(parts, settings).run(stop)
+
+
+class AuditedDecisions:
+    """What the relay asks, answered by policy and written down."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._admission = parts.admission
+
+    def may_register(self, hop: HopPort, prefix: NamePrefix) -> Permit | Denial:
+        return self._admission.decide_register(hop.peer, prefix)
+
+    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial:
+        if isinstance(opening.target, AgentUri):
+            return self._admission.decide_relay(source.peer, opening.target)
+        subject = Party.from_verified(source.peer.identity)
+        authority = Party.from_verified(target.peer.identity)
+        return self._admission.decide(Request(Action.LINK_RELAY, subject, authority))
+
+
+class Gateway:
+    """The handler of its hops."""
+
+    def __init__(
+        self, parts: Parts, settings: GatewaySettings, *, relay: GatewayRelay | None = None
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._relay = GatewayRelay(AuditedDecisions(parts)) if relay is None else relay
+        self._streams = StreamRelay(self._relay)
+        self._hops: dict[int, Hop] = {}
+        self._ticket: Ticket | None = None
+        self._exchange: tuple[Hop, EnrolmentExchange] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+        self._count()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop``. Raises SidelinkError when enrolment is refused."""
+        self._prepare_enrolment()
+        endpoint = await Endpoint.bind(
+            self._settings.listen.host,
+            self._settings.listen.port,
+            identity=self._parts.node.hop_identity,
+            handler=self,
+            settings=TransportSettings(engine=self._settings.quic_engine),
+        )
+        self._parts.ports["udp"] = endpoint.address[1]
+        self._parts.status["engine"] = lambda: endpoint.engine_name
+        self._failed = asyncio.get_running_loop().create_future()
+        expiry = asyncio.create_task(self._close_expired())
+        try:
+            async with serve_operators(self._parts):
+                waiting = asyncio.create_task(stop.wait())
+                await asyncio.wait((waiting, self._failed), return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if self._failed.done():
+                    self._failed.result()
+                self._relay.drain(RESTART_DELAY_MS)
+        finally:
+            expiry.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(expiry, *self._tasks, return_exceptions=True)
+            await endpoint.close(Code.HOP_RESTARTING)
+
+    # HopHandler.
+
+    def hop_verified(self, hop: Hop) -> None:
+        if len(self._hops) >= self._settings.hops_max:
+            hop.refuse(Code.HOP_LIMIT_EXCEEDED)
+            return
+        peer = hop.peer.identity
+        if hop.purpose is HopPurpose.ADMIT and peer.kind == "unenrolled":
+            hop.refuse(Code.HOP_ENROLMENT_ONLY)
+            return
+        if not self._parts.node.enrolled and peer.kind != "authority":
+            hop.refuse(Code.HOP_DENIED)
+            return
+        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
+        if isinstance(answer, Denial):
+            hop.refuse(Code.HOP_DENIED)
+            return
+        hop.accept(answer)
+
+    def hop_opened(self, hop: Hop) -> None:
+        self._hops[hop.id] = hop
+        enrolling = hop.purpose is HopPurpose.ENROL
+        self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
+        self._handshakes.observe(hop.opened_in_s)
+        _log.info(
+            "hop_opened",
+            peer=str(hop.peer.identifier),
+            name=str(hop.peer.name),
+            purpose=str(hop.purpose),
+            engine=hop.engine,
+            seconds=round(hop.opened_in_s, 3),
+        )
+        if not self._parts.node.enrolled and hop.peer.identity.kind == "authority":
+            self._enrol(hop)
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        if self._exchange is not None and self._exchange[0] is hop:
+            self._exchange[1].frames_received(frames)
+            return
+        self._relay.frames_received(hop, frames)
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        self._streams.received(hop, stream, data, ended)
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        self._streams.reset(hop, stream, code)
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        if self._exchange is not None and self._exchange[0] is hop:
+            self._exchange[1].hop_closed(code, detail)
+        if self._hops.pop(hop.id, None) is None:
+            _log.info("hop_refused", code=code.text, detail=detail)
+        else:
+            _log.info("hop_closed", peer=str(hop.peer.identifier), code=code.text, detail=detail)
+        self._closed.increment(code=code.text)
+        self._streams.hop_closed(hop)
+        self._relay.hop_closed(hop)
+
+    def _prepare_enrolment(self) -> None:
+        node = self._parts.node
+        self._parts.awaiting["a credential from the authority"] = lambda: node.enrolled
+        if node.enrolled:
+            return
+        self._ticket = load_ticket(self._settings)
+        if self._ticket is None:
+            raise SidelinkError(
+                Code.ENROL_TICKET_MISSING, "this gateway has no credential yet and no ticket"
+            )
+        trust_ticket(node, self._ticket, self._parts.clock.unix_s())
+
+    def _enrol(self, hop: Hop) -> None:
+        assert self._ticket is not None
+        exchange = EnrolmentExchange(self._parts.node, self._ticket, hop, self._parts.clock)
+        self._exchange = hop, exchange
+        task = asyncio.create_task(self._finish_enrolment(hop, exchange, self._ticket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_enrolment(
+        self, hop: Hop, exchange: EnrolmentExchange, ticket: Ticket
+    ) -> None:
+        parts = self._parts
+        try:
+            grant = await exchange.answer()
+            adopt_grant(parts.node, parts.store, ticket, grant, parts.clock)
+            _log.info("enrolled", name=str(parts.node.identity.name))
+        except SidelinkError as exc:
+            if exc.code in (Code.ENROL_AUTHORITY_UNREACHABLE, Code.HOP_PEER_LOST):
+                _log.warning("enrolment_interrupted", code=exc.code.text, detail=exc.detail)
+            elif self._failed is not None and not self._failed.done():
+                self._failed.set_exception(exc)
+        finally:
+            self._exchange = None
+            # The authority dials again, and then sees a gateway with a credential.
+            hop.close(Code.HOP_CLOSED)
+
+    async def _close_expired(self) -> None:
+        """A hop lives no longer than the credential that opened it."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            unix_s = self._parts.clock.unix_s()
+            for hop in list(self._hops.values()):
+                expires = hop.peer.identity.expires_unix_s
+                if hop.purpose is HopPurpose.ADMIT and unix_s >= expires:
+                    hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+
+    def _count(self) -> None:
+        metrics, counters = self._parts.metrics, self._relay.counters
+        self._handshakes = metrics.histogram("hop_handshake_seconds", "Time to open a hop.")
+        self._closed = metrics.counter(
+            "hops_closed", "Hops that ended, by code.", code=[code.text for code in Code]
+        )
+        read = metrics.counter_read
+        read("relayed_frames", "Frames relayed.", lambda: counters.frames)
+        read("relayed_frame_bytes", "Bytes of frames relayed.", lambda: counters.frame_bytes)
+        read("relayed_stream_bytes", "Bytes of streams relayed.", lambda: counters.stream_bytes)
+        read("links_opened", "Links opened.", lambda: counters.links_opened)
+        read("links_refused", "Links and frames refused.", lambda: sum(counters.refused.values()))
+        metrics.gauge("hops", "Hops open now.", lambda: len(self._hops))
+        metrics.gauge("links", "Links open now.", lambda: self._relay.links)
+        metrics.gauge("streams", "Byte streams open now.", lambda: len(self._streams))
+        metrics.gauge("prefixes", "Prefixes registered.", lambda: len(self._relay.directory))
+        status = self._parts.status
+        status["hops"] = self._hop_status
+        status["links"] = lambda: self._relay.links
+        status["refused"] = lambda: {code.text: n for code, n in counters.refused.items()}
+        status["routes"] = lambda: [
+            {"prefix": str(route.prefix), "node": str(route.node), "epoch": route.epoch}
+            for route in self._relay.directory.routes()
+        ]
+
+    def _hop_status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "peer": str(hop.peer.identifier),
+                "name": None if hop.peer.name is None else str(hop.peer.name),
+                "role": hop.peer.identity.role_of_node,
+                "purpose": str(hop.purpose),
+                "engine": hop.engine,
+                "post_quantum": hop.post_quantum,
+                "opened_in_s": round(hop.opened_in_s, 4),
+            }
+            for hop in self._hops.values()
+        ]

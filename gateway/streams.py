@@ -1,0 +1,124 @@
+"""Byte streams through a gateway: joined by their preamble, counted, passed on. Pure; sealed."""
+
+from dataclasses import dataclass
+
+from gateway.relay import GatewayRelay
+from identity import Code, SidelinkError
+from link import FrameError, HopPort, StreamPreamble
+from link.limits import STREAM_PREAMBLE_BYTES, STREAMS_PER_HOP_MAX
+from link.messages import decode_stream_preamble_untrusted, encode_stream_preamble
+
+
+@dataclass(slots=True, eq=False)
+class _End:
+    """One side of a relayed stream."""
+
+    hop: HopPort
+    stream: int
+    link: int
+    ended: bool = False
+    other: "_End | None" = None
+
+
+class StreamRelay:
+    """Every byte stream of one gateway, from either end."""
+
+    def __init__(self, relay: GatewayRelay) -> None:
+        self._relay = relay
+        self._ends: dict[tuple[int, int], _End] = {}
+        self._preambles: dict[tuple[int, int], bytes] = {}
+        self._numbers: dict[_End, int] = {}
+        self._per_hop: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 2
+
+    def received(self, hop: HopPort, stream: int, data: bytes, ended: bool) -> None:
+        """Pass bytes on. A stream without a link, or beyond its window, is reset."""
+        key = (hop.id, stream)
+        try:
+            near = self._ends.get(key)
+            if near is None:
+                opened = self._open_untrusted(hop, stream, data)
+                if opened is None:
+                    if ended:
+                        raise FrameError("a stream that ends within its preamble")
+                    return
+                near, data = opened
+            self._pass_untrusted(near, data, ended)
+        except FrameError as exc:
+            hop.close(exc.code)
+        except SidelinkError as exc:
+            self._relay.counters.refuse(exc.code)
+            self._reset(key, exc.code)
+            hop.reset_stream(stream, int(exc.code))
+
+    def reset(self, hop: HopPort, stream: int, code: int) -> None:
+        """The peer gave its stream up: so does the far side."""
+        self._preambles.pop((hop.id, stream), None)
+        near = self._ends.get((hop.id, stream))
+        if near is not None and near.other is not None:
+            near.other.hop.reset_stream(near.other.stream, code)
+        self._forget(near)
+
+    def hop_closed(self, hop: HopPort) -> None:
+        """The streams of a lost hop are reset on their far hops."""
+        for key in [key for key in self._preambles if key[0] == hop.id]:
+            del self._preambles[key]
+        for key in [key for key in self._ends if key[0] == hop.id]:
+            near = self._ends.get(key)
+            if near is not None and near.other is not None and near.other.hop is not hop:
+                near.other.hop.reset_stream(near.other.stream, int(Code.ROUTE_UNREACHABLE))
+            self._forget(near)
+        self._per_hop.pop(hop.id, None)
+
+    def _open_untrusted(self, hop: HopPort, stream: int, data: bytes) -> tuple[_End, bytes] | None:
+        """Read the preamble and open the far side. None while the preamble is incomplete."""
+        key = (hop.id, stream)
+        data = self._preambles.pop(key, b"") + data
+        if len(data) < STREAM_PREAMBLE_BYTES:
+            self._preambles[key] = data
+            return None
+        preamble = decode_stream_preamble_untrusted(data[:STREAM_PREAMBLE_BYTES])
+        far_hop = self._relay.join_stream(hop, preamble.link)
+        if far_hop is None:
+            raise SidelinkError(Code.ROUTE_LINK_CLOSED, f"link {preamble.link} is not relayed")
+        if self._per_hop.get(hop.id, 0) >= STREAMS_PER_HOP_MAX:
+            raise SidelinkError(Code.STREAM_LIMIT, "too many byte streams on this hop")
+        far_link = self._relay.far_link(hop, preamble.link)
+        near = _End(hop, stream, preamble.link)
+        far = _End(far_hop, far_hop.open_stream(), far_link, other=near)
+        near.other = far
+        for end in (near, far):
+            self._ends[end.hop.id, end.stream] = end
+            self._numbers[end] = preamble.stream
+            self._per_hop[end.hop.id] = self._per_hop.get(end.hop.id, 0) + 1
+        onward = encode_stream_preamble(StreamPreamble(far_link, preamble.stream))
+        far_hop.send_stream(far.stream, onward)
+        return near, data[STREAM_PREAMBLE_BYTES:]
+
+    def _pass_untrusted(self, near: _End, data: bytes, ended: bool) -> None:
+        far = near.other
+        assert far is not None
+        number = self._numbers[near]
+        if not self._relay.pass_stream_untrusted(near.hop, near.link, number, len(data)):
+            raise SidelinkError(Code.ROUTE_LINK_CLOSED, "the stream's link is gone")
+        near.ended = near.ended or ended
+        far.hop.send_stream(far.stream, data, end=ended)
+        if near.ended and far.ended:
+            self._forget(near)
+
+    def _reset(self, key: tuple[int, int], code: Code) -> None:
+        near = self._ends.get(key)
+        if near is not None and near.other is not None:
+            near.other.hop.reset_stream(near.other.stream, int(code))
+        self._forget(near)
+
+    def _forget(self, near: _End | None) -> None:
+        if near is None:
+            return
+        for end in (near, near.other):
+            if end is not None and self._ends.pop((end.hop.id, end.stream), None) is not None:
+                number = self._numbers.pop(end)
+                self._relay.stream_ended(end.hop, end.link, number)
+                self._per_hop[end.hop.id] = self._per_hop.get(end.hop.id, 1) - 1

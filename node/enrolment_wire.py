@@ -1,0 +1,124 @@
+"""What a node and its authority say to each other, inside their sealed channel. Canonical CBOR.
+
+request   {"op": "enrol", "code": bytes 16, "history": bytes}
+grant     {"op": "grant", "credential": bytes, "authority": bytes,
+           "gateways": [[host, port, identifier bytes 32], …]}
+refusal   {"op": "refuse", "code": uint}
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from identity import (
+    CborError,
+    Code,
+    GatewayAddress,
+    Identifier,
+    IdentityError,
+    SidelinkError,
+)
+from identity.cbor import decode_untrusted, encode
+
+ENROLMENT_BYTES_MAX: Final = 768 << 10
+TICKET_CODE_BYTES: Final = 16
+GATEWAYS_MAX: Final = 16
+
+
+class EnrolmentError(SidelinkError):
+    """What came is not the enrolment protocol, or is a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolRequest:
+    code: bytes
+    history: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolGrant:
+    credential: bytes
+    authority_history: bytes
+    gateways: tuple[GatewayAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolRefusal:
+    code: Code
+
+
+def encode_request(request: EnrolRequest) -> bytes:
+    return encode({"op": "enrol", "code": request.code, "history": request.history})
+
+
+def encode_grant(grant: EnrolGrant) -> bytes:
+    gateways = [[g.host, g.port, g.identifier.digest] for g in grant.gateways]
+    return encode(
+        {
+            "op": "grant",
+            "credential": grant.credential,
+            "authority": grant.authority_history,
+            "gateways": gateways,
+        }
+    )
+
+
+def encode_refusal(refusal: EnrolRefusal) -> bytes:
+    return encode({"op": "refuse", "code": int(refusal.code)})
+
+
+def decode_request_untrusted(data: bytes) -> EnrolRequest:
+    """Raises EnrolmentError (enrol.bad_request)."""
+    fields = _map_untrusted(data)
+    code, history = fields.get("code"), fields.get("history")
+    if fields.get("op") != "enrol" or set(fields) != {"op", "code", "history"}:
+        raise _bad("not an enrolment request")
+    if not isinstance(code, bytes) or len(code) != TICKET_CODE_BYTES:
+        raise _bad("a ticket's code has 16 bytes")
+    if not isinstance(history, bytes):
+        raise _bad("a history must be bytes")
+    return EnrolRequest(code, history)
+
+
+def decode_answer_untrusted(data: bytes) -> EnrolGrant | EnrolRefusal:
+    """Raises EnrolmentError (enrol.bad_request)."""
+    fields = _map_untrusted(data)
+    if fields.get("op") == "refuse" and set(fields) == {"op", "code"}:
+        number = fields["code"]
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise _bad("a code must be a number")
+        return EnrolRefusal(Code.from_number_untrusted(number))
+    if fields.get("op") != "grant" or set(fields) != {"op", "credential", "authority", "gateways"}:
+        raise _bad("neither a grant nor a refusal")
+    credential, authority, gateways = (
+        fields["credential"],
+        fields["authority"],
+        fields["gateways"],
+    )
+    if not isinstance(credential, bytes) or not isinstance(authority, bytes):
+        raise _bad("a grant holds bytes")
+    if not isinstance(gateways, list) or len(gateways) > GATEWAYS_MAX:
+        raise _bad(f"a grant names at most {GATEWAYS_MAX} gateways")
+    return EnrolGrant(credential, authority, tuple(_gateway_untrusted(item) for item in gateways))
+
+
+def _gateway_untrusted(item: Any) -> GatewayAddress:
+    if not isinstance(item, list) or len(item) != 3:
+        raise _bad("a gateway is host, port and identifier")
+    try:
+        return GatewayAddress(item[0], item[1], Identifier.from_bytes_untrusted(item[2]))
+    except IdentityError as exc:
+        raise _bad(exc.detail) from exc
+
+
+def _map_untrusted(data: bytes) -> dict[str, Any]:
+    try:
+        value = decode_untrusted(data, bytes_max=ENROLMENT_BYTES_MAX, depth_max=4)
+    except CborError as exc:
+        raise _bad(exc.detail) from exc
+    if not isinstance(value, dict):
+        raise _bad("expected a map")
+    return value
+
+
+def _bad(detail: str) -> EnrolmentError:
+    return EnrolmentError(Code.ENROL_BAD_REQUEST, detail)

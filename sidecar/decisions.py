@@ -1,0 +1,73 @@
+"""What the sidecar asks of policy, each answer audited once. Cached permits ask nothing again."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from identity import VerifiedIdentity
+from policy import Action, Denial, Party, Permit, Request
+from sidecar.agents import LocalAgent
+
+
+class Decide(Protocol):
+    """Policy and the audit log behind one call: ``node.admission`` in the program."""
+
+    def __call__(
+        self, request: Request, *, expires_unix_s: float | None = None
+    ) -> Permit | Denial: ...
+
+
+class SidecarDecisions:
+    """The questions of a sidecar, in its own words."""
+
+    def __init__(self, decide: Decide, policy_version: Callable[[], str]) -> None:
+        self._decide = decide
+        self._policy_version = policy_version
+
+    def still_holds(self, permit: Permit | None, size_bytes: int, unix_s: float) -> bool:
+        """Whether a cached permit answers for one more message. This is the steady path."""
+        return (
+            permit is not None
+            and permit.cacheable
+            and permit.policy_version == self._policy_version()
+            and unix_s < permit.expires_unix_s
+            and permit.covers(size_bytes)
+        )
+
+    def may_open_by_name(
+        self, agent: LocalAgent, remote: Party, action: Action, size_bytes: int
+    ) -> Permit | Denial:
+        """Before a channel exists only the name is known: refuse what is certain to be refused.
+
+        A rule that denies the message by name alone is certain. A rule that is missing is not:
+        it may ask for attributes that the peer has yet to prove, so then the name is asked about.
+        """
+        request = Request(action, agent.party, remote, message_bytes=size_bytes)
+        answer = self._decide(request)
+        if isinstance(answer, Permit) or answer.rule is not None:
+            return answer
+        opening = self._decide(Request(Action.CHANNEL_OPEN, agent.party, remote))
+        return answer if isinstance(opening, Denial) else opening
+
+    def may_accept(self, peer: VerifiedIdentity, agent: LocalAgent) -> Permit | Denial:
+        """Whether a verified peer may have a channel to one of our agents."""
+        request = Request(Action.CHANNEL_OPEN, Party.from_verified(peer), agent.party)
+        return self._decide(request, expires_unix_s=peer.expires_unix_s)
+
+    def may_message(
+        self,
+        action: Action,
+        subject: Party,
+        target: Party,
+        size_bytes: int,
+        *,
+        expires_unix_s: float,
+    ) -> Permit | Denial:
+        """One message between two that are both proved."""
+        request = Request(action, subject, target, message_bytes=size_bytes)
+        return self._decide(request, expires_unix_s=expires_unix_s)
+
+    def may_stream(
+        self, subject: Party, target: Party, service: str, *, expires_unix_s: float
+    ) -> Permit | Denial:
+        request = Request(Action.STREAM_OPEN, subject, target, service=service)
+        return self._decide(request, expires_unix_s=expires_unix_s)

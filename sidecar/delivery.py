@@ -1,0 +1,142 @@
+"""From mailboxes to the sessions that listen, and from their answers back. Pure."""
+
+from typing import Final
+
+from sidelink.wire import ASK, TELL, Deliver
+
+from identity import Code
+from node.clocks import Clock
+from sidecar.agents import LocalAgent
+from sidecar.local_port import LocalSession
+from sidecar.mailbox import Answers, Waiting
+
+# Handed to a session at once. More only waits in its socket instead of here.
+TURN_BYTES_MAX: Final = 1 << 20
+LEASES_PER_AGENT_MAX: Final = 65_536
+
+
+class Deliveries:
+    """Who listens for which agent, and which delivered asks are still to be answered."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._listeners: dict[int, LocalSession] = {}
+        self._agents: dict[LocalSession, dict[int, LocalAgent]] = {}
+        self._leases: dict[int, dict[int, tuple[float, Answers]]] = {}
+        self._dirty: dict[int, LocalAgent] = {}
+        self._number = 0
+
+    @property
+    def open_asks(self) -> int:
+        return sum(len(leases) for leases in self._leases.values())
+
+    def listens(self, agent: LocalAgent) -> bool:
+        return agent.handle in self._listeners
+
+    def listen(self, agent: LocalAgent, session: LocalSession) -> bool:
+        """Begin to hand over an agent's messages. False when another session does already."""
+        if self._listeners.setdefault(agent.handle, session) is not session:
+            return False
+        self._agents.setdefault(session, {})[agent.handle] = agent
+        self._dirty[agent.handle] = agent
+        self.flush()
+        return True
+
+    def unlisten(self, agent: LocalAgent, session: LocalSession) -> None:
+        """Stop. Asks that were handed over and not answered are rejected: nobody will answer."""
+        if self._listeners.get(agent.handle) is not session:
+            return
+        del self._listeners[agent.handle]
+        del self._agents[session][agent.handle]
+        for _deadline_s, answers in self._leases.pop(agent.handle, {}).values():
+            answers.reject("the agent stopped listening before it answered")
+
+    def session_gone(self, session: LocalSession) -> None:
+        for agent in list(self._agents.get(session, {}).values()):
+            self.unlisten(agent, session)
+        self._agents.pop(session, None)
+
+    def session_writable(self, session: LocalSession) -> None:
+        self._dirty.update(self._agents.get(session, {}))
+        self.flush()
+
+    def offer(self, agent: LocalAgent, waiting: Waiting) -> Code | None:
+        """Put a message into its mailbox. Returns why not, when there is no room."""
+        if not agent.mailbox.add(waiting):
+            return Code.MESSAGE_MAILBOX_FULL
+        if agent.handle not in self._listeners and waiting.release is not None:
+            # Nobody reads: the mailbox's bound, not the window, is what stops the sender. Else one
+            # sleeping agent would stop everything that its correspondents have to say.
+            waiting.release()
+            waiting.release = None
+        self._dirty[agent.handle] = agent
+        return None
+
+    def answer(self, agent: LocalAgent, delivery: int, body: bytes, content_type: str) -> bool:
+        """Reply to a delivered ask. False when there is none of this number any more."""
+        lease = self._leases.get(agent.handle, {}).pop(delivery, None)
+        if lease is None:
+            return False
+        lease[1].reply(body, content_type)
+        return True
+
+    def refuse(self, agent: LocalAgent, delivery: int, reason: str) -> bool:
+        lease = self._leases.get(agent.handle, {}).pop(delivery, None)
+        if lease is None:
+            return False
+        lease[1].reject(reason)
+        return True
+
+    def flush(self) -> None:
+        """Hand over what waits for sessions that can take it."""
+        dirty, self._dirty = self._dirty, {}
+        for handle, agent in dirty.items():
+            session = self._listeners.get(handle)
+            while session is not None and session.writable and len(agent.mailbox):
+                self._hand_over(agent, session)
+
+    def _hand_over(self, agent: LocalAgent, session: LocalSession) -> None:
+        now_s = self._clock.now_s()
+        taken = agent.mailbox.take(TURN_BYTES_MAX)
+        frames = []
+        for waiting in taken:
+            remaining_ms = 0
+            if waiting.answers is not None:
+                remaining_ms = int((waiting.deadline_s - now_s) * 1000)
+                if remaining_ms <= 0:
+                    waiting.answers.reject("it waited too long in the mailbox", expired=True)
+                    continue
+            self._number += 1
+            if waiting.answers is not None and not self._lease(agent, waiting, now_s):
+                waiting.answers.reject("the agent has too many asks to answer")
+                continue
+            frames.append(
+                Deliver(
+                    agent.handle,
+                    self._number,
+                    TELL if waiting.answers is None else ASK,
+                    waiting.sender.uri,
+                    waiting.sender.identifier,
+                    waiting.sender.attributes,
+                    waiting.body,
+                    waiting.content_type,
+                    remaining_ms,
+                )
+            )
+        if frames:
+            session.deliver(frames)
+        for waiting in taken:
+            if waiting.release is not None:
+                waiting.release()
+
+    def _lease(self, agent: LocalAgent, waiting: Waiting, now_s: float) -> bool:
+        assert waiting.answers is not None
+        leases = self._leases.setdefault(agent.handle, {})
+        if len(leases) >= LEASES_PER_AGENT_MAX:
+            # Only those whose asker has given up make room.
+            leases = {key: lease for key, lease in leases.items() if lease[0] > now_s}
+            self._leases[agent.handle] = leases
+            if len(leases) >= LEASES_PER_AGENT_MAX:
+                return False
+        leases[self._number] = (waiting.deadline_s, waiting.answers)
+        return True

@@ -1,0 +1,174 @@
+"""What arrives on channels: decided, delivered or rejected. Pure."""
+
+from sidelink import wire
+
+from identity import Code
+from node.clocks import Clock
+from policy import Action, Denial, Party, Permit
+from sidecar.channels import ChannelSlot
+from sidecar.conversation import Conversation, Failure
+from sidecar.decisions import SidecarDecisions
+from sidecar.delivery import Deliveries
+from sidecar.envelope import (
+    REASON_BYTES_MAX,
+    RULE_BYTES_MAX,
+    Ask,
+    Reject,
+    Reply,
+    Tell,
+    decode_batch_untrusted,
+)
+from sidecar.mailbox import Waiting
+from sidecar.outbound import Outbound
+
+
+class RemoteAnswers:
+    """The way back of one ask that came over a channel: on that channel, and on no other."""
+
+    __slots__ = ("_conversation", "_number", "_outbound", "_slot")
+
+    def __init__(
+        self, outbound: Outbound, conversation: Conversation, slot: ChannelSlot, number: int
+    ) -> None:
+        self._outbound = outbound
+        self._conversation = conversation
+        self._slot = slot
+        self._number = number
+
+    def reply(self, body: bytes, content_type: str) -> None:
+        envelope = Reply(self._number, body, content_type)
+        self._outbound.answer(self._conversation, self._slot, envelope, len(body))
+
+    def reject(self, reason: str, *, expired: bool = False) -> None:
+        code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
+        envelope = Reject(self._number, code, "", reason[:REASON_BYTES_MAX])
+        self._outbound.answer(self._conversation, self._slot, envelope, 0)
+
+
+class Inbound:
+    """Takes the data of verified channels apart, message by message."""
+
+    def __init__(
+        self,
+        outbound: Outbound,
+        deliveries: Deliveries,
+        decisions: SidecarDecisions,
+        clock: Clock,
+    ) -> None:
+        self._outbound = outbound
+        self._deliveries = deliveries
+        self._decisions = decisions
+        self._clock = clock
+        self.received = 0
+        self.rejected: dict[Code, int] = {}
+
+    def data_untrusted(
+        self, conversation: Conversation, slot: ChannelSlot, data: bytes, owed_bytes: int
+    ) -> None:
+        """Take one batch. Raises EnvelopeError when it is none: the channel must end.
+
+        ``owed_bytes`` are released with the last message that a mailbox keeps, or at once.
+        """
+        batch = decode_batch_untrusted(data)
+        unix_s = self._clock.unix_s()
+        last: Waiting | None = None
+        for envelope in batch:
+            if isinstance(envelope, (Tell, Ask)):
+                last = self._message(conversation, slot, envelope, unix_s) or last
+            else:
+                self._answer(conversation, slot, envelope)
+        links = slot.links
+        if last is None or not self._deliveries.listens(slot.agent):
+            links.consume(owed_bytes)
+        else:
+            last.release = lambda: links.consume(owed_bytes)
+
+    def _message(
+        self, conversation: Conversation, slot: ChannelSlot, envelope: Tell | Ask, unix_s: float
+    ) -> Waiting | None:
+        is_ask = isinstance(envelope, Ask)
+        permit = self._permit(slot, is_ask, len(envelope.body), unix_s)
+        if isinstance(permit, Denial):
+            # Why is for colleagues; strangers learn only that they were refused.
+            shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
+            rule, reason = (permit.rule or "", permit.reason) if shown else ("", "")
+            self._reject(conversation, slot, envelope.id, permit.code, rule, reason)
+            return None
+        waiting = self._waiting(permit, conversation, slot, envelope)
+        code = self._deliveries.offer(slot.agent, waiting)
+        if code is not None:
+            self._reject(conversation, slot, envelope.id, code, "", "")
+            return None
+        self.received += 1
+        return waiting
+
+    def _permit(
+        self, slot: ChannelSlot, is_ask: bool, size_bytes: int, unix_s: float
+    ) -> Permit | Denial:
+        action = Action.MESSAGE_ASK if is_ask else Action.MESSAGE_TELL
+        cached = slot.permits_in.get(action)
+        if cached is not None and self._decisions.still_holds(cached, size_bytes, unix_s):
+            return cached
+        answer = self._decisions.may_message(
+            action,
+            Party.from_verified(slot.peer.identity),
+            slot.agent.party,
+            size_bytes,
+            expires_unix_s=slot.expires_unix_s,
+        )
+        if isinstance(answer, Permit):
+            slot.permits_in[action] = answer
+        return answer
+
+    def _waiting(
+        self, permit: Permit, conversation: Conversation, slot: ChannelSlot, envelope: Tell | Ask
+    ) -> Waiting:
+        """What a mailbox keeps. Made only under a Permit for this very action."""
+        assert slot.sender is not None
+        if isinstance(envelope, Tell):
+            permit.require(Action.MESSAGE_TELL)
+            return Waiting(slot.sender, envelope.body, envelope.content_type)
+        permit.require(Action.MESSAGE_ASK)
+        deadline_s = self._clock.now_s() + envelope.remaining_ms / 1000
+        answers = RemoteAnswers(self._outbound, conversation, slot, envelope.id)
+        return Waiting(slot.sender, envelope.body, envelope.content_type, deadline_s, answers)
+
+    def _reject(
+        self,
+        conversation: Conversation,
+        slot: ChannelSlot,
+        number: int,
+        code: Code,
+        rule: str,
+        reason: str,
+    ) -> None:
+        self.rejected[code] = self.rejected.get(code, 0) + 1
+        envelope = Reject(number, code, rule[:RULE_BYTES_MAX], reason[:REASON_BYTES_MAX])
+        self._outbound.answer(conversation, slot, envelope, 0)
+
+    def _answer(
+        self, conversation: Conversation, slot: ChannelSlot, envelope: Reply | Reject
+    ) -> None:
+        ask = conversation.asks.get(envelope.in_reply_to)
+        if isinstance(envelope, Reject):
+            code = Code.from_number_untrusted(envelope.code)
+            failure = Failure(code, envelope.reason, envelope.rule or None)
+            if ask is None:
+                self._outbound.tell_rejected(conversation, failure)
+            elif ask.slot is slot:
+                del conversation.asks[envelope.in_reply_to]
+                self._outbound.fail(ask.owner, failure)
+            return
+        if ask is None or ask.slot is not slot:
+            return  # Too late, or never asked on this channel.
+        del conversation.asks[envelope.in_reply_to]
+        assert slot.sender is not None
+        reply = wire.Reply(
+            ask.owner.request,
+            envelope.body,
+            envelope.content_type,
+            slot.sender.uri,
+            slot.sender.identifier,
+            slot.sender.attributes,
+        )
+        ask.owner.session.deliver([reply])

@@ -1,0 +1,92 @@
+"""What waits for an agent: bounded by messages and by bytes; what does not fit is rejected."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sidelink.wire import Attributes
+
+from identity import VerifiedIdentity
+
+MAILBOX_MESSAGES_MAX: Final = 16_384
+MAILBOX_BYTES_MAX: Final = 16 << 20
+
+# Beside its body a message costs about this much memory.
+MESSAGE_OVERHEAD_BYTES: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a message, as its reader is told: always proved, never what the message says."""
+
+    uri: str
+    identifier: str
+    attributes: Attributes
+
+    @classmethod
+    def of(cls, identity: VerifiedIdentity) -> "Sender":
+        return cls(str(identity.name), str(identity.identifier), dict(identity.attributes))
+
+
+class Answers(Protocol):
+    """Where the answer to one ask goes. The permit of the ask covers it."""
+
+    def reply(self, body: bytes, content_type: str) -> None: ...
+    def reject(self, reason: str, *, expired: bool = False) -> None: ...
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One message in a mailbox. A tell has neither deadline nor answers."""
+
+    sender: Sender
+    body: bytes
+    content_type: str
+    deadline_s: float = 0.0
+    answers: Answers | None = None
+    release: Callable[[], None] | None = None
+    """Called once it has left, so that its sender may send more."""
+
+
+class Mailbox:
+    """First in, first out. ``add`` says whether there was room."""
+
+    __slots__ = ("_bytes", "_bytes_max", "_messages", "_messages_max")
+
+    def __init__(
+        self,
+        *,
+        messages_max: int = MAILBOX_MESSAGES_MAX,
+        bytes_max: int = MAILBOX_BYTES_MAX,
+    ) -> None:
+        self._messages: deque[Waiting] = deque()
+        self._bytes = 0
+        self._messages_max = messages_max
+        self._bytes_max = bytes_max
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
+    def add(self, waiting: Waiting) -> bool:
+        size = len(waiting.body) + MESSAGE_OVERHEAD_BYTES
+        if len(self._messages) >= self._messages_max or self._bytes + size > self._bytes_max:
+            return False
+        self._messages.append(waiting)
+        self._bytes += size
+        return True
+
+    def take(self, bytes_max: int) -> list[Waiting]:
+        """Take the oldest messages, up to ``bytes_max`` of them but at least one if any waits."""
+        taken: list[Waiting] = []
+        size = 0
+        while self._messages and (not taken or size < bytes_max):
+            waiting = self._messages.popleft()
+            size += len(waiting.body) + MESSAGE_OVERHEAD_BYTES
+            taken.append(waiting)
+        self._bytes -= size
+        return taken

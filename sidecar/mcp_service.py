@@ -1,0 +1,168 @@
+"""MCP at this sidecar: the ingresses and servers of its settings, joined to router and policy."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from identity import AgentUri, Code, SidelinkError, VerifiedIdentity
+from node.parts import Parts
+from node.settings import McpIngress as IngressEntry
+from node.settings import McpServer, SidecarSettings
+from node.state_folder import check_socket_path
+from policy import Denial, Party, Permit, Request
+from sidecar.agents import AgentRegistry, LocalAgent
+from sidecar.child import ChildSettings
+from sidecar.mcp_egress import McpEgress, StdioService
+from sidecar.mcp_ingress import IngressSettings, McpIngress
+from sidecar.mcp_message import McpAsk
+from sidecar.mesh_stream import MeshStream
+from sidecar.streams import Streams
+
+TOKEN_CHARACTERS_MIN: Final = 16
+TOKEN_CHARACTERS_MAX: Final = 4_096
+
+
+class McpService:
+    """Opens every ingress and server of the settings; closes them together."""
+
+    def __init__(
+        self, parts: Parts, settings: SidecarSettings, agents: AgentRegistry, streams: Streams
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._agents = agents
+        self._streams = streams
+        self._stack = AsyncExitStack()
+        self._egresses: list[McpEgress] = []
+
+    @property
+    def children(self) -> int:
+        return sum(egress.children for egress in self._egresses)
+
+    async def start(self) -> None:
+        """Raises SidelinkError naming the entry that cannot be served."""
+        for server in self._settings.mcp.servers:
+            await self._serve(server)
+        for entry in self._settings.mcp.ingress:
+            await self._listen(entry)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def _serve(self, server: McpServer) -> None:
+        agent = self._open_agent(server.agent)
+        egress = McpEgress(
+            StdioService(server.service, self._child(server)),
+            decide=lambda caller, service, ask: self._decide_at_egress(caller, agent, service, ask),
+            may_offer=lambda caller, service, ask: self._may_offer(caller, agent, service, ask),
+        )
+        await self._stack.enter_async_context(egress)
+        self._egresses.append(egress)
+        self._streams.offer(agent, server.service, egress.serve)
+
+    async def _listen(self, entry: IngressEntry) -> None:
+        agent = self._open_agent(entry.agent)
+        to = AgentUri.parse(entry.to)
+        ingress = McpIngress(
+            IngressSettings(
+                agent=str(agent.uri),
+                services={entry.service: to},
+                token=None if entry.token_file is None else read_token(entry.token_file),
+            ),
+            decide=lambda _agent, service, target, ask: self._decide_at_ingress(
+                agent, service, target, ask
+            ),
+            open_stream=lambda _agent, target, service: self._open_stream(agent, target, service),
+        )
+        self._stack.push_async_callback(ingress.close)
+        if entry.socket is not None:
+            check_socket_path(entry.socket)
+            await ingress.start_unix(entry.socket)
+        else:
+            self._parts.ports[f"mcp_{entry.service}"] = await ingress.start_tcp(
+                self._settings.mcp_host, self._settings.mcp_port
+            )
+
+    async def _open_stream(self, agent: LocalAgent, to: AgentUri, service: str) -> MeshStream:
+        return await self._streams.open(agent, to, service)
+
+    def _open_agent(self, path: str) -> LocalAgent:
+        """Services act as agents of this sidecar, with the attributes they were minted with."""
+        if path.startswith("agent://"):
+            uri = AgentUri.parse(path)
+            if uri.trust_domain != self._agents.trust_domain:
+                raise SidelinkError(Code.LOCAL_NAME_OUTSIDE_PREFIX, f"{uri}: another trust domain")
+            path = "/".join(uri.path)
+        unix_s = self._parts.clock.unix_s()
+        name = AgentUri.in_domain(self._agents.trust_domain, path)
+        agent = self._agents.find(name, unix_s) or self._agents.open(path, {}, unix_s)
+        agent.users += 1
+        return agent
+
+    def _child(self, server: McpServer) -> ChildSettings:
+        environment = {name: os.environ[name] for name in server.pass_env if name in os.environ}
+        return ChildSettings(
+            command=server.command,
+            hidden=(self._hidden_folder(),),
+            environment=environment | dict(server.env),
+            unsafe_same_uid=server.unsafe_same_uid,
+        )
+
+    def _hidden_folder(self) -> Path:
+        """The folder of all programs' states: a child sees none of them."""
+        return self._settings.state.absolute()
+
+    def _decide_at_ingress(
+        self, agent: LocalAgent, service: str, to: AgentUri, ask: McpAsk
+    ) -> Permit | Denial:
+        request = _request(agent.party, Party.unproved(to), service, ask)
+        return self._parts.admission.decide(request, expires_unix_s=agent.expires_unix_s)
+
+    def _decide_at_egress(
+        self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk
+    ) -> Permit | Denial:
+        request = _request(Party.from_verified(caller), agent.party, service, ask)
+        return self._parts.admission.decide(request, expires_unix_s=caller.expires_unix_s)
+
+    def _may_offer(
+        self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk
+    ) -> bool:
+        request = _request(Party.from_verified(caller), agent.party, service, ask)
+        return self._parts.policy.could_allow(request, self._parts.clock.unix_s())
+
+
+def read_token(path: Path) -> str:
+    """The bearer token of an ingress. Raises SidelinkError for a file that is open to others."""
+    try:
+        status = path.stat()
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SidelinkError(Code.CONFIG_INVALID, f"token_file {path}: {exc}") from None
+    if status.st_mode & 0o077:
+        raise SidelinkError(
+            Code.CONFIG_STATE_UNSAFE, f"token_file {path} can be read by others: chmod 0600 {path}"
+        )
+    if not TOKEN_CHARACTERS_MIN <= len(text) <= TOKEN_CHARACTERS_MAX:
+        raise SidelinkError(
+            Code.CONFIG_INVALID,
+            f"token_file {path}: a token has {TOKEN_CHARACTERS_MIN} characters or more, "
+            f"and at most {TOKEN_CHARACTERS_MAX}",
+        )
+    return text
+
+
+def _request(subject: Party, target: Party, service: str, ask: McpAsk) -> Request:
+    args: Mapping[str, object] | None = ask.args
+    if ask.uri is not None:
+        args = {"uri": ask.uri}
+    return Request(
+        ask.action,
+        subject,
+        target,
+        service=service,
+        mcp_method=ask.method,
+        tool=ask.tool or ask.prompt,
+        args=args,
+    )

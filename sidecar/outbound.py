@@ -1,0 +1,483 @@
+"""From agents to channels: decide, queue, batch, seal; and tell each sender how it went. Pure."""
+
+from typing import Final
+
+from sidelink import wire
+
+from identity import AgentUri, Code, IdentityError
+from node.clocks import Clock
+from policy import Action, Denial, Party, Permit
+from sidecar.agents import AgentRegistry, LocalAgent
+from sidecar.channels import ChannelSlot, ChannelTable
+from sidecar.conversation import (
+    ASKS_PER_CONVERSATION_MAX,
+    BATCH_BYTES_MAX,
+    CONVERSATIONS_MAX,
+    ENVELOPE_BYTES,
+    WAITING_BYTES_HIGH,
+    WAITING_BYTES_LOW,
+    ChannelWanted,
+    Conversation,
+    Failure,
+    Owner,
+    PendingAsk,
+    Queued,
+)
+from sidecar.decisions import SidecarDecisions
+from sidecar.delivery import Deliveries
+from sidecar.envelope import Ask, Envelope, Reject, Tell, encode_batch
+from sidecar.local_port import LocalSession, failure
+from sidecar.mailbox import Sender, Waiting
+from sidecar.timers import Timers
+
+# How long a message waits for a hop before it has failed.
+HOP_WAIT_SECONDS: Final = 10.0
+
+
+class LocalAnswers:
+    """The way back of an ask between two agents of this sidecar."""
+
+    __slots__ = ("_conversation", "_number", "_outbound", "_target")
+
+    def __init__(
+        self, outbound: "Outbound", conversation: Conversation, number: int, target: LocalAgent
+    ) -> None:
+        self._outbound = outbound
+        self._conversation = conversation
+        self._number = number
+        self._target = target
+
+    def reply(self, body: bytes, content_type: str) -> None:
+        ask = self._conversation.asks.pop(self._number, None)
+        if ask is None:
+            return
+        sender = Sender.of(self._target.identity)
+        reply = wire.Reply(
+            ask.owner.request,
+            body,
+            content_type,
+            sender.uri,
+            sender.identifier,
+            sender.attributes,
+        )
+        ask.owner.session.deliver([reply])
+
+    def reject(self, reason: str, *, expired: bool = False) -> None:
+        ask = self._conversation.asks.pop(self._number, None)
+        if ask is not None:
+            code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
+            self._outbound.fail(ask.owner, Failure(code, reason))
+
+
+class Outbound:
+    """The conversations of a sidecar, as far as they speak."""
+
+    def __init__(
+        self,
+        agents: AgentRegistry,
+        decisions: SidecarDecisions,
+        deliveries: Deliveries,
+        timers: Timers,
+        clock: Clock,
+    ) -> None:
+        self._agents = agents
+        self._decisions = decisions
+        self._deliveries = deliveries
+        self._timers = timers
+        self._clock = clock
+        self._conversations: dict[tuple[int, str], Conversation] = {}
+        self._of_slot: dict[ChannelSlot, Conversation] = {}
+        self._dirty: dict[Conversation, None] = {}
+        self._channels: ChannelTable | None = None
+        self.sent = 0
+        self.failed: dict[Code, int] = {}
+
+    @property
+    def conversations(self) -> int:
+        return len(self._conversations)
+
+    def use_channels(self, channels: ChannelTable) -> None:
+        """Where to open channels. Given once, before anything is sent."""
+        self._channels = channels
+
+    def send_batch(self, agent: LocalAgent, session: LocalSession, sends: list[wire.Send]) -> None:
+        """Messages of one agent, in order. Each is sent, queued or refused before this ends."""
+        unix_s = self._clock.unix_s()
+        for send in sends:
+            owner = Owner(session, send.request, agent.handle)
+            conversation = self._conversations.get((agent.handle, send.to))
+            if conversation is None:
+                conversation = self._begin(agent, owner, send.to)
+                if conversation is None:
+                    continue
+            slot = conversation.slot
+            if slot is not None and slot.verified and unix_s < slot.expires_unix_s:
+                self._decide(conversation, slot, owner, send, unix_s)
+            elif self._agents.covers(conversation.remote):
+                self._send_locally(conversation, owner, send, unix_s)
+            else:
+                self._queue(conversation, owner, send)
+            if conversation.waiting_bytes > WAITING_BYTES_HIGH:
+                session.pause()
+                conversation.paused.add(session)
+
+    def answer(
+        self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope, size_bytes: int
+    ) -> None:
+        """Send an answer on the channel that carried the question."""
+        if slot.dead:
+            return
+        if slot is conversation.slot:
+            self._add(conversation, envelope, size_bytes)
+        else:
+            slot.links.channel.send(encode_batch([envelope]), self._clock.now_s())
+            slot.links.pump()
+
+    def flush(self) -> None:
+        """The end of a turn: seal what each conversation has gathered."""
+        dirty, self._dirty = self._dirty, {}
+        for conversation in dirty:
+            self._seal(conversation)
+
+    def conversation(self, agent: LocalAgent, remote: AgentUri) -> Conversation:
+        """The conversation of these two, begun if there is none. Keyed by the proved name."""
+        key = (agent.handle, str(remote))
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            conversation = self._conversations[key] = Conversation(agent, remote)
+        return conversation
+
+    def ensure_channel(self, conversation: Conversation) -> ChannelSlot | None:
+        """The channel to send on, opened if need be. None while there is no hop to open it on."""
+        assert self._channels is not None
+        unix_s = self._clock.unix_s()
+        slot = conversation.slot
+        if slot is not None and not slot.dead:
+            if not slot.verified or unix_s < slot.expires_unix_s:
+                return slot
+            self._channels.close(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
+            self.channel_ended(slot, Failure(Code.CHANNEL_CREDENTIAL_EXPIRED))
+        now_s = self._clock.now_s()
+        agent = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
+        slot = self._channels.open(agent, conversation.remote, now_s)
+        if slot is None:
+            if not conversation.waiting_for_hop:
+                conversation.waiting_for_hop = True
+                self._timers.at(now_s + HOP_WAIT_SECONDS, lambda _: self._give_up(conversation))
+            return None
+        conversation.waiting_for_hop = False
+        conversation.first_flight_sent = False
+        conversation.slot = slot
+        conversation.slots.append(slot)
+        self._of_slot[slot] = conversation
+        return slot
+
+    def want_channel(self, agent: LocalAgent, remote: AgentUri, then: ChannelWanted) -> None:
+        """Call ``then`` once a channel to this name is open, or with why there is none."""
+        conversation = self.conversation(agent, remote)
+        slot = self.ensure_channel(conversation)
+        if slot is not None and slot.opened:
+            then(slot)
+        else:
+            conversation.wanted.append(then)
+
+    def hop_opened(self) -> None:
+        """Open what waited for a hop."""
+        for conversation in list(self._conversations.values()):
+            if conversation.waiting_for_hop:
+                self.ensure_channel(conversation)
+
+    def conversation_of(self, slot: ChannelSlot) -> Conversation | None:
+        return self._of_slot.get(slot)
+
+    def channel_verified(self, slot: ChannelSlot) -> None:
+        """The peer is proved: what waited is decided now, with all that is known."""
+        conversation = self._of_slot.get(slot)
+        if conversation is None:
+            # The peer opened it: it serves the conversation of the name that it proved.
+            assert slot.peer.name is not None
+            conversation = self.conversation(slot.agent, slot.peer.name)
+            conversation.slots.append(slot)
+            self._of_slot[slot] = conversation
+        if conversation.slot is None or conversation.slot.dead:
+            conversation.slot = slot
+        if conversation.slot is not slot:
+            return
+        queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
+        unix_s = self._clock.unix_s()
+        for queued in queue:
+            self._decide(conversation, slot, queued.owner, queued.send, unix_s)
+
+    def channel_opened(self, slot: ChannelSlot) -> None:
+        conversation = self._of_slot[slot]
+        if conversation.slot is not slot:
+            return
+        wanted, conversation.wanted = conversation.wanted, []
+        for then in wanted:
+            then(slot)
+        for owner in conversation.unconfirmed:
+            self._confirm(owner)
+        conversation.unconfirmed.clear()
+        self._dirty[conversation] = None
+
+    def channel_ended(self, slot: ChannelSlot, failed: Failure) -> None:
+        """A channel is gone. Whoever waited on it learns why; the next message opens another."""
+        conversation = self._of_slot.pop(slot, None)
+        if conversation is None:
+            return
+        conversation.slots.remove(slot)
+        for number in [key for key, ask in conversation.asks.items() if ask.slot is slot]:
+            ask = conversation.asks.pop(number)
+            # A message that left may have been read: after that the outcome is not known.
+            unknown = slot.opened and failed.rule is None and not failed.denied
+            sent = Failure(Code.MESSAGE_OUTCOME_UNKNOWN, failed.code.text) if unknown else failed
+            self.fail(ask.owner, sent)
+        if slot is not conversation.slot:
+            return
+        conversation.slot = next(iter(conversation.slots), None)
+        conversation.batch.clear()
+        conversation.batch_bytes = 0
+        for owner in conversation.unconfirmed:
+            self.fail(owner, failed)
+        conversation.unconfirmed.clear()
+        self._fail_queue(conversation, failed)
+        self._resume(conversation)
+
+    def credit_received(self, slot: ChannelSlot) -> None:
+        conversation = self._of_slot.get(slot)
+        if conversation is not None and conversation.paused:
+            self._resume(conversation)
+
+    def session_gone(self, session: LocalSession) -> None:
+        """Nobody waits for the answers of a session that closed."""
+        for conversation in self._conversations.values():
+            conversation.paused.discard(session)
+            asks = conversation.asks
+            for number in [key for key, ask in asks.items() if ask.owner.session is session]:
+                del asks[number]
+
+    def fail(self, owner: Owner, failed: Failure) -> None:
+        """Tell a sender that its message did not go, with what to do about it."""
+        self.failed[failed.code] = self.failed.get(failed.code, 0) + 1
+        frame = failure(
+            owner.request, failed.code, failed.message, rule=failed.rule, agent=owner.agent
+        )
+        owner.session.deliver([frame])
+
+    def tell_rejected(self, conversation: Conversation, failed: Failure) -> None:
+        """The far side did not hand over a tell. Its sender, who had a receipt, is told so."""
+        owner = conversation.last_owner
+        if owner is not None:
+            self.fail(Owner(owner.session, 0, owner.agent), failed)
+
+    def _begin(self, agent: LocalAgent, owner: Owner, to: str) -> Conversation | None:
+        try:
+            remote = AgentUri.parse(to)
+        except IdentityError as exc:
+            self.fail(owner, Failure(Code.LOCAL_BAD_REQUEST, exc.detail))
+            return None
+        if len(self._conversations) >= CONVERSATIONS_MAX:
+            self._drop_idle()
+        if len(self._conversations) >= CONVERSATIONS_MAX:
+            self.fail(owner, Failure(Code.LOCAL_LIMIT, "too many conversations at once"))
+            return None
+        return self.conversation(agent, remote)
+
+    def _drop_idle(self) -> None:
+        idle = [key for key, value in self._conversations.items() if value.idle]
+        for key in idle:
+            del self._conversations[key]
+
+    def _queue(self, conversation: Conversation, owner: Owner, send: wire.Send) -> None:
+        if not conversation.queue:
+            answer = self._decisions.may_open_by_name(
+                conversation.agent,
+                Party.unproved(conversation.remote),
+                _action_of(send),
+                len(send.body),
+            )
+            if isinstance(answer, Denial):
+                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                return
+        conversation.queue.append(Queued(owner, send, self._clock.now_s()))
+        conversation.queue_bytes += len(send.body)
+        self.ensure_channel(conversation)
+
+    def _decide(
+        self,
+        conversation: Conversation,
+        slot: ChannelSlot,
+        owner: Owner,
+        send: wire.Send,
+        unix_s: float,
+    ) -> None:
+        action = _action_of(send)
+        permit = slot.permits_out.get(action)
+        if permit is None or not self._decisions.still_holds(permit, len(send.body), unix_s):
+            answer = self._decisions.may_message(
+                action,
+                slot.agent.party,
+                Party.from_verified(slot.peer.identity),
+                len(send.body),
+                expires_unix_s=slot.expires_unix_s,
+            )
+            if isinstance(answer, Denial):
+                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                return
+            permit = slot.permits_out[action] = answer
+        self._send(permit, conversation, slot, owner, send)
+
+    def _send(
+        self,
+        permit: Permit,
+        conversation: Conversation,
+        slot: ChannelSlot,
+        owner: Owner,
+        send: wire.Send,
+    ) -> None:
+        """Put a message into the batch of this turn. There is no way here but with a Permit."""
+        conversation.last_owner = owner
+        if permit.action == Action.MESSAGE_TELL:
+            number = conversation.next_id()
+            self._add(conversation, Tell(number, send.body, send.content_type), len(send.body))
+            if slot.opened:
+                self._confirm(owner)
+            else:
+                conversation.unconfirmed.append(owner)
+        else:
+            permit.require(Action.MESSAGE_ASK)
+            number = self._begin_ask(conversation, owner, send, slot)
+            if number == 0:
+                return
+            ask = Ask(number, send.body, send.content_type, send.timeout_ms)
+            self._add(conversation, ask, len(send.body))
+        self.sent += 1
+
+    def _begin_ask(
+        self, conversation: Conversation, owner: Owner, send: wire.Send, slot: ChannelSlot | None
+    ) -> int:
+        if len(conversation.asks) >= ASKS_PER_CONVERSATION_MAX:
+            self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "too many asks are in flight"))
+            return 0
+        number = conversation.next_id()
+        deadline_s = self._clock.now_s() + send.timeout_ms / 1000
+        conversation.asks[number] = PendingAsk(owner, deadline_s, slot)
+        self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
+        return number
+
+    def _send_locally(
+        self, conversation: Conversation, owner: Owner, send: wire.Send, unix_s: float
+    ) -> None:
+        """Both agents are ours. Both decisions are taken all the same, and audited."""
+        target = self._agents.find(conversation.remote, unix_s)
+        if target is None:
+            self.fail(owner, Failure(Code.MESSAGE_AGENT_UNKNOWN, str(conversation.remote)))
+            return
+        sender = conversation.agent
+        for _side in ("sender", "receiver"):
+            answer = self._decisions.may_message(
+                _action_of(send),
+                sender.party,
+                target.party,
+                len(send.body),
+                expires_unix_s=min(sender.expires_unix_s, target.expires_unix_s),
+            )
+            if isinstance(answer, Denial):
+                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                return
+        waiting = Waiting(Sender.of(sender.identity), send.body, send.content_type)
+        number = 0
+        if send.kind == wire.ASK:
+            number = self._begin_ask(conversation, owner, send, None)
+            if number == 0:
+                return
+            waiting.deadline_s = conversation.asks[number].deadline_s
+            waiting.answers = LocalAnswers(self, conversation, number, target)
+        code = self._deliveries.offer(target, waiting)
+        if code is not None:
+            conversation.asks.pop(number, None)
+            self.fail(owner, Failure(code))
+            return
+        self.sent += 1
+        if send.kind == wire.TELL:
+            self._confirm(owner)
+
+    def _add(self, conversation: Conversation, envelope: Envelope, size_bytes: int) -> None:
+        if conversation.batch_bytes + size_bytes > BATCH_BYTES_MAX:
+            self._seal(conversation)
+        conversation.batch.append(envelope)
+        conversation.batch_bytes += size_bytes + ENVELOPE_BYTES
+        self._dirty[conversation] = None
+
+    def _seal(self, conversation: Conversation) -> None:
+        """Seal the batch. Behind an opening only one goes ahead; the next wait for the yes."""
+        slot = conversation.slot
+        if not conversation.batch or slot is None or slot.dead:
+            return
+        if not slot.opened and (conversation.first_flight_sent or not slot.initiator):
+            return
+        pieces = _pieces(conversation.batch)
+        conversation.batch, conversation.batch_bytes = [], 0
+        if not slot.opened:
+            conversation.first_flight_sent = True
+            conversation.batch = [envelope for piece in pieces[1:] for envelope in piece]
+            conversation.batch_bytes = sum(map(_size, conversation.batch))
+            del pieces[1:]
+        now_s = self._clock.now_s()
+        for piece in pieces:
+            slot.links.channel.send(encode_batch(piece), now_s)
+        slot.links.pump()
+
+    def _confirm(self, owner: Owner) -> None:
+        if owner.request:
+            owner.session.deliver([wire.Receipt(owner.request)])
+
+    def _resume(self, conversation: Conversation) -> None:
+        if conversation.waiting_bytes <= WAITING_BYTES_LOW:
+            for session in conversation.paused:
+                session.resume()
+            conversation.paused.clear()
+
+    def _time_out(self, conversation: Conversation, number: int) -> None:
+        ask = conversation.asks.pop(number, None)
+        if ask is not None:
+            self.fail(ask.owner, Failure(Code.MESSAGE_TIMEOUT, "the outcome is not known"))
+
+    def _give_up(self, conversation: Conversation) -> None:
+        if conversation.waiting_for_hop:
+            conversation.waiting_for_hop = False
+            self._fail_queue(
+                conversation, Failure(Code.MESSAGE_UNREACHABLE, "no gateway is connected")
+            )
+            self._resume(conversation)
+
+    def _fail_queue(self, conversation: Conversation, failed: Failure) -> None:
+        queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
+        for queued in queue:
+            self.fail(queued.owner, failed)
+        wanted, conversation.wanted = conversation.wanted, []
+        for then in wanted:
+            then(failed)
+
+
+def _action_of(send: wire.Send) -> Action:
+    return Action.MESSAGE_ASK if send.kind == wire.ASK else Action.MESSAGE_TELL
+
+
+def _size(envelope: Envelope) -> int:
+    body = b"" if isinstance(envelope, Reject) else envelope.body
+    return len(body) + ENVELOPE_BYTES
+
+
+def _pieces(batch: list[Envelope]) -> list[list[Envelope]]:
+    """Cut a batch so that each piece fits a record, or is a single message that does not."""
+    pieces: list[list[Envelope]] = []
+    room = 0
+    for envelope in batch:
+        size = _size(envelope)
+        if size > room:
+            pieces.append([])
+            room = BATCH_BYTES_MAX
+        pieces[-1].append(envelope)
+        room -= size
+    return pieces

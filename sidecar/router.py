@@ -1,0 +1,176 @@
+"""The router: what the sidecar does with messages, channels and hops. Pure.
+
+It is told what happened, and acts on sessions and hops, which only queue. After each call the
+shell asks ``deadline_s`` when to call again.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from sidelink import wire
+
+from channel import ChannelDenied, MakeCipher
+from identity import AgentUri, AttributeValue, Code
+from link import Frame, HopPort
+from node.clocks import Clock
+from policy import Denial, Permit
+from sidecar.agents import AgentRegistry, LocalAgent
+from sidecar.channels import ChannelSlot, ChannelTable, VerifyChannelPeer
+from sidecar.conversation import ChannelWanted, Failure
+from sidecar.decisions import SidecarDecisions
+from sidecar.delivery import Deliveries
+from sidecar.envelope import EnvelopeError
+from sidecar.inbound import Inbound
+from sidecar.local_port import LocalSession
+from sidecar.outbound import Outbound
+from sidecar.timers import Timers
+
+
+class StreamOwner(Protocol):
+    """Who looks after byte streams: ``sidecar.streams``."""
+
+    def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None: ...
+    def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None: ...
+    def channel_gone(self, slot: ChannelSlot, code: Code) -> None: ...
+
+
+class Router:
+    """One for a sidecar. It owns the channels and gives them their meaning."""
+
+    def __init__(
+        self,
+        agents: AgentRegistry,
+        decisions: SidecarDecisions,
+        verify: VerifyChannelPeer,
+        clock: Clock,
+        *,
+        make_cipher: MakeCipher | None = None,
+    ) -> None:
+        self.agents = agents
+        self.timers = Timers()
+        self.deliveries = Deliveries(clock)
+        self.outbound = Outbound(agents, decisions, self.deliveries, self.timers, clock)
+        self.inbound = Inbound(self.outbound, self.deliveries, decisions, clock)
+        self.channels = ChannelTable(self, verify, make_cipher=make_cipher)
+        self.outbound.use_channels(self.channels)
+        self.channels_opened = 0
+        self._decisions = decisions
+        self._clock = clock
+        self._streams: StreamOwner | None = None
+
+    def use_streams(self, streams: StreamOwner) -> None:
+        """Who takes what concerns byte streams. Given once, before a hop opens."""
+        self._streams = streams
+
+    # What the shell calls.
+
+    @property
+    def deadline_s(self) -> float | None:
+        return self.timers.deadline_s
+
+    def handle_deadline(self, now_s: float) -> None:
+        self.timers.run(now_s)
+        self._end_turn()
+
+    def hop_opened(self, hop: HopPort) -> None:
+        """A hop is open: what waited for one goes now."""
+        self.channels.hop_opened(hop)
+        self.outbound.hop_opened()
+        self._end_turn()
+
+    def hop_closed(self, hop: HopPort, code: Code) -> None:
+        self.channels.hop_closed(hop, code)
+        self._end_turn()
+
+    def frames_received(self, hop: HopPort, frames: list[Frame]) -> None:
+        self.channels.frames_received(hop, frames, self._clock.now_s())
+        self._end_turn()
+
+    # What agents ask for.
+
+    def open_agent(self, name: str, attributes: Mapping[str, AttributeValue]) -> LocalAgent:
+        """Raises SidelinkError when this sidecar may not name such an agent."""
+        return self.agents.open(name, attributes, self._clock.unix_s())
+
+    def send_batch(self, agent: LocalAgent, session: LocalSession, sends: list[wire.Send]) -> None:
+        self.outbound.send_batch(agent, session, sends)
+        self._end_turn()
+
+    def answer(self, agent: LocalAgent, delivery: int, body: bytes, content_type: str) -> bool:
+        """Reply to a delivered ask. False when there is none of this number any more."""
+        found = self.deliveries.answer(agent, delivery, body, content_type)
+        self._end_turn()
+        return found
+
+    def refuse(self, agent: LocalAgent, delivery: int, reason: str) -> bool:
+        found = self.deliveries.refuse(agent, delivery, reason)
+        self._end_turn()
+        return found
+
+    def session_gone(self, session: LocalSession) -> None:
+        self.outbound.session_gone(session)
+        self.deliveries.session_gone(session)
+        self._end_turn()
+
+    def want_channel(self, agent: LocalAgent, remote: AgentUri, then: ChannelWanted) -> None:
+        """Call ``then`` once a channel to this name is open, or with why there is none."""
+        self.outbound.want_channel(agent, remote, then)
+        self._end_turn()
+
+    # What the channel table tells and asks (ChannelOwner).
+
+    def find_agent(self, name: AgentUri) -> LocalAgent | None:
+        return self.agents.find(name, self._clock.unix_s())
+
+    def arm(self, slot: ChannelSlot) -> None:
+        slot.armed_s = slot.links.channel.deadline_s
+        if slot.armed_s is not None:
+            self.timers.at(slot.armed_s, lambda now_s: self.channels.handle_deadline(slot, now_s))
+
+    def may_accept(self, slot: ChannelSlot) -> Permit | Denial:
+        return self._decisions.may_accept(slot.peer.identity, slot.agent)
+
+    def channel_verified(self, slot: ChannelSlot) -> None:
+        self.outbound.channel_verified(slot)
+
+    def channel_opened(self, slot: ChannelSlot) -> None:
+        self.channels_opened += 1
+        slot.opened = True
+        self.outbound.channel_opened(slot)
+
+    def channel_denied(self, slot: ChannelSlot, denied: ChannelDenied) -> None:
+        reason = denied.reason or "the receiver's policy denies this channel"
+        self._ended(slot, Failure(denied.code, reason, denied.rule or None, denied=True))
+
+    def channel_closed(self, slot: ChannelSlot, code: Code) -> None:
+        self._ended(slot, Failure(code))
+
+    def data_received(self, slot: ChannelSlot, data: bytes, owed_bytes: int) -> None:
+        try:
+            conversation = self.outbound.conversation_of(slot)
+            assert conversation is not None, "data comes from verified channels only"
+            self.inbound.data_untrusted(conversation, slot, data, owed_bytes)
+        except EnvelopeError as exc:
+            self.channels.close(slot, exc.code)
+            self._ended(slot, Failure(exc.code))
+
+    def credit_received(self, slot: ChannelSlot) -> None:
+        self.outbound.credit_received(slot)
+
+    def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None:
+        assert self._streams is not None
+        self._streams.stream_announced(slot, payload)
+
+    def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None:
+        assert self._streams is not None
+        self._streams.stream_credit(hop, link, stream, limit)
+
+    def _ended(self, slot: ChannelSlot, failed: Failure) -> None:
+        self.outbound.channel_ended(slot, failed)
+        if self._streams is not None:
+            self._streams.channel_gone(slot, failed.code)
+
+    def _end_turn(self) -> None:
+        """Hand out what mailboxes hold, then seal what has been gathered, answers included."""
+        self.deliveries.flush()
+        self.outbound.flush()

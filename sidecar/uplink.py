@@ -1,0 +1,224 @@
+"""The sidecar's hops to its gateways: kept open, registered, and handed to the router."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+
+from identity import Code, GatewayAddress, Identifier, SidelinkError
+from link import Frame, FrameKind
+from link.errors import FrameError
+from link.messages import (
+    decode_prefix_epoch_untrusted,
+    decode_restarting_untrusted,
+    encode_prefix,
+)
+from node.addresses import SocketAddress
+from node.parts import Parts
+from node.redial import Redial
+from policy import Denial
+from sidecar.router import Router
+from sidecar.streams import Streams
+from transport import Endpoint, Hop, HopPurpose
+
+EXPIRY_CHECK_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("sidecar.uplink")
+
+
+class Uplink:
+    """The handler of every hop that this sidecar dials. There is no direct path between sidecars
+    yet, so nobody dials it."""
+
+    def __init__(self, parts: Parts, router: Router, streams: Streams, wake: Any) -> None:
+        self._parts = parts
+        self._router = router
+        self._streams = streams
+        self._wake = wake
+        self._redials: list[Redial] = []
+        self._open: dict[int, Hop] = {}
+        self._epochs: dict[str, int] = {}
+        self._displaced: set[str] = set()
+        self.hop_losses = 0
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def registered(self) -> bool:
+        return len(self._epochs) == len(self._prefixes()) and self.connected
+
+    @property
+    def displaced(self) -> Sequence[str]:
+        """Prefixes that another node has taken. An operator has to say which one is right."""
+        return sorted(self._displaced)
+
+    async def run(self, endpoint: Endpoint, gateways: Sequence[GatewayAddress]) -> None:
+        """Keep a hop to each gateway until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for gateway in gateways:
+                address = SocketAddress(gateway.host, gateway.port)
+                redial = Redial(endpoint, address, _choose(gateway.identifier), self)
+                self._redials.append(redial)
+                group.create_task(redial.run())
+            group.create_task(self._close_expired())
+
+    # HopHandler.
+
+    def hop_verified(self, hop: Hop) -> None:
+        if hop.peer.identity.role_of_node != "gateway":
+            hop.refuse(Code.HOP_WRONG_ROLE)
+            return
+        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
+        if isinstance(answer, Denial):
+            hop.refuse(Code.HOP_DENIED)
+        else:
+            hop.accept(answer)
+
+    def hop_opened(self, hop: Hop) -> None:
+        self._open[hop.id] = hop
+        for redial in self._redials:
+            if redial.hop is hop:
+                redial.opened()
+        _log.info(
+            "gateway_connected",
+            peer=str(hop.peer.identifier),
+            engine=hop.engine,
+            seconds=round(hop.opened_in_s, 3),
+        )
+        self._epochs.clear()
+        self._displaced.clear()
+        for prefix in self._prefixes():
+            hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
+        self._router.hop_opened(hop)
+        self._wake()
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        for frame in frames:
+            if frame.link == 0 and frame.kind >= FrameKind.REGISTER:
+                try:
+                    self._control_untrusted(hop, frame)
+                except FrameError as exc:
+                    hop.close(exc.code)
+                    return
+        self._router.frames_received(hop, frames)
+        self._wake()
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        self._streams.stream_received(hop, stream, data, ended)
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        self._streams.stream_reset(hop, stream, code)
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        if self._open.pop(hop.id, None) is not None:
+            self.hop_losses += 1
+            self._epochs.clear()
+            self._streams.hop_closed(hop)
+            self._router.hop_closed(hop, _as_route(code))
+        for redial in self._redials:
+            redial.closed(hop, code, detail)
+        self._wake()
+
+    def status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "address": str(redial.address),
+                "connected": redial.hop is not None and redial.hop.id in self._open,
+                "engine": redial.hop.engine if redial.hop and redial.hop.is_open else None,
+                "post_quantum": redial.hop.post_quantum
+                if redial.hop and redial.hop.is_open
+                else None,
+                "fault": redial.fault,
+            }
+            for redial in self._redials
+        ]
+
+    def _control_untrusted(self, hop: Hop, frame: Frame) -> None:
+        match frame.kind:
+            case FrameKind.REGISTERED:
+                told = decode_prefix_epoch_untrusted(frame.body)
+                self._epochs[str(told.prefix)] = told.epoch
+                _log.info("prefix_registered", prefix=str(told.prefix), epoch=told.epoch)
+            case FrameKind.DISPLACED:
+                told = decode_prefix_epoch_untrusted(frame.body)
+                self._epochs.pop(str(told.prefix), None)
+                self._displaced.add(str(told.prefix))
+                _log.error(
+                    "prefix_displaced",
+                    prefix=str(told.prefix),
+                    epoch=told.epoch,
+                    remedy="Two nodes hold the same prefix. Stop one; restart the right one.",
+                )
+            case FrameKind.RESTARTING:
+                delay_s = decode_restarting_untrusted(frame.body) / 1000
+                for redial in self._redials:
+                    if redial.hop is hop:
+                        redial.come_back_in(delay_s)
+            case _:
+                raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar")
+
+    def _prefixes(self) -> Sequence[Any]:
+        delegable = self._parts.node.identity.delegable
+        return () if delegable is None else delegable.name_prefixes
+
+    async def _close_expired(self) -> None:
+        """A hop lives no longer than the gateway's credential."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            unix_s = self._parts.clock.unix_s()
+            for hop in list(self._open.values()):
+                if unix_s >= hop.peer.identity.expires_unix_s:
+                    hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+
+
+def _choose(gateway: Identifier) -> Any:
+    return lambda: (HopPurpose.ADMIT, gateway)
+
+
+def _as_route(code: Code) -> Code:
+    """What losing a hop means to a channel on it."""
+    return Code.ROUTE_UNREACHABLE if code is not Code.LOCAL_DRAINING else code
+
+
+class EnrolmentHandler:
+    """The handler of the one hop over which a sidecar enrols."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.opened: asyncio.Future[Hop] = asyncio.get_running_loop().create_future()
+        self.exchange: Any = None
+
+    def hop_verified(self, hop: Hop) -> None:
+        if hop.peer.identity.role_of_node != "gateway":
+            hop.refuse(Code.HOP_WRONG_ROLE)
+            return
+        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
+        if isinstance(answer, Denial):
+            hop.refuse(Code.HOP_DENIED)
+        else:
+            hop.accept(answer)
+
+    def hop_opened(self, hop: Hop) -> None:
+        if not self.opened.done():
+            self.opened.set_result(hop)
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        if self.exchange is not None:
+            self.exchange.frames_received(frames)
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        hop.reset_stream(stream, int(Code.STREAM_SERVICE_UNKNOWN))
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        """An enrolling node has no streams."""
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        # A gateway of another authority is what a ticket of another authority leads to.
+        code = Code.ENROL_WRONG_AUTHORITY if code is Code.HOP_WRONG_AUTHORITY else code
+        if not self.opened.done():
+            self.opened.set_exception(SidelinkError(code, detail))
+        elif self.exchange is not None:
+            self.exchange.hop_closed(code, detail)
