@@ -78,7 +78,7 @@ class Child:
         except TimeoutError:
             pass
         finally:
-            # The leader may be gone and its group not.
+            # The leader may be gone and its group not: what it started must not stay behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.shield(self._process.wait())

@@ -339,8 +339,12 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--unsafe-same-uid", action="store_true")
     parser.add_argument("command", nargs="+")
     chosen = parser.parse_args(arguments)
+    is_linux = os.uname().sysname == "Linux"
     try:
-        forbid_new_privileges()
+        if is_linux:
+            forbid_new_privileges()
+        elif not chosen.unsafe_same_uid:
+            raise UnavailableError("only Linux can confine a command")
         if not chosen.unsafe_same_uid:
             architecture = ARCHITECTURES.get(os.uname().machine)
             if architecture is None:
@@ -348,7 +352,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
             restrict_files(plan_rules(chosen.hide, chosen.writable))
             drop_privileges(architecture)
             restrict_calls(architecture)
-        die_with(chosen.parent)
+        if is_linux:
+            die_with(chosen.parent)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     except (UnavailableError, OSError) as error:
         _fail(EXIT_UNAVAILABLE, str(error))

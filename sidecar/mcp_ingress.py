@@ -42,6 +42,8 @@ from sidecar.mcp_wire import (
 from sidecar.mesh_stream import MeshStream, OpenStream, StreamError
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+REQUESTS_MAX: Final = 256
+BODY_S_MAX: Final = 30.0
 OPEN_S_MAX: Final = 10.0
 ANSWER_S_MAX: Final = 120.0
 STOP_S_MAX: Final = 1.0
@@ -79,6 +81,8 @@ class McpIngress:
         self._decide = decide
         self._open_stream = open_stream
         self._needs_token = True
+        self._checks_host = True
+        self._requests = 0
         self._runner: web.AppRunner | None = None
 
     async def start_tcp(self, host: str, port: int) -> int:
@@ -104,6 +108,8 @@ class McpIngress:
     async def start_unix(self, path: Path) -> None:
         """The folder's mode 0700 is what keeps others out; the caller has made it."""
         self._needs_token = False
+        # No web page reaches a Unix socket, and its clients put any host there.
+        self._checks_host = False
         runner = await self._start_runner()
         await web.UnixSite(runner, str(path)).start()
         os.chmod(path, 0o600)
@@ -133,8 +139,21 @@ class McpIngress:
         to = self._settings.services.get(request.match_info["service"])
         if to is None:
             return _plain(McpAnswer(404, b""))
+        if self._requests >= REQUESTS_MAX:
+            limit = SidelinkError(Code.STREAM_LIMIT, f"{REQUESTS_MAX} requests are in flight")
+            return _plain(failed(None, limit))
+        self._requests += 1
         try:
-            body = await request.read()
+            return await self._take(request, to)
+        finally:
+            self._requests -= 1
+
+    async def _take(self, request: web.Request, to: AgentUri) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(BODY_S_MAX):
+                body = await request.read()
+        except TimeoutError:
+            return _plain(McpAnswer(408, b""))
         except web.HTTPRequestEntityTooLarge:
             text = f"the body is longer than {BODY_BYTES_MAX} bytes"
             return _plain(McpAnswer(413, encode_error(None, RpcCode.INVALID_REQUEST, text)))
@@ -147,7 +166,9 @@ class McpIngress:
 
     def _refusal(self, request: web.Request) -> McpAnswer | None:
         """Everything that is settled before a byte of the body is read."""
-        if not _is_host_allowed(request.headers.get("Host", ""), self._settings.hosts):
+        if self._checks_host and not _is_host_allowed(
+            request.headers.get("Host", ""), self._settings.hosts
+        ):
             # A page whose name was made to resolve to this machine (DNS rebinding).
             return McpAnswer(421, b"")
         origin = request.headers.get("Origin")

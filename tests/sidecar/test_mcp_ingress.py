@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from identity import AgentUri, Code, SidelinkError
+from sidecar import mcp_ingress
 from sidecar.child import ChildSettings
 from sidecar.mcp_egress import McpEgress, StdioService
 from sidecar.mcp_ingress import IngressDecide, IngressSettings, McpIngress
@@ -49,14 +50,17 @@ class Client:
         self._session = session
         self.url = url
 
-    def post(self, body: bytes, headers: Any = (), **changes: str | None) -> Any:
+    def post(
+        self, body: bytes | AsyncIterator[bytes], headers: Any = (), **changes: str | None
+    ) -> Any:
         """`changes` use _ for -; None leaves a header out."""
         sent = dict(headers) | {"authorization": f"Bearer {TOKEN}"}
         for name, value in changes.items():
             sent.pop(name.replace("_", "-"), None)
             if value is not None:
                 sent[name.replace("_", "-")] = value
-        return self._session.post(self.url, data=io.BytesIO(body), headers=sent)
+        sent_body = io.BytesIO(body) if isinstance(body, bytes) else body
+        return self._session.post(self.url, data=sent_body, headers=sent)
 
     async def ask(self, body: bytes, headers: Any = (), **changes: str | None) -> Any:
         """The response with its whole body."""
@@ -389,3 +393,35 @@ async def test_a_unix_socket_needs_no_token_and_is_for_its_owner_alone(tmp_path:
 
 async def test_the_settings_never_print_the_token() -> None:
     assert TOKEN not in repr(IngressSettings("alice", {}, token=TOKEN))
+
+
+async def test_requests_beyond_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_ingress, "REQUESTS_MAX", 1)
+    far_side = FarSide()
+    async with ingress_to(far_side.open) as client:
+        asking = asyncio.create_task(client.post(*call_of("t")).__aenter__())
+        far, _, _ = await far_side.request()
+        refused = await client.ask(*call_of("t"))
+        await far.write(encode_response_head(ResponseHead(200, ())))
+        await far.finish()
+        await (await asking).read()
+        again = asyncio.create_task(client.post(*call_of("t")).__aenter__())
+        await far_side.request()
+        again.cancel()
+    assert refused.status == 503
+
+
+async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_ingress, "BODY_S_MAX", 0.05)
+    never = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await never.wait()
+
+    async with (
+        ingress_to(FarSide().open) as client,
+        client.post(slowly(), headers_of("t")) as response,
+    ):
+        status = response.status
+    assert status == 408
