@@ -361,8 +361,6 @@ class CarriedHop:
         stream = event.stream
         if not self._streams.meet(stream):
             return  # It was reset here; what was on its way is of no use.
-        if len(self._streams) > STREAMS_PER_HOP_MAX:
-            raise TransportError(Code.HOP_LIMIT_EXCEEDED, "too many byte streams on this hop")
         if event.ended:
             self._streams.end_there(stream)
         self._handler.stream_received(self, stream, event.data, event.ended)

@@ -1,6 +1,9 @@
 """Which byte streams of a hop are alive. Streams other than control and lanes. Pure."""
 
+from identity import Code
 from link import LANES
+from link.limits import STREAMS_PER_HOP_MAX
+from transport.errors import TransportError
 
 CONTROL_STREAM = 0
 LANE_STREAMS = tuple(4 * (lane + 1) for lane in range(LANES))
@@ -37,8 +40,12 @@ class ByteStreams:
         """Note that the peer spoke on a stream. Return False if it has ended already.
 
         A stream's first bytes bring all the streams below it to life: QUIC opens them in order.
+        Raises TransportError when that is more than a hop may have.
         """
         if stream & 1 == self._peer_bit and stream >= self._next_of_peer:
+            newcomers = (stream - self._next_of_peer) // 4 + 1
+            if len(self._live) + newcomers > STREAMS_PER_HOP_MAX:
+                raise TransportError(Code.HOP_LIMIT_EXCEEDED, "too many byte streams on this hop")
             self._live.update(range(self._next_of_peer, stream + 1, 4))
             self._next_of_peer = stream + 4
         return stream in self._live and stream not in self._ended_there

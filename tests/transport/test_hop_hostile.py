@@ -202,6 +202,10 @@ AGAINST_THE_ACCEPTOR: dict[str, tuple[Callable[[Puppet], None], Code]] = {
         open_then(lambda p: p.say(20 + 4 * 5000, b"x")),
         Code.HOP_LIMIT_EXCEEDED,
     ),
+    "resets a stream beyond all numbers": (
+        open_then(lambda p: p.hop.receive([StreamReset(1 << 60, 1)])),
+        Code.HOP_LIMIT_EXCEEDED,
+    ),
 }
 
 
