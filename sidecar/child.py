@@ -35,7 +35,10 @@ class ChildError(SidelinkError):
 
 @dataclass(frozen=True, slots=True)
 class ChildSettings:
-    """`hidden` folders are invisible; only `writable` ones and an own TMPDIR can be written."""
+    """`hidden` folders and files are invisible; only `writable` folders and TMPDIR can be written.
+
+    TMPDIR is made within the first hidden folder, so that no other child can look into it.
+    """
 
     command: tuple[str, ...]
     hidden: tuple[Path, ...]
@@ -117,7 +120,7 @@ async def check_isolation(hidden: tuple[Path, ...]) -> None:
 async def start_child(settings: ChildSettings) -> Child:
     """Raises ChildError when the launcher cannot be started; the command's own failure to start
     shows as its end."""
-    temporary = await asyncio.to_thread(tempfile.mkdtemp, prefix="sidelink-child-")
+    temporary = await asyncio.to_thread(_make_temporary_folder, settings)
     # Own pipes: the loop's would be Unix sockets, which a child should not hold.
     ours: list[int] = []
     theirs: list[int] = []
@@ -150,12 +153,18 @@ async def start_child(settings: ChildSettings) -> Child:
     return Child(process, stdin, stdout, stderr, temporary)
 
 
+def _make_temporary_folder(settings: ChildSettings) -> str:
+    within = next((path for path in settings.hidden if path.is_dir()), None)
+    return tempfile.mkdtemp(prefix="child-", dir=within)
+
+
 def _launcher(settings: ChildSettings, temporary: str) -> list[str]:
     arguments = [sys.executable, "-I", "-S", confine.__file__, "--parent", str(os.getpid())]
     for path in settings.hidden:
         arguments += ["--hide", str(path)]
-    for path in (Path(temporary), *settings.writable):
+    for path in settings.writable:
         arguments += ["--writable", str(path)]
+    arguments += ["--private", temporary]
     if settings.unsafe_same_uid:
         arguments.append("--unsafe-same-uid")
     return [*arguments, "--", *settings.command]

@@ -66,9 +66,16 @@ def landlock_abi() -> int:
     return max(0, int(found))
 
 
-def plan_rules(hidden: Sequence[str], writable: Sequence[str]) -> Iterator[Rule]:
+def plan_rules(
+    hidden: Sequence[str], writable: Sequence[str], private: Sequence[str] = ()
+) -> Iterator[Rule]:
     """The folders to allow, so that what is left out is exactly `hidden` and its ancestors' own
-    entries: Landlock can only allow, so every sibling on the way from / is named."""
+    entries: Landlock can only allow, so every sibling on the way from / is named.
+
+    `private` folders are this command's own, also where they lie in a hidden one.
+    """
+    for path in private:
+        yield os.path.realpath(path), READ | WRITE
     concealed = {os.path.realpath(path) for path in hidden}
     for path in writable:
         real = os.path.realpath(path)
@@ -336,6 +343,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--hide", action="append", default=[])
     parser.add_argument("--writable", action="append", default=[])
+    parser.add_argument("--private", action="append", default=[])
     parser.add_argument("--unsafe-same-uid", action="store_true")
     parser.add_argument("command", nargs="+")
     chosen = parser.parse_args(arguments)
@@ -349,7 +357,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
             architecture = ARCHITECTURES.get(os.uname().machine)
             if architecture is None:
                 raise UnavailableError(f"no filter is known for {os.uname().machine}")
-            restrict_files(plan_rules(chosen.hide, chosen.writable))
+            restrict_files(plan_rules(chosen.hide, chosen.writable, chosen.private))
             drop_privileges(architecture)
             restrict_calls(architecture)
         if is_linux:

@@ -141,8 +141,27 @@ async def test_a_child_writes_where_it_is_told_it_may(state: Path, tmp_path: Pat
 
 async def test_its_temporary_folder_goes_with_it(state: Path) -> None:
     said = await output_of("import os; print(os.environ['TMPDIR'])", state)
-    assert said.startswith(tempfile.gettempdir())
+    assert said.startswith(str(state))
     assert not await asyncio.to_thread(os.path.exists, said)
+
+
+async def test_one_child_cannot_look_into_the_temporary_folder_of_another(state: Path) -> None:
+    code = "import os, sys; print(os.environ['TMPDIR'], flush=True); sys.stdin.read()"
+    async with running(ChildSettings(command=(*PYTHON, "-c", code), hidden=(state,))) as one:
+        folder = (await one.stdout.readline()).decode().strip()
+        said = await output_of(f"import os; os.listdir({folder!r})", state)
+    assert "PermissionError" in said
+
+
+async def test_a_single_file_can_be_hidden(state: Path, tmp_path: Path) -> None:
+    token, beside = tmp_path / "token", tmp_path / "beside"
+    token.write_text("hunter2")
+    beside.write_text("seen")
+    settings = ChildSettings(command=("/bin/cat", str(token), str(beside)), hidden=(state, token))
+    async with running(settings) as child:
+        said, complained = await asyncio.gather(child.stdout.read(), child.stderr.read())
+    assert said == b"seen"
+    assert b"Permission denied" in complained
 
 
 async def test_what_it_starts_is_confined_too(state: Path) -> None:
