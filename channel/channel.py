@@ -408,13 +408,12 @@ class Channel:
         self._seal(type_, data)
 
     def _takes_first_flight(self, data_bytes: int) -> bool:
-        if self._unsent:
-            return False  # Nothing overtakes what waits.
         records = max(1, -(-data_bytes // RECORD_PLAINTEXT_BYTES_MAX))
         # At worst, each record has a REKEY before it.
         self._early_bytes += data_bytes + 2 * records * RECORD_OVERHEAD_BYTES
         if self._early_bytes <= EARLY_BYTES_MAX:
             return True
+        # The first that does not fit ends the flight, so that nothing overtakes what waits.
         self._early_bytes = EARLY_BYTES_MAX
         return False
 

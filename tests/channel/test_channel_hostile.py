@@ -129,10 +129,13 @@ def test_a_record_that_was_touched_ends_the_channel(
     assert pair.bob.state is ChannelState.CLOSED
 
 
-def test_whoever_finds_a_fault_says_so_under_the_seal() -> None:
+def test_whoever_finds_a_fault_says_so_under_the_seal_alone() -> None:
     pair = ChannelPair.open()
     pair.bob.receive(Part.RECORD, bytes([D]) + bytes(39), 1.0)
-    assert carry(pair.bob, pair.alice) == [ChannelClosed(Code.CHANNEL_RECORD_INVALID, sealed=True)]
+    output = pair.bob.take_output()
+
+    assert output[-1] == (Part.CLOSE, encode_code(Code.CHANNEL_CLOSED))
+    assert deliver(pair.alice, output) == [ChannelClosed(Code.CHANNEL_RECORD_INVALID, sealed=True)]
 
 
 def test_after_a_fault_the_true_record_comes_too_late() -> None:
@@ -195,6 +198,22 @@ def test_a_key_used_beyond_its_records_is_refused() -> None:
     *first, last = carry(pair.alice, pair.bob)
 
     assert [type(event) for event in first] == [DataReceived] * 2
+    assert end_of([last]) is Code.CHANNEL_LIMIT_EXCEEDED
+
+
+def test_a_key_used_beyond_its_bytes_is_refused() -> None:
+    alice = new_channel(Role.INITIATOR, ALICE)
+    bob = new_channel(Role.RESPONDER, BOB, limits=RekeyLimits(bytes_max=100_000))
+    for source, target in ((alice, bob), (bob, alice), (alice, bob)):
+        carry(source, target)
+    bob.accept(FakePermit(ALICE.identifier))
+    carry(bob, alice)
+    alice.send(bytes(60_000), now_s=1.0)
+    alice.send(bytes(40_001), now_s=1.0)
+
+    first, last = carry(alice, bob)
+
+    assert isinstance(first, DataReceived)
     assert end_of([last]) is Code.CHANNEL_LIMIT_EXCEEDED
 
 

@@ -18,7 +18,7 @@ from channel.limits import (
     KEM_CIPHERTEXT_BYTES,
 )
 from channel.state import HANDSHAKE_TRANSITIONS, HandshakeInput, next_state
-from identity import PROOF_BYTES_MAX, AgentUri, Code
+from identity import PROOF_BYTES_MAX, AgentUri, Code, NoisePublicKey
 from tests.channel.helpers import (
     ALICE,
     BOB,
@@ -301,6 +301,32 @@ def test_after_a_failed_read_the_true_message_comes_too_late() -> None:
     assert recording.responder.state is HandshakeState.FAILED
 
 
+def test_a_handshake_that_failed_late_forgets_whom_it_had_verified() -> None:
+    recording = Recording()
+    responder = _verified_responder(recording)
+    with pytest.raises(ChannelError):
+        responder.read_3_untrusted(recording.third)
+
+    with pytest.raises(ChannelStateError):
+        _ = responder.peer
+    with pytest.raises(ChannelStateError):
+        _ = responder.handshake_hash
+    with pytest.raises(ChannelStateError):
+        responder.into_session()
+
+
+def test_an_encapsulation_key_that_is_none_is_a_channel_error() -> None:
+    initiator, responder = handshake_pair()
+    assert initiator._noise is not None
+    responder.read_1_untrusted(initiator._noise.write_message(b"\xff" * 1184))
+
+    with pytest.raises(ChannelError) as caught:
+        responder.write_2()
+
+    assert caught.value.code is Code.CHANNEL_HANDSHAKE_FAILED
+    assert responder.state is HandshakeState.FAILED
+
+
 def _flip(message: bytes, index: int) -> bytes:
     changed = bytearray(message)
     changed[index] ^= 0x01
@@ -379,9 +405,12 @@ def test_a_low_order_ephemeral_is_a_channel_error() -> None:
     assert responder.state is HandshakeState.FAILED
 
 
-def test_a_peer_with_our_own_noise_key_is_ourselves() -> None:
-    initiator = new_handshake(Role.INITIATOR, ALICE, channel_prologue(""))
-    responder = new_handshake(Role.RESPONDER, ALICE, channel_prologue(""))
+def test_a_peer_with_our_own_noise_key_is_ourselves_whatever_its_proof_says() -> None:
+    def verify(proof: bytes, noise_key: bytes) -> Any:
+        return FakePeer(BOB.identifier, NoisePublicKey(noise_key), BOB.uri)
+
+    initiator = new_handshake(Role.INITIATOR, ALICE, verify=verify)
+    responder = new_handshake(Role.RESPONDER, ALICE)
     responder.read_1_untrusted(initiator.write_1())
 
     with pytest.raises(ChannelError) as caught:

@@ -172,6 +172,13 @@ def test_a_reset_arrives_sealed_and_ends_both_directions() -> None:
         opener.write(b"x")
 
 
+def test_what_follows_a_reset_is_not_read() -> None:
+    opener, other = established_pair()
+    assert other.feed_untrusted(opener.reset(Code.STREAM_RESET) + b"\x00\x00garbage") == [
+        StreamReset(Code.STREAM_RESET, sealed=True)
+    ]
+
+
 def test_a_reset_may_follow_fin_and_says_that_the_answer_is_not_wanted() -> None:
     opener, other = established_pair()
     events = other.feed_untrusted(opener.finish() + opener.reset(Code.STREAM_RESET))
