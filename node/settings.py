@@ -57,6 +57,7 @@ GATEWAYS_MAX: Final = 16
 MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
 ENVIRONMENT_ENTRIES_MAX: Final = 256
+WRITABLE_FOLDERS_MAX: Final = 64
 
 assert MAILBOX_BYTES >= MESSAGE_BYTES_MAX, "a mailbox must hold at least one message"
 
@@ -260,6 +261,8 @@ class McpServer(LocalModel):
     """Variables given to the server, beside the few that every child gets."""
     pass_env: Annotated[tuple[str, ...], Field(max_length=ENVIRONMENT_ENTRIES_MAX)] = ()
     """Names of the sidecar's own variables that the server may see."""
+    writable: Annotated[tuple[LocalPath, ...], Field(max_length=WRITABLE_FOLDERS_MAX)] = ()
+    """Folders that the server may write to, beside a temporary one of its own."""
     unsafe_same_uid: bool = False
     """Run the server without isolation from the sidecar's keys. Say so only if you mean it."""
 

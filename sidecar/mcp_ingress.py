@@ -7,7 +7,7 @@ rewrites a body and never waits for the end of an answer.
 import asyncio
 import hmac
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -87,6 +87,12 @@ class McpIngress:
 
     async def start_tcp(self, host: str, port: int) -> int:
         """Returns the port. Raises SidelinkError without a token unless any may act."""
+        self.guard_tcp()
+        self._runner = await _start_runner(self.handle)
+        return await _listen_tcp(self._runner, host, port)
+
+    def guard_tcp(self) -> None:
+        """Refuse to be reached over TCP by whoever, unless that was asked for."""
         if self._settings.token is None and not self._settings.allow_any_local:
             raise SidelinkError(
                 Code.CONFIG_INVALID,
@@ -96,43 +102,26 @@ class McpIngress:
         if self._settings.token is None:
             _log.warning("mcp_ingress_any_local_process_may_act", agent=self._settings.agent)
         self._needs_token = self._settings.token is not None
-        runner = await self._start_runner()
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise SidelinkError(Code.CONFIG_PORT_BUSY, f"{host}:{port}: {error}") from None
-        bound: int = runner.addresses[0][1]
-        return bound
+
+    @property
+    def services(self) -> Collection[str]:
+        return self._settings.services.keys()
 
     async def start_unix(self, path: Path) -> None:
         """The folder's mode 0700 is what keeps others out; the caller has made it."""
         self._needs_token = False
         # No web page reaches a Unix socket, and its clients put any host there.
         self._checks_host = False
-        runner = await self._start_runner()
-        await web.UnixSite(runner, str(path)).start()
+        self._runner = await _start_runner(self.handle)
+        await web.UnixSite(self._runner, str(path)).start()
         os.chmod(path, 0o600)
 
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _start_runner(self) -> web.AppRunner:
-        app = web.Application(client_max_size=BODY_BYTES_MAX)
-        app.router.add_route("*", "/mcp/{service}", self._handle)
-        # Cancelled when the client is gone: in this revision that is how it cancels a request.
-        self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            shutdown_timeout=STOP_S_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-        )
-        await self._runner.setup()
-        return self._runner
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One HTTP request to `/mcp/<service>`."""
         refusal = self._refusal(request)
         if refusal is not None:
             return _plain(refusal)
@@ -250,6 +239,58 @@ class McpIngress:
         finally:
             if stream is not None and not is_done:
                 stream.reset(Code.STREAM_RESET)
+
+
+class McpListener:
+    """Several ingresses on one port, each with its own token: the service's name tells which."""
+
+    def __init__(self, ingresses: Iterable[McpIngress]) -> None:
+        self._by_service = {
+            service: ingress for ingress in ingresses for service in ingress.services
+        }
+        self._runner: web.AppRunner | None = None
+
+    async def start_tcp(self, host: str, port: int) -> int:
+        """Returns the port. Raises as McpIngress.start_tcp does."""
+        for ingress in self._by_service.values():
+            ingress.guard_tcp()
+        self._runner = await _start_runner(self._handle)
+        return await _listen_tcp(self._runner, host, port)
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        ingress = self._by_service.get(request.match_info["service"])
+        return _plain(McpAnswer(404, b"")) if ingress is None else await ingress.handle(request)
+
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def _start_runner(handle: _Handler) -> web.AppRunner:
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    app.router.add_route("*", "/mcp/{service}", handle)
+    # Cancelled when the client is gone: in this revision that is how it cancels a request.
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=STOP_S_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+    )
+    await runner.setup()
+    return runner
+
+
+async def _listen_tcp(runner: web.AppRunner, host: str, port: int) -> int:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SidelinkError(Code.CONFIG_PORT_BUSY, f"{host}:{port}: {error}") from None
+    bound: int = runner.addresses[0][1]
+    return bound
 
 
 async def _relay(

@@ -13,9 +13,9 @@ from node.settings import McpServer, SidecarSettings
 from node.state_folder import check_socket_path
 from policy import Denial, Party, Permit, Request
 from sidecar.agents import AgentRegistry, LocalAgent
-from sidecar.child import ChildSettings
+from sidecar.child import ChildSettings, check_isolation
 from sidecar.mcp_egress import McpEgress, StdioService
-from sidecar.mcp_ingress import IngressSettings, McpIngress
+from sidecar.mcp_ingress import IngressSettings, McpIngress, McpListener
 from sidecar.mcp_message import McpAsk
 from sidecar.mesh_stream import MeshStream
 from sidecar.streams import Streams
@@ -43,10 +43,21 @@ class McpService:
 
     async def start(self) -> None:
         """Raises SidelinkError naming the entry that cannot be served."""
+        if any(not server.unsafe_same_uid for server in self._settings.mcp.servers):
+            await check_isolation(self._hidden())
         for server in self._settings.mcp.servers:
             await self._serve(server)
+        on_tcp: list[McpIngress] = []
         for entry in self._settings.mcp.ingress:
-            await self._listen(entry)
+            ingress = self._ingress(entry)
+            if entry.socket is None:
+                on_tcp.append(ingress)
+            else:
+                check_socket_path(entry.socket)
+                self._stack.push_async_callback(ingress.close)
+                await ingress.start_unix(entry.socket)
+        if on_tcp:
+            await self._listen(McpListener(on_tcp), on_tcp)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -62,13 +73,18 @@ class McpService:
         self._egresses.append(egress)
         self._streams.offer(agent, server.service, egress.serve)
 
-    async def _listen(self, entry: IngressEntry) -> None:
+    async def _listen(self, listener: McpListener, ingresses: list[McpIngress]) -> None:
+        self._stack.push_async_callback(listener.close)
+        port = await listener.start_tcp(self._settings.mcp_host, self._settings.mcp_port)
+        for ingress in ingresses:
+            self._parts.ports |= {f"mcp_{service}": port for service in ingress.services}
+
+    def _ingress(self, entry: IngressEntry) -> McpIngress:
         agent = self._open_agent(entry.agent)
-        to = AgentUri.parse(entry.to)
-        ingress = McpIngress(
+        return McpIngress(
             IngressSettings(
                 agent=str(agent.uri),
-                services={entry.service: to},
+                services={entry.service: AgentUri.parse(entry.to)},
                 token=None if entry.token_file is None else read_token(entry.token_file),
             ),
             decide=lambda _agent, service, target, ask: self._decide_at_ingress(
@@ -76,14 +92,6 @@ class McpService:
             ),
             open_stream=lambda _agent, target, service: self._open_stream(agent, target, service),
         )
-        self._stack.push_async_callback(ingress.close)
-        if entry.socket is not None:
-            check_socket_path(entry.socket)
-            await ingress.start_unix(entry.socket)
-        else:
-            self._parts.ports[f"mcp_{entry.service}"] = await ingress.start_tcp(
-                self._settings.mcp_host, self._settings.mcp_port
-            )
 
     async def _open_stream(self, agent: LocalAgent, to: AgentUri, service: str) -> MeshStream:
         return await self._streams.open(agent, to, service)
@@ -105,14 +113,18 @@ class McpService:
         environment = {name: os.environ[name] for name in server.pass_env if name in os.environ}
         return ChildSettings(
             command=server.command,
-            hidden=(self._hidden_folder(),),
+            hidden=self._hidden(),
+            writable=server.writable,
             environment=environment | dict(server.env),
             unsafe_same_uid=server.unsafe_same_uid,
         )
 
-    def _hidden_folder(self) -> Path:
-        """The folder of all programs' states: a child sees none of them."""
-        return self._settings.state.absolute()
+    def _hidden(self) -> tuple[Path, ...]:
+        """All programs' states, the tokens with which a child could act as an agent, and the
+        settings, which may hold other servers' keys."""
+        files = [entry.token_file for entry in self._settings.mcp.ingress]
+        named = [path for path in (*files, self._settings.config) if path is not None]
+        return tuple(path.absolute() for path in (self._settings.state, *named))
 
     def _decide_at_ingress(
         self, agent: LocalAgent, service: str, to: AgentUri, ask: McpAsk

@@ -16,7 +16,7 @@ from identity import AgentUri, Code, SidelinkError
 from sidecar import mcp_ingress
 from sidecar.child import ChildSettings
 from sidecar.mcp_egress import McpEgress, StdioService
-from sidecar.mcp_ingress import IngressDecide, IngressSettings, McpIngress
+from sidecar.mcp_ingress import IngressDecide, IngressSettings, McpIngress, McpListener
 from sidecar.mcp_wire import (
     BODY_BYTES_MAX,
     ExchangeReader,
@@ -425,3 +425,35 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     ):
         status = response.status
     assert status == 408
+
+
+async def test_ingresses_on_one_port_each_have_their_own_token_and_agent() -> None:
+    sides = {name: FarSide() for name in ("alice", "bob")}
+    listener = McpListener(
+        McpIngress(
+            IngressSettings(name, {f"of-{name}": TO}, token=f"token of {name}"),
+            permit_all,
+            side.open,
+        )
+        for name, side in sides.items()
+    )
+    port = await listener.start_tcp("127.0.0.1", 0)
+    try:
+        async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/mcp/of-bob"
+            client = Client(session, url)
+            wrong = await client.ask(*call_of("t"), authorization="Bearer token of alice")
+            right = asyncio.create_task(
+                client.ask(*call_of("t"), authorization="Bearer token of bob")
+            )
+            far, _, _ = await sides["bob"].request()
+            await far.write(encode_response_head(ResponseHead(200, ())))
+            await far.finish()
+            client.url = url.replace("of-bob", "of-nobody")
+            unknown = await client.ask(*call_of("t"))
+            statuses = [wrong.status, (await right).status, unknown.status]
+    finally:
+        await listener.close()
+    assert statuses == [401, 200, 404]
+    assert sides["alice"].asked == []
+    assert sides["bob"].asked == [("bob", TO, "of-bob")]
