@@ -4,7 +4,16 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from channel import Channel, ChannelEvent, Handshake, Part, Prologue, Role
+from channel import (
+    Channel,
+    ChannelClosed,
+    ChannelEvent,
+    Handshake,
+    Part,
+    Prologue,
+    RecordType,
+    Role,
+)
 from identity import AgentUri, Code, Identifier, IdentityError, NoiseKey, NoisePublicKey
 
 NONCE = bytes(range(16))
@@ -85,6 +94,19 @@ def handshake_pair(**options: Any) -> tuple[Handshake, Handshake]:
     )
 
 
+def fresh_initiator() -> Handshake:
+    initiator = new_handshake(Role.INITIATOR, ALICE)
+    initiator.write_1()
+    return initiator
+
+
+def fresh_responder() -> Handshake:
+    responder = new_handshake(Role.RESPONDER, BOB)
+    responder.read_1_untrusted(new_handshake(Role.INITIATOR, ALICE).write_1())
+    responder.write_2()
+    return responder
+
+
 def run_handshake(initiator: Handshake, responder: Handshake) -> None:
     responder.read_1_untrusted(initiator.write_1())
     initiator.read_2_untrusted(responder.write_2())
@@ -156,3 +178,18 @@ def records_of(channel: Channel) -> list[bytes]:
     output = channel.take_output()
     assert {part for part, _ in output} <= {Part.RECORD}
     return [body for _, body in output]
+
+
+def sealed_by(channel: Channel, type_: RecordType, body: bytes = b"", flags: int = 0) -> bytes:
+    """What a peer with the right keys and a wrong mind sends."""
+    assert channel._writer is not None
+    [record] = channel._writer.seal(type_, body, 1.0, flags)
+    return record
+
+
+def end_of(events: list[ChannelEvent]) -> Code:
+    """The channel ended by our own finding; nothing was delivered before."""
+    [closed] = events
+    assert isinstance(closed, ChannelClosed)
+    assert not closed.sealed
+    return closed.code

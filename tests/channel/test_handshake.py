@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from channel import ChannelError, ChannelStateError, Handshake, HandshakeState, Prologue, Role
 from channel._noise import NoiseHandshake
@@ -17,8 +15,7 @@ from channel.limits import (
     HANDSHAKE_3_BYTES_MIN,
     KEM_CIPHERTEXT_BYTES,
 )
-from channel.state import HANDSHAKE_TRANSITIONS, HandshakeInput, next_state
-from identity import PROOF_BYTES_MAX, AgentUri, Code, NoisePublicKey
+from identity import PROOF_BYTES_MAX, Code, NoisePublicKey
 from tests.channel.helpers import (
     ALICE,
     BOB,
@@ -26,6 +23,8 @@ from tests.channel.helpers import (
     FakePeer,
     Party,
     channel_prologue,
+    fresh_initiator,
+    fresh_responder,
     handshake_pair,
     new_handshake,
     run_handshake,
@@ -225,29 +224,16 @@ class Recording:
         self.third = self.initiator.write_3()
 
 
-def _fresh_initiator() -> Handshake:
-    initiator = new_handshake(Role.INITIATOR, ALICE)
-    initiator.write_1()
-    return initiator
-
-
-def _fresh_responder() -> Handshake:
-    responder = new_handshake(Role.RESPONDER, BOB)
-    responder.read_1_untrusted(new_handshake(Role.INITIATOR, ALICE).write_1())
-    responder.write_2()
-    return responder
-
-
 def _verified_responder(recording: Recording) -> Handshake:
     recording.responder.read_3_untrusted(recording.third)
     return recording.responder
 
 
 MISPLACED: dict[str, Callable[[Recording], Any]] = {
-    "message 2 of another session is replayed": lambda r: _fresh_initiator().read_2_untrusted(
+    "message 2 of another session is replayed": lambda r: fresh_initiator().read_2_untrusted(
         r.second
     ),
-    "message 3 of another session is replayed": lambda r: _fresh_responder().read_3_untrusted(
+    "message 3 of another session is replayed": lambda r: fresh_responder().read_3_untrusted(
         r.third
     ),
     "message 1 is duplicated": lambda r: r.responder.read_1_untrusted(r.first),
@@ -260,10 +246,10 @@ MISPLACED: dict[str, Callable[[Recording], Any]] = {
         Role.INITIATOR, ALICE
     ).read_2_untrusted(r.second),
     "message 2 is sent to the responder": lambda r: r.responder.read_2_untrusted(r.second),
-    "message 1 is reflected as message 2": lambda r: _fresh_initiator().read_2_untrusted(r.first),
-    "message 1 is sent as message 3": lambda r: _fresh_responder().read_3_untrusted(r.first),
+    "message 1 is reflected as message 2": lambda r: fresh_initiator().read_2_untrusted(r.first),
+    "message 1 is sent as message 3": lambda r: fresh_responder().read_3_untrusted(r.first),
     "message 2 is sent as message 3": lambda r: r.responder.read_3_untrusted(r.second),
-    "message 3 is sent as message 2": lambda r: _fresh_initiator().read_2_untrusted(r.third),
+    "message 3 is sent as message 2": lambda r: fresh_initiator().read_2_untrusted(r.third),
 }
 
 
@@ -383,9 +369,9 @@ def test_a_message_of_a_wrong_length_is_refused_unread(length: int) -> None:
     with pytest.raises(ChannelError):
         new_handshake(Role.RESPONDER, BOB).read_1_untrusted(message)
     with pytest.raises(ChannelError):
-        _fresh_initiator().read_2_untrusted(message)
+        fresh_initiator().read_2_untrusted(message)
     with pytest.raises(ChannelError):
-        _fresh_responder().read_3_untrusted(message)
+        fresh_responder().read_3_untrusted(message)
 
 
 def test_a_low_order_ephemeral_is_a_channel_error() -> None:
@@ -501,110 +487,3 @@ def test_a_peer_without_a_name_is_not_the_name_asked_for() -> None:
         initiator.read_2_untrusted(responder.write_2())
 
     assert caught.value.code is Code.CHANNEL_WRONG_NAME
-
-
-@pytest.mark.parametrize("state", HandshakeState)
-@pytest.mark.parametrize("input_", HandshakeInput)
-def test_every_move_is_listed_or_refused(state: HandshakeState, input_: HandshakeInput) -> None:
-    if (state, input_) in HANDSHAKE_TRANSITIONS:
-        to = next_state(HANDSHAKE_TRANSITIONS, state, input_)
-        assert to is HANDSHAKE_TRANSITIONS[state, input_]
-    else:
-        with pytest.raises(ChannelStateError):
-            next_state(HANDSHAKE_TRANSITIONS, state, input_)
-
-
-def test_nothing_leaves_failed() -> None:
-    after = {to for (state, _), to in HANDSHAKE_TRANSITIONS.items() if state.name == "FAILED"}
-    assert after == {HandshakeState.FAILED}
-
-
-def _in_state(state: HandshakeState) -> Handshake:
-    initiator, responder = handshake_pair()
-    match state:
-        case HandshakeState.OFFERING:
-            return initiator
-        case HandshakeState.AWAITING:
-            return responder
-        case HandshakeState.FAILED:
-            with pytest.raises(ChannelError):
-                responder.read_1_untrusted(b"")
-            return responder
-    first = initiator.write_1()
-    if state is HandshakeState.SENT_1:
-        return initiator
-    responder.read_1_untrusted(first)
-    if state is HandshakeState.RECEIVED_1:
-        return responder
-    second = responder.write_2()
-    if state is HandshakeState.SENT_2:
-        return responder
-    initiator.read_2_untrusted(second)
-    if state is HandshakeState.ANSWERED:
-        return initiator
-    initiator.write_3()
-    if state is HandshakeState.CONSUMED:
-        initiator.into_session()
-    return initiator
-
-
-CALLS: dict[HandshakeInput, Callable[[Handshake], Any]] = {
-    HandshakeInput.WRITE_1: lambda h: h.write_1(),
-    HandshakeInput.WRITE_2: lambda h: h.write_2(),
-    HandshakeInput.WRITE_3: lambda h: h.write_3(),
-    HandshakeInput.READ_1: lambda h: h.read_1_untrusted(b"\x01" * HANDSHAKE_1_BYTES),
-    HandshakeInput.READ_2: lambda h: h.read_2_untrusted(b"\x01" * HANDSHAKE_2_BYTES_MIN),
-    HandshakeInput.READ_3: lambda h: h.read_3_untrusted(b"\x01" * HANDSHAKE_3_BYTES_MIN),
-    HandshakeInput.CONSUME: lambda h: h.into_session(),
-}
-
-
-@pytest.mark.parametrize("state", HandshakeState)
-@pytest.mark.parametrize("input_", CALLS)
-def test_each_call_in_each_state_does_what_the_table_says(
-    state: HandshakeState, input_: HandshakeInput
-) -> None:
-    handshake = _in_state(state)
-    assert handshake.state is state
-    listed = (state, input_) in HANDSHAKE_TRANSITIONS
-    is_read = input_.name.startswith("READ")
-
-    if listed and not is_read:
-        CALLS[input_](handshake)
-        assert handshake.state is HANDSHAKE_TRANSITIONS[state, input_]
-        return
-    with pytest.raises(ChannelError) as caught:
-        CALLS[input_](handshake)
-    # A misplaced read is the peer's fault and ends the handshake; a misplaced write is ours.
-    assert isinstance(caught.value, ChannelStateError) is not is_read
-    expected = HANDSHAKE_TRANSITIONS[state, HandshakeInput.FAIL] if is_read else state
-    assert handshake.state is expected
-
-
-@given(st.binary(max_size=3_000))
-def test_arbitrary_bytes_raise_channel_error_alone(message: bytes) -> None:
-    with pytest.raises(ChannelError):
-        new_handshake(Role.RESPONDER, BOB).read_1_untrusted(message)
-    with pytest.raises(ChannelError):
-        _fresh_initiator().read_2_untrusted(message)
-    with pytest.raises(ChannelError):
-        _fresh_responder().read_3_untrusted(message)
-
-
-@given(st.binary(max_size=3_000))
-def test_an_arbitrary_payload_under_the_right_keys_raises_channel_error_alone(
-    payload: bytes,
-) -> None:
-    # The peer is who it is, and sends nonsense where the KEM ciphertext and the proof belong.
-    initiator, responder = handshake_pair()
-    responder.read_1_untrusted(initiator.write_1())
-    assert responder._noise is not None
-    message = responder._noise.write_message(payload)
-
-    with pytest.raises(ChannelError):
-        initiator.read_2_untrusted(message)
-
-
-def test_the_uri_in_a_fake_proof_is_the_uri_that_is_verified() -> None:
-    peer = ALICE.verify(BOB.proof, BOB.key.public.raw)
-    assert peer.name == AgentUri.in_domain("acme", "bob")
