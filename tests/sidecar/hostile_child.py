@@ -145,7 +145,9 @@ def environment() -> str:
 def capabilities() -> str:
     with open("/proc/self/status") as status:
         fields = dict(line.rstrip("\n").split(":\t", 1) for line in status)
-    sets = {name: fields[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    # Only root can shrink the bounding set; for others no_new_privs makes it useless.
+    names = ("CapPrm", "CapEff", "CapAmb", "CapBnd" if os.getuid() == 0 else "CapInh")
+    sets = {name: fields[name] for name in names}
     if any(int(value, 16) for value in sets.values()):
         return str(sets)
     raise OSError(0, "there are none")
