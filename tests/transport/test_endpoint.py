@@ -260,13 +260,24 @@ UNREACHABLE_HOSTS = {
 
 
 @pytest.mark.parametrize("host", UNREACHABLE_HOSTS.values(), ids=UNREACHABLE_HOSTS.keys())
-async def test_a_hop_that_cannot_begin_is_told_like_any_other_for(host: str) -> None:
+@each_engine
+async def test_a_hop_that_cannot_begin_is_told_like_any_other_for(engine: str, host: str) -> None:
     owner = Owner()
-    async with endpoint(owner) as near:
+    async with endpoint(owner, engine=engine) as near:
         near.dial(host, 9, purpose=HopPurpose.ADMIT, target=None)
         assert owner.code is None  # Never from within the owner's own call.
         await owner.wait_for("closed")
         assert owner.code is Code.HOP_UNREACHABLE
+        assert near.counters.failed_connections == 0
+
+
+@each_engine
+async def test_closing_an_endpoint_ends_a_dial_that_still_looks_up_its_name(engine: str) -> None:
+    owner = Owner()
+    async with endpoint(owner, engine=engine) as near:
+        near.dial("localhost", 9, purpose=HopPurpose.ADMIT, target=None)
+    assert owner.code is Code.HOP_CLOSED
+    assert near.counters.failed_connections == 0
 
 
 async def test_a_name_is_resolved_and_dialled() -> None:

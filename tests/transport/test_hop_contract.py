@@ -2,7 +2,7 @@
 
 import pytest
 
-from identity import Code
+from identity import PROOF_BYTES_MAX, Code
 from link import FrameKind
 from tests.transport.helpers import FakePermit, Owner, make_identity, permit_for
 from tests.transport.pairs import KINDS, QUIC_KINDS, hop_pair
@@ -43,6 +43,14 @@ async def test_the_hybrid_key_agreement_is_reported_only_where_both_engines_have
         await pair.wait_opened()
         assert pair.hop.post_quantum is (kind == "qh3")
         assert pair.far.post_quantum is (kind == "qh3")
+
+
+@each_kind
+async def test_the_largest_proofs_fit_into_what_a_stranger_may_send(kind: str) -> None:
+    identities = tuple(make_identity(name, proof_bytes=PROOF_BYTES_MAX) for name in "da")
+    async with hop_pair(kind, identities=identities) as pair:  # type: ignore[arg-type]
+        await pair.wait_opened()
+        assert pair.far.peer.identifier == identities[0].identifier
 
 
 @each_kind
