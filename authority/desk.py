@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from channel import Channel, ChannelClosed, DataReceived, Part, PeerVerified, Prologue
 from identity import Code, Identifier, SidelinkError, VerifiedPeer
-from link import CreditError, Frame, FrameError, FrameKind, HopPort, LinkEnd, is_peers_link
+from link import PROTOCOL_VERSION, CreditError, Frame, FrameError, FrameKind, HopPort, LinkEnd, is_peers_link
 from link.limits import LANES
 from link.messages import decode_link_open_untrusted, encode_code
 from node.clocks import Clock
@@ -119,7 +119,9 @@ class Desk:
         last[lane] = frame.link
         opening = decode_link_open_untrusted(frame.body)
         refusal = None
-        if opening.target != self._node.identifier:
+        if PROTOCOL_VERSION not in opening.versions:
+            refusal = Code.CHANNEL_VERSION_UNSUPPORTED
+        elif opening.target != self._node.identifier:
             refusal = Code.ROUTE_UNKNOWN
         elif len(self._visits) >= CHANNELS_MAX:
             refusal = Code.ROUTE_LINK_LIMIT

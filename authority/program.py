@@ -22,6 +22,9 @@ from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 TIDY_SECONDS: Final = 5.0
 
+# A gateway that starts after us should not have to wait long for the next attempt.
+DIAL_SECONDS: Final = 2.0
+
 _log = structlog.get_logger("authority")
 
 
@@ -75,7 +78,9 @@ class Authority:
             0,
             identity=self._parts.node.hop_identity,
             handler=RefuseHops(),
-            settings=TransportSettings(engine=self._settings.quic_engine),
+            settings=TransportSettings(
+                engine=self._settings.quic_engine, handshake_timeout_s=DIAL_SECONDS
+            ),
         )
         tasks = [asyncio.create_task(self._tidy())]
         try:
@@ -188,6 +193,8 @@ class Authority:
         ticket = self._issuer.create_ticket(
             wishes, self._gateways(), unix_s=self._parts.clock.unix_s()
         )
+        for redial in self._dialled.values():
+            redial.hurry()
         return {"ticket": ticket.encode(), "expires_unix_s": ticket.expires_unix_s}
 
     async def _tidy(self) -> None:

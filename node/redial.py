@@ -1,6 +1,7 @@
 """Keeps one hop open: dials, waits until it is lost, waits a little, dials again."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
@@ -35,6 +36,7 @@ class Redial:
         self._choose = choose
         self._handler = handler
         self._closed = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._delay_s = RETRY_SECONDS_MIN
         self._asked_delay_s: float | None = None
         self.hop: Hop | None = None
@@ -56,7 +58,10 @@ class Redial:
                 )
                 await self._closed.wait()
                 self.hop = None
-            await asyncio.sleep(self._next_delay_s())
+            self._hurried.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._next_delay_s()):
+                    await self._hurried.wait()
 
     def opened(self) -> None:
         """The owner's handler saw the hop open: the next loss is a new one."""
@@ -77,6 +82,11 @@ class Redial:
             remedy=code.remedy,
         )
         self._closed.set()
+
+    def hurry(self) -> None:
+        """There is reason to believe that the other end will answer soon."""
+        self._delay_s = RETRY_SECONDS_MIN
+        self._hurried.set()
 
     def come_back_in(self, delay_s: float) -> None:
         """The peer is restarting and says when to come back."""

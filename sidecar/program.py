@@ -57,11 +57,18 @@ async def run(
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]
         parts.awaiting["a credential from the authority"] = lambda: parts.node.enrolled
+        running: list[Sidecar] = []
+
+        async def list_agents(_: Any) -> object:
+            return {"agents": [agent for one in running for agent in one.agent_status()]}
+
+        parts.admin.add("GET", "/v1/agents", list_agents)
         await stack.enter_async_context(serve_operators(parts))
         if not await _unless_stopped(enrol(parts, settings, endpoint), stop):
             return
         sidecar = Sidecar(parts, settings, endpoint, make_cipher=make_cipher)
         await stack.enter_async_context(sidecar)
+        running.append(sidecar)
         await stop.wait()
         _log.info("draining")
 
@@ -162,11 +169,6 @@ class Sidecar:
         status["channels"] = lambda: len(router.channels)
         status["messages"] = self._message_status
 
-        async def list_agents(_: Any) -> object:
-            return {"agents": self._agent_status()}
-
-        self._parts.admin.add("GET", "/v1/agents", list_agents)
-
     def _message_status(self) -> dict[str, Any]:
         outbound, inbound = self.router.outbound, self.router.inbound
         return {
@@ -176,7 +178,7 @@ class Sidecar:
             "rejected": {code.text: count for code, count in inbound.rejected.items()},
         }
 
-    def _agent_status(self) -> list[dict[str, Any]]:
+    def agent_status(self) -> list[dict[str, Any]]:
         awake = {str(agent.uri): agent for agent in self.agents.awake_agents()}
         found = []
         for name in self.agents.names():
