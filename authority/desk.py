@@ -6,7 +6,16 @@ from typing import Final, Protocol
 
 from channel import Channel, ChannelClosed, DataReceived, Part, PeerVerified, Prologue
 from identity import Code, Identifier, SidelinkError, VerifiedPeer
-from link import PROTOCOL_VERSION, CreditError, Frame, FrameError, FrameKind, HopPort, LinkEnd, is_peers_link
+from link import (
+    PROTOCOL_VERSION,
+    CreditError,
+    Frame,
+    FrameError,
+    FrameKind,
+    HopPort,
+    LinkEnd,
+    is_peers_link,
+)
 from link.limits import LANES
 from link.messages import decode_link_open_untrusted, encode_code
 from node.clocks import Clock
