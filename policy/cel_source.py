@@ -142,7 +142,7 @@ def _check_names(tokens: list[Token]) -> None:
                 )
         if token.kind == "name" and token.text == "has" and _is_sign(tokens, index + 1, "("):
             raise SourceError(
-                "has() is refused: rules cannot test for absence.",
+                "has() is refused, for a rule must not hang on absence.",
                 "Compare the value itself; where it is missing, an allow rule does not match.",
             )
         before = token

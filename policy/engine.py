@@ -136,7 +136,7 @@ class PolicyEngine:
         reuse = Reuse(action not in _NEVER_REUSED and request.object.verified)
         for rule in self._denying[action]:
             if denies(rule, facts, reuse):
-                reason = f'{_who(request)}: the rule "{rule.name}" denies it.'
+                reason = f'{_denied(request)} by the rule "{rule.name}".'
                 return self._deny(Code.POLICY_DENIED, rule.name, reason)
         for rule in self._allowing[action]:
             if allows(rule, facts, reuse):
@@ -149,7 +149,7 @@ class PolicyEngine:
                 reuse.is_reusable = False
                 return self._permit(request, implying, unix_s, expires_unix_s, reuse)
         nearest = nearest_rule(self._candidates(action), facts)
-        reason = f"{_who(request)}: no rule allows it.{nearest}"
+        reason = f"{_denied(request)}: no rule allows it.{nearest}"
         return self._deny(Code.POLICY_NO_RULE, None, reason)
 
     def _find_implying(
@@ -176,18 +176,18 @@ class PolicyEngine:
         """What no rule can make good."""
         action = Action(request.action)
         if request.subject.identifier is None or not request.subject.verified:
-            return f"{_who(request)}: who asks is not proved."
+            return f"{_denied(request)}: who asks is not proved."
         if expires_unix_s is not None and not unix_s < expires_unix_s:
-            return f"{_who(request)}: the credential has expired."
+            return f"{_denied(request)}: the credential has expired."
         if action is Action.ROUTE_REGISTER and request.prefix is None:
-            return f"{_who(request)}: no prefix is named."
+            return f"{_denied(request)}: no prefix is named."
         if action in SERVICE_ACTIONS and not request.service:
-            return f"{_who(request)}: no service is named."
+            return f"{_denied(request)}: no service is named."
         if action is Action.MCP_CALL and not request.tool:
-            return f"{_who(request)}: no tool is named."
+            return f"{_denied(request)}: no tool is named."
         implied = IMPLIED_BY.get(action, ())
         if not any(_may_pass_on(request, one) for one in (action, *implied)):
-            return f"{_who(request)}: its issuer may not pass this action on."
+            return f"{_denied(request)}: its issuer may not pass this action on."
         return None
 
     def _permit(
@@ -248,11 +248,10 @@ def _check_names(document: PolicyDocument) -> None:
             )
 
 
-def _who(request: Request) -> str:
-    what = f" {request.service}" if request.service else ""
-    tool = f" {request.tool}" if request.tool else ""
-    what = what if request.prefix is None else f" {request.prefix}"
-    return f"{request.subject} may not {request.action}{what}{tool} at {request.object}"
+def _denied(request: Request) -> str:
+    on = [text for text in (request.service, request.tool, request.prefix) if text]
+    what = f" ({', '.join(str(text) for text in on)})" if on else ""
+    return f"{request.action}{what} from {request.subject} to {request.object} is denied"
 
 
 def _sentence(text: str) -> str:

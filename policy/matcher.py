@@ -15,6 +15,8 @@ MAYBE: Final = 1
 """Not known yet: an attribute of somebody unproved, an argument that was not given."""
 YES: Final = 2
 
+_NAMED_KINDS: Final = frozenset({"agent", "node"})
+
 
 @dataclass(frozen=True, slots=True)
 class FieldClause:
@@ -25,7 +27,8 @@ class FieldClause:
 
     def match(self, party: Party) -> int:
         if not party.verified and self.key != "trust_domain":
-            return MAYBE
+            # Somebody who has a name can only be what has names.
+            return NO if self.key == "kind" and self.values.isdisjoint(_NAMED_KINDS) else MAYBE
         return YES if getattr(party, self.key) in self.values else NO
 
 

@@ -42,7 +42,7 @@ _LIKE_A_NUMBER: Final = re.compile(
 # Readers of YAML 1.1 take these for a boolean or null, readers of 1.2 for text.
 _AMBIGUOUS: Final = frozenset(
     spelling
-    for word in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+    for word in ("yes", "no", "on", "off", "true", "false", "null")
     for spelling in (word, word.capitalize(), word.upper())
 ) - {"true", "false", "null"}
 
@@ -205,6 +205,10 @@ class _Builder:
 
     def _scalar(self, event: Any) -> str | int | float | bool | None:
         text: str = event.value
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise self._error(
+                "half of a character, written as \\uD800 to \\uDFFF.", "Write the character itself."
+            )
         if not event.implicit[0]:  # Quoted, or a block.
             return text
         if text in _NULLS:
