@@ -1,5 +1,7 @@
 """The tests that a policy carries itself, and the policies that come with Sidelink."""
 
+from pathlib import Path
+
 import pytest
 
 from policy import BASELINE_POLICY, STARTER_POLICY, PolicyEngine, PolicyError
@@ -137,3 +139,11 @@ def test_what_the_starter_shows_in_comments_is_valid_too() -> None:
     assert {"planners ask billing", "forecasts, a week at most", "quarantine"} < set(
         engine.rule_names
     )
+
+
+def test_the_manual_shows_the_baseline_as_it_is_and_an_example_that_works() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    example = manual.split("```yaml\n")[1].split("```")[0]
+
+    assert f"```yaml\n{BASELINE_POLICY}```" in manual
+    assert [outcome.passed for outcome in load(example).run_tests()] == [True]
