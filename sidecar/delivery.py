@@ -39,7 +39,6 @@ class Deliveries:
             return False
         self._agents.setdefault(session, {})[agent.handle] = agent
         self._dirty[agent.handle] = agent
-        self.flush()
         return True
 
     def unlisten(self, agent: LocalAgent, session: LocalSession) -> None:
@@ -58,7 +57,6 @@ class Deliveries:
 
     def session_writable(self, session: LocalSession) -> None:
         self._dirty.update(self._agents.get(session, {}))
-        self.flush()
 
     def offer(self, agent: LocalAgent, waiting: Waiting) -> Code | None:
         """Put a message into its mailbox. Returns why not, when there is no room."""

@@ -57,7 +57,7 @@ class RouterPort:
         found = self._agents.get(session, {}).pop(agent, None)
         if found is not None:
             found.users -= 1
-            self._router.deliveries.unlisten(found, session)
+            self._router.unlisten(found, session)
 
     def send_batch(self, session: LocalSession, sends: list[Send]) -> None:
         mine = self._agents[session]
@@ -72,8 +72,8 @@ class RouterPort:
     def listen(self, session: LocalSession, agent: int, on: bool) -> None:
         found = self._agents[session][agent]
         if not on:
-            self._router.deliveries.unlisten(found, session)
-        elif not self._router.deliveries.listen(found, session):
+            self._router.unlisten(found, session)
+        elif not self._router.listen(found, session):
             text = f"another process listens as {found.uri}"
             session.deliver([failure(0, Code.LOCAL_AGENT_BUSY, text, agent=agent)])
 
@@ -88,7 +88,7 @@ class RouterPort:
             self._not_an_ask(session, refusal.agent, refusal.delivery)
 
     def session_writable(self, session: LocalSession) -> None:
-        self._router.deliveries.session_writable(session)
+        self._router.session_writable(session)
 
     def session_closed(self, session: LocalSession) -> None:
         for agent in self._agents.pop(session, {}).values():

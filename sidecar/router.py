@@ -107,6 +107,20 @@ class Router:
         self._end_turn()
         return found
 
+    def listen(self, agent: LocalAgent, session: LocalSession) -> bool:
+        """Hand an agent's messages to this session. False when another one listens already."""
+        listening = self.deliveries.listen(agent, session)
+        self._end_turn()
+        return listening
+
+    def unlisten(self, agent: LocalAgent, session: LocalSession) -> None:
+        self.deliveries.unlisten(agent, session)
+        self._end_turn()
+
+    def session_writable(self, session: LocalSession) -> None:
+        self.deliveries.session_writable(session)
+        self._end_turn()
+
     def session_gone(self, session: LocalSession) -> None:
         self.outbound.session_gone(session)
         self.deliveries.session_gone(session)
