@@ -134,3 +134,16 @@ def denied(engine: PolicyEngine, request: Request) -> Denial:
 
 def is_allowed(engine: PolicyEngine, request: Request) -> bool:
     return isinstance(engine.decide(request, NOW), Permit)
+
+
+def unproved(party: Party = BILLING) -> Party:
+    assert party.name is not None
+    return Party.unproved(party.name)
+
+
+def open_channel(to: Party, subject: Party = PLANNER) -> Request:
+    return Request(Action.CHANNEL_OPEN, subject, to)
+
+
+def on_service(action: Action, service: str = "weather") -> Request:
+    return Request(action, PLANNER, BILLING, service=service, tool="get", args={})

@@ -1,56 +1,35 @@
-"""Who may do what: matching, overriding, what implies what, and what is decided by name alone."""
+"""Who may do what: matching, overriding, chains, and requests that no rule can make good."""
 
 from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 
-from identity import AgentUri, Code, NamePrefix, VerifiedIdentity
+from identity import AgentUri, Code, VerifiedIdentity
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from tests.policy.helpers import (
     BILLING,
     DESIGN_EXAMPLE,
-    HEADER,
     NOW,
     PLANNER,
     agent,
     ask,
-    authority,
     call,
     denied,
     identifier,
     is_allowed,
     load,
     node,
-    permitted,
+    on_service,
+    open_channel,
     policy_of,
     unenrolled,
+    unproved,
 )
 
 EXAMPLE = load(DESIGN_EXAMPLE)
-MESSAGES = (Action.MESSAGE_TELL, Action.MESSAGE_ASK, Action.MESSAGE_PUBLISH)
-SERVICES = (
-    Action.STREAM_OPEN,
-    Action.MCP_LIST,
-    Action.MCP_CALL,
-    Action.MCP_READ,
-    Action.MCP_PROMPT,
-    Action.TCP_CONNECT,
-)
-
-
-def unproved(party: Party = BILLING) -> Party:
-    assert party.name is not None
-    return Party.unproved(party.name)
-
-
-def open_channel(to: Party, subject: Party = PLANNER) -> Request:
-    return Request(Action.CHANNEL_OPEN, subject, to)
-
-
-def on_service(action: Action, service: str = "weather") -> Request:
-    return Request(action, PLANNER, BILLING, service=service, tool="get", args={})
-
+NODE = node("agent://acme/east", "sidecar")
+OWN_GATEWAY = node("agent://acme/gateway", "gateway")
 
 EXAMPLE_CASES = {
     "a planner asks billing": (ask(), True),
@@ -248,279 +227,6 @@ def test_an_ancestor_need_not_have_what_a_deny_rule_asks_of_its_child() -> None:
 
     assert is_allowed(engine, ask(agent("agent://acme/a", (sidecar,), clearance=2)))
     assert not is_allowed(engine, ask(agent("agent://acme/a", (sidecar,))))
-
-
-@pytest.mark.parametrize("action", MESSAGES + SERVICES)
-def test_whoever_may_do_anything_may_open_the_channel(action: Action) -> None:
-    engine = policy_of(f"effect: allow, actions: [{action}], to: {{name: {BILLING.name}}}")
-
-    permit = permitted(engine, open_channel(unproved()))
-
-    assert permit.action is Action.CHANNEL_OPEN
-    assert permit.rule == "rule 1"
-    assert not is_allowed(engine, open_channel(unproved(PLANNER)))
-
-
-@pytest.mark.parametrize("action", [one for one in SERVICES if one is not Action.STREAM_OPEN])
-def test_whoever_may_use_a_service_may_open_a_stream_to_it(action: Action) -> None:
-    engine = policy_of(f"effect: allow, actions: [{action}], to: {{service: weather}}")
-
-    assert is_allowed(engine, on_service(Action.STREAM_OPEN))
-    assert not is_allowed(engine, on_service(Action.STREAM_OPEN, "clock"))
-
-
-@pytest.mark.parametrize("action", [Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT])
-def test_whoever_may_use_a_server_may_discover_it_and_list(action: Action) -> None:
-    engine = policy_of(f"effect: allow, actions: [{action}], to: {{service: weather}}")
-
-    for method in ("server/discover", "initialize", "ping", "tools/list", None):
-        asked = replace(on_service(Action.MCP_LIST), mcp_method=method, tool=None, args=None)
-        assert is_allowed(engine, asked)
-    assert not is_allowed(engine, on_service(Action.MCP_LIST, "clock"))
-
-
-def test_what_implies_is_not_implied() -> None:
-    opening = policy_of("effect: allow, actions: [channel.open]")
-    streaming = policy_of("effect: allow, actions: [stream.open]")
-
-    assert not is_allowed(opening, ask())
-    assert not is_allowed(opening, on_service(Action.STREAM_OPEN))
-    assert not is_allowed(streaming, on_service(Action.MCP_CALL))
-    assert not is_allowed(streaming, on_service(Action.MCP_LIST))
-
-
-def test_size_and_arguments_are_not_known_when_the_channel_opens() -> None:
-    assert is_allowed(EXAMPLE, open_channel(unproved()))
-    assert is_allowed(EXAMPLE, open_channel(BILLING))
-
-
-OPENING: dict[str, tuple[tuple[str, ...], bool]] = {
-    "an attribute of the far end that is yet to be proved": (
-        ("effect: allow, actions: [message.ask], to: {role: billing}",),
-        True,
-    ),
-    "an attribute of the far end in an explicit rule": (
-        ("effect: allow, actions: [channel.open], to: {role: billing}",),
-        True,
-    ),
-    "a condition on the far end": (
-        ('effect: allow, actions: [message.ask], when: "object.clearance > 3"',),
-        True,
-    ),
-    "a trust domain that is another": (
-        ("effect: allow, actions: [message.ask], to: {trust_domain: globex, role: x}",),
-        False,
-    ),
-    "an attribute that the asking side lacks": (
-        ("effect: allow, actions: [message.ask], from: {role: x}",),
-        False,
-    ),
-    "a condition that the asking side fails": (
-        (
-            "effect: allow, actions: [message.ask], "
-            'when: "message.size < 9 && subject.clearance > 5"',
-        ),
-        False,
-    ),
-    "a condition that the asking side fails by a missing attribute": (
-        ('effect: allow, actions: [message.ask], when: "message.size < 9 && subject.human"',),
-        False,
-    ),
-    "a deny rule on the channel": (
-        (
-            "effect: allow, actions: [message.ask]",
-            "effect: deny, actions: [channel.open], to: {trust_domain: acme}",
-        ),
-        False,
-    ),
-    "a deny rule on the channel by what is not known yet": (
-        (
-            "effect: allow, actions: [message.ask]",
-            "effect: deny, actions: [channel.open], to: {role: billing}",
-        ),
-        True,
-    ),
-    "a deny rule on the channel by a condition on what is not known yet": (
-        (
-            "effect: allow, actions: [message.ask]",
-            "effect: deny, actions: [channel.open], when: object.role == 'billing'",
-        ),
-        True,
-    ),
-    "a deny rule on all that is allowed": (
-        ("effect: allow, actions: [message.ask]", "effect: deny, actions: [message.ask]"),
-        False,
-    ),
-    "a deny rule on large messages": (
-        (
-            "effect: allow, actions: [message.ask]",
-            'effect: deny, actions: [message.ask], when: "message.size > 9"',
-        ),
-        True,
-    ),
-    "a deny rule on one of two things that are allowed": (
-        (
-            "effect: allow, actions: [message.ask, message.tell]",
-            "effect: deny, actions: [message.ask]",
-        ),
-        True,
-    ),
-}
-
-
-@pytest.mark.parametrize(("rules", "allowed"), OPENING.values(), ids=OPENING.keys())
-def test_before_the_far_end_is_proved_a_channel_is_decided_by_name(
-    rules: tuple[str, ...], allowed: bool
-) -> None:
-    assert is_allowed(policy_of(*rules), open_channel(unproved())) is allowed
-
-
-def test_once_the_far_end_is_proved_all_rules_run_again() -> None:
-    allow = policy_of("effect: allow, actions: [message.ask], to: {role: auditor}")
-    deny = policy_of(
-        "effect: allow, actions: [message.ask]",
-        "effect: deny, actions: [channel.open], to: {role: billing}",
-    )
-
-    assert is_allowed(allow, open_channel(unproved()))
-    assert not is_allowed(allow, open_channel(BILLING))
-    assert is_allowed(deny, open_channel(unproved()))
-    assert denied(deny, open_channel(BILLING)).rule == "rule 2"
-
-
-def test_what_is_not_known_yet_grants_nothing_but_a_channel() -> None:
-    by_role = policy_of("effect: allow, actions: [message.ask, tcp.connect], to: {role: billing}")
-    by_condition = policy_of(
-        "effect: allow, actions: [message.ask, tcp.connect], when: object.role == 'billing'"
-    )
-    stream = replace(on_service(Action.STREAM_OPEN), object=unproved())
-
-    for engine in (by_role, by_condition):
-        assert not is_allowed(engine, ask(to=unproved()))
-        assert not is_allowed(engine, stream)
-        assert is_allowed(engine, open_channel(unproved()))
-
-
-def test_what_could_be_allowed_ignores_what_the_request_leaves_open() -> None:
-    assert EXAMPLE.could_allow(call(args=None), NOW)
-    assert not EXAMPLE.could_allow(call("other", args=None), NOW)
-    assert not EXAMPLE.could_allow(call(args={"days": 8}), NOW)
-    assert EXAMPLE.could_allow(ask(size=None), NOW)
-    assert not EXAMPLE.could_allow(ask(BILLING, size=None), NOW)
-
-
-OWN_GATEWAY = node("agent://acme/gateway", "gateway")
-NODE = node("agent://acme/east", "sidecar")
-STRANGER = node("agent://globex/east", "sidecar")
-PREFIX = NamePrefix.parse("agent://acme/east")
-BARE = policy_of("effect: allow, actions: [message.ask], from: {kind: agent}")
-
-BASELINE = {
-    "a node of the trust domain is admitted": (Request(Action.HOP_ADMIT, NODE, OWN_GATEWAY), True),
-    "a gateway is admitted by a node": (Request(Action.HOP_ADMIT, OWN_GATEWAY, NODE), True),
-    "the authority is admitted": (Request(Action.HOP_ADMIT, authority(), OWN_GATEWAY), True),
-    "a node of another trust domain is not": (
-        Request(Action.HOP_ADMIT, STRANGER, OWN_GATEWAY),
-        False,
-    ),
-    "an agent is not admitted": (Request(Action.HOP_ADMIT, PLANNER, OWN_GATEWAY), False),
-    "somebody unenrolled is not admitted": (
-        Request(Action.HOP_ADMIT, unenrolled(), OWN_GATEWAY),
-        False,
-    ),
-    "somebody unenrolled may enrol": (Request(Action.NODE_ENROL, unenrolled(), OWN_GATEWAY), True),
-    "a gateway is dialled for enrolment": (
-        Request(Action.NODE_ENROL, OWN_GATEWAY, unenrolled()),
-        True,
-    ),
-    "a node registers a prefix": (
-        Request(Action.ROUTE_REGISTER, NODE, OWN_GATEWAY, prefix=PREFIX),
-        True,
-    ),
-    "nobody registers without a prefix": (Request(Action.ROUTE_REGISTER, NODE, OWN_GATEWAY), False),
-    "a stranger registers no prefix": (
-        Request(Action.ROUTE_REGISTER, STRANGER, OWN_GATEWAY, prefix=PREFIX),
-        False,
-    ),
-    "a node is relayed to a name of the trust domain": (
-        Request(Action.LINK_RELAY, NODE, unproved()),
-        True,
-    ),
-    "a node is not relayed to another trust domain": (
-        Request(Action.LINK_RELAY, NODE, Party.unproved(AgentUri.parse("agent://globex/a"))),
-        False,
-    ),
-    "somebody unenrolled is relayed to the authority": (
-        Request(Action.LINK_RELAY, unenrolled(), authority()),
-        True,
-    ),
-    "somebody unenrolled is relayed to nobody else": (
-        Request(Action.LINK_RELAY, unenrolled(), unproved()),
-        False,
-    ),
-    "somebody unenrolled opens a channel to the authority": (
-        Request(Action.CHANNEL_OPEN, unenrolled(), authority()),
-        True,
-    ),
-    "somebody unenrolled opens no channel to anybody else": (
-        Request(Action.CHANNEL_OPEN, unenrolled(), unproved()),
-        False,
-    ),
-}
-
-
-@pytest.mark.parametrize(("request_", "allowed"), BASELINE.values(), ids=BASELINE.keys())
-def test_the_baseline(request_: Request, allowed: bool) -> None:
-    assert is_allowed(BARE, request_) is allowed
-
-
-def test_a_deny_rule_overrides_the_baseline_and_the_baseline_can_be_left_out() -> None:
-    request = Request(Action.HOP_ADMIT, NODE, OWN_GATEWAY)
-    denying = policy_of("effect: deny, actions: [hop.admit], from: {name: 'agent://acme/east'}")
-    text = f"{HEADER}rules:\n  - {{name: r, effect: allow, actions: [message.ask]}}\n"
-    without = PolicyEngine.load(text, file="p", baseline=False)
-
-    assert denied(denying, request).rule == "rule 1"
-    assert denied(without, request).code is Code.POLICY_NO_RULE
-    assert is_allowed(without, ask())
-
-
-# The effect and the name of a rule, the prefix to be registered, and whether it may be.
-ROUTES = {
-    "the prefix itself": ("allow", "agent://acme/east", "agent://acme/east", True),
-    "what two stars cover": ("allow", "agent://acme/**", "agent://acme/east", True),
-    "the root of what two stars cover": (
-        "allow",
-        "agent://acme/east/**",
-        "agent://acme/east",
-        True,
-    ),
-    "more than two stars cover": ("allow", "agent://acme/east/**", "agent://acme", False),
-    "more than one star covers": ("allow", "agent://acme/*", "agent://acme/east", False),
-    "beside it": ("allow", "agent://acme/west/**", "agent://acme/east", False),
-    "denied outright": ("deny", "agent://acme/east", "agent://acme/east", False),
-    "a prefix that holds a denied name": ("deny", "agent://acme/east/vip", "agent://acme", False),
-    "a prefix below denied ones": ("deny", "agent://acme/**", "agent://acme/east", False),
-    "a prefix beside denied ones": ("deny", "agent://acme/west/**", "agent://acme/east", True),
-    "a prefix below a denied name": ("deny", "agent://acme/east", "agent://acme/east/a", True),
-    "a prefix of stars": ("deny", "agent://acme/*/vip", "agent://acme/east", False),
-}
-
-
-@pytest.mark.parametrize(
-    ("effect", "name", "prefix", "allowed"), ROUTES.values(), ids=ROUTES.keys()
-)
-def test_a_rule_on_registration_speaks_of_the_prefix(
-    effect: str, name: str, prefix: str, allowed: bool
-) -> None:
-    rules = [f"effect: {effect}, actions: [route.register], to: {{name: '{name}'}}"]
-    if effect == "deny":
-        rules.append("effect: allow, actions: [route.register]")
-    text = "".join(f"  - {{name: r{at}, {rule}}}\n" for at, rule in enumerate(rules))
-    engine = PolicyEngine.load(f"{HEADER}rules:\n{text}", file="p", baseline=False)
-    request = Request(Action.ROUTE_REGISTER, NODE, OWN_GATEWAY, prefix=NamePrefix.parse(prefix))
-
-    assert is_allowed(engine, request) is allowed
 
 
 def test_whose_issuer_may_not_pass_an_action_on_may_not_do_it() -> None:
