@@ -51,12 +51,18 @@ class Gateway:
     """The handler of its hops."""
 
     def __init__(
-        self, parts: Parts, settings: GatewaySettings, *, relay: GatewayRelay | None = None
+        self,
+        parts: Parts,
+        settings: GatewaySettings,
+        *,
+        relay: GatewayRelay | None = None,
+        streams: StreamRelay | None = None,
     ) -> None:
+        """``relay``, and ``streams`` on it, are for compositions that look on."""
         self._parts = parts
         self._settings = settings
         self._relay = GatewayRelay(AuditedDecisions(parts)) if relay is None else relay
-        self._streams = StreamRelay(self._relay)
+        self._streams = StreamRelay(self._relay) if streams is None else streams
         self._hops: dict[int, Hop] = {}
         self._ticket: Ticket | None = None
         self._exchange: tuple[Hop, EnrolmentExchange] | None = None

@@ -1,12 +1,19 @@
 """Byte streams through a gateway: joined by their preamble, counted, passed on. Pure; sealed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.relay import GatewayRelay
 from identity import Code, SidelinkError
 from link import FrameError, HopPort, StreamPreamble
 from link.limits import STREAM_PREAMBLE_BYTES, STREAMS_PER_HOP_MAX
 from link.messages import decode_stream_preamble_untrusted, encode_stream_preamble
+
+# A stream's receiver grants what it will take. One that grants and does not read loses the stream
+# at this many bytes; looked at once for so many.
+STREAM_QUEUED_BYTES_MAX: Final = 16 << 20
+STREAM_QUEUE_CHECK_BYTES: Final = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -17,14 +24,25 @@ class _End:
     stream: int
     link: int
     ended: bool = False
+    unchecked_bytes: int = 0
     other: "_End | None" = None
 
 
 class StreamRelay:
-    """Every byte stream of one gateway, from either end."""
+    """Every byte stream of one gateway, from either end.
 
-    def __init__(self, relay: GatewayRelay) -> None:
+    ``observe`` is called with hop, stream and bytes of whatever is relayed, for compositions that
+    want to look on, as that of ``GatewayRelay`` is for frames; it is None in the program.
+    """
+
+    def __init__(
+        self,
+        relay: GatewayRelay,
+        *,
+        observe: Callable[[HopPort, int, bytes], None] | None = None,
+    ) -> None:
         self._relay = relay
+        self._observe = observe
         self._ends: dict[tuple[int, int], _End] = {}
         self._preambles: dict[tuple[int, int], bytes] = {}
         self._numbers: dict[_End, int] = {}
@@ -104,7 +122,14 @@ class StreamRelay:
         if not self._relay.pass_stream_untrusted(near.hop, near.link, number, len(data)):
             raise SidelinkError(Code.ROUTE_LINK_CLOSED, "the stream's link is gone")
         near.ended = near.ended or ended
+        if self._observe is not None:
+            self._observe(far.hop, far.stream, data)
         far.hop.send_stream(far.stream, data, end=ended)
+        far.unchecked_bytes += len(data)
+        if far.unchecked_bytes >= STREAM_QUEUE_CHECK_BYTES:
+            far.unchecked_bytes = 0
+            if far.hop.stream_queued_bytes(far.stream) > STREAM_QUEUED_BYTES_MAX:
+                raise SidelinkError(Code.STREAM_LIMIT, "its receiver grants and does not read")
         if near.ended and far.ended:
             self._forget(near)
 
