@@ -14,7 +14,7 @@ def agent() -> None:
 @state_option
 @json_option
 def agent_list(state: str | None, as_json: bool) -> None:
-    """Name, identifier and attributes of each agent that the sidecar knows."""
+    """Every agent that the sidecar keeps, and whether it is awake."""
     from cli.output import print_json, print_table
     from node.admin_client import admin_request
 
@@ -22,6 +22,6 @@ def agent_list(state: str | None, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    columns = ("name", "identifier", "connected", "waiting", "attributes")
+    columns = ("uri", "identifier", "awake", "listening", "waiting")
     rows = ([entry.get(column) for column in columns] for entry in answer.get("agents", []))
     print_table([column.upper() for column in columns], rows)

@@ -22,7 +22,6 @@ def authority() -> None:
 def authority_up(**flags: Any) -> int:
     """Run the authority until it is stopped."""
     from authority.program import main
-
     from node.program import run
     from node.settings import AuthoritySettings
     from node.settings_load import load_settings
@@ -54,7 +53,6 @@ def gateway() -> None:
 def gateway_up(**flags: Any) -> int:
     """Run the gateway until it is stopped."""
     from gateway.program import main
-
     from node.program import run
     from node.settings import GatewaySettings
     from node.settings_load import load_settings
@@ -81,10 +79,9 @@ def gateway_status(state: str | None, as_json: bool) -> int:
 @click.option("--mcp-port", metavar="PORT", help="MCP clients. [default: 7451; 0 takes any]")
 def up(**flags: Any) -> int:
     """Run the sidecar, the program beside your agents, until it is stopped."""
-    from sidecar.program import main
-
     from node.program import run
     from node.settings import SidecarSettings
     from node.settings_load import load_settings
+    from sidecar.program import main
 
     return run(main, load_settings(SidecarSettings, flags))

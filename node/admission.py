@@ -59,10 +59,21 @@ class Admission:
         request = Request(Action.ROUTE_REGISTER, subject, self._own(), prefix=prefix)
         return self._decide_for(peer, request)
 
-    def decide_relay(self, source: VerifiedPeer, target: AgentUri) -> Permit | Denial:
-        """May this node open links through us to ``target``, whose name is not proved here?"""
+    def decide_relay(
+        self, source: VerifiedPeer, target: AgentUri | VerifiedPeer
+    ) -> Permit | Denial:
+        """May this node open a link through us?
+
+        ``target`` is the name asked for, which is not proved here; or, for a link that ends at a
+        neighbour such as the authority, that neighbour.
+        """
+        far_end = (
+            Party.from_verified(target.identity)
+            if isinstance(target, VerifiedPeer)
+            else Party.unproved(target)
+        )
         subject = Party.from_verified(source.identity)
-        return self._decide_for(source, Request(Action.LINK_RELAY, subject, Party.unproved(target)))
+        return self._decide_for(source, Request(Action.LINK_RELAY, subject, far_end))
 
     def _decide_for(self, peer: VerifiedPeer, request: Request) -> Permit | Denial:
         return self.decide(request, expires_unix_s=peer.identity.expires_unix_s)

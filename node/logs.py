@@ -1,5 +1,7 @@
 """Logs of a program: an event's name and fields, to standard error. Never a key or a plaintext."""
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import Mapping
@@ -15,11 +17,31 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 
 
+class _StandardError(io.StringIO):
+    """Standard error as it is now. A reader that went away must not stop the program."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except ValueError:  # It is closed.
+        return False
+
+
 def configure_logs(program: str, log_format: str, log_level: str) -> None:
     """Once per process. ``log_format`` auto writes for people when stderr is a terminal."""
-    for_people = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    for_people = log_format == "console" or (log_format == "auto" and _is_terminal())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=_is_terminal())
         if for_people
         else structlog.processors.JSONRenderer()
     )
@@ -34,8 +56,7 @@ def configure_logs(program: str, log_format: str, log_level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.PrintLoggerFactory(file=_StandardError()),
     )
     # Libraries speak through the standard library: warnings of theirs, on the same stream.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")

@@ -79,15 +79,19 @@ async def open_parts(
     """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(StateFolder.open(settings.state_path))
+        # Before anything is made, so that a malformed policy leaves a first start the first.
+        policy = load_policy(folder)
         clock = SystemClock()
         metrics = Metrics(settings.program, version("sidelink-node"))
-        keystore = Keystore.open(
-            folder.database, load_master_key(folder.master_key, environment=os.environ)
+        master_key = load_master_key(
+            folder.master_key,
+            environment=os.environ,
+            create_missing=folder.is_first_start,  # A lost key is told, not replaced.
         )
+        keystore = Keystore.open(folder.database, master_key)
         stack.callback(keystore.close)
         store = stack.enter_context(Store.open(folder.database))
         node = OwnNode(keystore, store, clock, authority_of=authority_of)
-        policy = load_policy(folder)
         audit = AuditLog(folder.audit, clock)
         stack.callback(audit.close)
         admission = Admission(

@@ -5,6 +5,7 @@ them again; raising SidelinkError is how it says that it cannot go on.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -50,7 +51,8 @@ def run(main: ProgramMain[SettingsT], settings: SettingsT) -> int:
 
 def report(error: SidelinkError) -> int:
     """Say what is wrong on standard error, in one paragraph. Returns the exit code."""
-    print(error_paragraph(error), file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # The exit code must come through.
+        print(error_paragraph(error), file=sys.stderr)
     return exit_code(error)
 
 
@@ -75,11 +77,11 @@ async def _supervise(main: ProgramMain[SettingsT], settings: SettingsT) -> int:
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            _log.warning("stop_insisted", signal=number.name)
             task.cancel()
+            _log.warning("stop_insisted", signal=number.name)
             return
-        _log.info("stopping", signal=number.name, grace_s=settings.stop_grace_s)
         stop.set()
+        _log.info("stopping", signal=number.name, grace_s=settings.stop_grace_s)
 
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
