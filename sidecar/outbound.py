@@ -416,7 +416,10 @@ class Outbound:
             return
         if not slot.opened and (conversation.first_flight_sent or not slot.initiator):
             return
-        pieces = _pieces(conversation.batch)
+        batch = conversation.batch
+        # The usual batch fits one record as it is: ``_add`` has seen to that.
+        fits = conversation.batch_bytes <= BATCH_BYTES_MAX
+        pieces = [batch] if fits else _pieces(batch)
         conversation.batch, conversation.batch_bytes = [], 0
         if not slot.opened:
             conversation.first_flight_sent = True
