@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError
 from link import (
     CreditError,
+    Direction,
     Directory,
     Frame,
     FrameError,
@@ -19,6 +20,7 @@ from link import (
     HopLimits,
     HopPort,
     LinkEnd,
+    LinkError,
     LinkIds,
     LinkOpen,
     PrefixEpoch,
@@ -30,6 +32,7 @@ from link import (
 from link.limits import (
     LANES,
     LINKS_PER_HOP_MAX,
+    RECORD_BODY_BYTES_MIN,
     STREAMS_PER_HOP_MAX,
 )
 from link.messages import (
@@ -44,7 +47,14 @@ from link.messages import (
 from policy import Action, Denial, Permit
 
 STREAMS_PER_LINK_MAX: Final = 1_024
+# One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
+LINKS_PER_ENROLMENT_MAX: Final = 4
+# Credit comes from whoever receives. One that grants and then does not read would have this memory
+# filled by its friends: it loses its hop instead. Looked at once for so many bytes.
+HOP_QUEUED_BYTES_MAX: Final = 256 << 20
+HOP_QUEUE_CHECK_BYTES: Final = 4 << 20
 
+assert HOP_QUEUE_CHECK_BYTES < HOP_QUEUED_BYTES_MAX
 assert STREAMS_PER_LINK_MAX <= STREAMS_PER_HOP_MAX
 
 
@@ -79,6 +89,12 @@ class HopState:
     ids: LinkIds
     prefixes: tuple[NamePrefix, ...]
     last_link: list[int] = field(default_factory=lambda: [0] * LANES)
+    unchecked_bytes: int = 0
+    """Forwarded to this hop since somebody looked whether it takes them."""
+
+    @property
+    def links_max(self) -> int:
+        return LINKS_PER_ENROLMENT_MAX if self.enrolling else LINKS_PER_HOP_MAX
 
 
 class GatewayRelay:
@@ -150,9 +166,6 @@ class GatewayRelay:
                     self._relay(LinkEnd(hop.id, frame.link), frame)
                 else:
                     self._receive_untrusted(state, frame)
-        except CreditError as exc:
-            self.counters.refuse(exc.code)
-            hop.close(exc.code)
         except SidelinkError as exc:
             self.counters.refuse(exc.code)
             hop.close(exc.code)
@@ -218,13 +231,24 @@ class GatewayRelay:
             # The other end closed it while this frame was on its way: no fault of anybody.
             self.counters.refuse(Code.ROUTE_LINK_CLOSED)
             return
-        if frame.kind == FrameKind.RECORD:
-            try:
-                direction.window.pass_untrusted(len(frame.body))
-            except CreditError as exc:
-                self._reset_link(near, exc.code)
-                return
+        try:
+            self._count_untrusted(direction, frame)
+        except LinkError as exc:
+            self._reset_link(near, exc.code)
+            return
         self._forward(direction.permit, direction.to, frame.kind, frame.body)
+
+    @staticmethod
+    def _count_untrusted(direction: Direction[Permit], frame: Frame) -> None:
+        """Raises LinkError for what may not pass: more than was granted, or out of turn."""
+        if frame.kind == FrameKind.RECORD:
+            if len(frame.body) < RECORD_BODY_BYTES_MIN:
+                raise LinkError(f"a RECORD of {len(frame.body)} bytes")
+            direction.window.pass_untrusted(len(frame.body))
+        elif frame.kind == direction.handshake_kind:
+            direction.handshake_kind = None
+        else:
+            raise LinkError("a handshake frame out of turn")
 
     def _forward(self, permit: Permit, to: LinkEnd, kind: int, body: bytes) -> None:
         """Send a frame on. Only a link that was joined under a Permit has anything to forward."""
@@ -233,7 +257,14 @@ class GatewayRelay:
         self.counters.frame_bytes += len(body)
         if self._observe is not None:
             self._observe(Frame(to.link, kind, body))
-        self._hops[to.hop].hop.send_frame(to.link, kind, body)
+        state = self._hops[to.hop]
+        state.hop.send_frame(to.link, kind, body)
+        state.unchecked_bytes += len(body)
+        if state.unchecked_bytes >= HOP_QUEUE_CHECK_BYTES:
+            state.unchecked_bytes = 0
+            if state.hop.queued_bytes > HOP_QUEUED_BYTES_MAX:
+                self.counters.refuse(Code.HOP_LIMIT_EXCEEDED)
+                state.hop.close(Code.HOP_LIMIT_EXCEEDED)
 
     def _open_untrusted(self, state: HopState, frame: Frame) -> None:
         hop = state.hop
@@ -246,7 +277,7 @@ class GatewayRelay:
         opening = decode_link_open_untrusted(frame.body)
         near = LinkEnd(hop.id, frame.link)
         refusal = self._refuse_source_untrusted(state, opening)
-        if refusal is None and self._table.links_of(hop.id) >= LINKS_PER_HOP_MAX:
+        if refusal is None and self._table.links_of(hop.id) >= state.links_max:
             refusal = Code.ROUTE_LINK_LIMIT
         if refusal is not None:
             self._refuse_link(near, refusal)
@@ -267,7 +298,11 @@ class GatewayRelay:
     def _join(
         self, permit: Permit, near: LinkEnd, source: HopState, far: HopState, opening: LinkOpen
     ) -> None:
-        there = LinkEnd(far.hop.id, far.ids.take())
+        try:
+            there = LinkEnd(far.hop.id, far.ids.take())
+        except LinkError as exc:
+            self._refuse_link(near, exc.code)
+            return
         self._table.join(near, there, permit)
         self.counters.links_opened += 1
         attested = LinkOpen(
@@ -319,13 +354,9 @@ class GatewayRelay:
             return
         towards = self._table.find(direction.to)
         assert towards is not None
-        if credit.stream == 0:
-            towards.window.grant_untrusted(credit.limit)
-        else:
-            window = towards.streams.get(credit.stream)
-            if window is None:
-                return
-            window.grant_untrusted(credit.limit)
+        window = towards.streams.get(credit.stream) if credit.stream else towards.window
+        if window is None or not window.grant_untrusted(credit.limit):
+            return
         self._hops[direction.to.hop].hop.send_frame(direction.to.link, FrameKind.CREDIT, frame.body)
 
     def _close_untrusted(self, state: HopState, frame: Frame) -> None:

@@ -79,8 +79,12 @@ class RelayWindow:
         self._granted = INITIAL_WINDOW_BYTES
         self._passed = 0
 
-    def grant_untrusted(self, limit: int) -> None:
-        self._granted = max(self._granted, min(limit, CREDIT_MAX))
+    def grant_untrusted(self, limit: int) -> bool:
+        """Note a grant on its way. Return whether it says anything new, and so is worth passing."""
+        if limit <= self._granted:
+            return False
+        self._granted = min(limit, CREDIT_MAX)
+        return True
 
     def pass_untrusted(self, count_bytes: int) -> None:
         """Count bytes relayed. Raises CreditError when they exceed what the far end granted."""

@@ -5,6 +5,12 @@ from typing import Final
 FRAME_HEADER_BYTES: Final = 8
 FRAME_BODY_BYTES_MAX: Final = 65_535  # The header carries the length in two bytes.
 
+# The least a RECORD can be: the header of a record. Bytes are what windows count, so frames of
+# nothing would pass every window.
+RECORD_BODY_BYTES_MIN: Final = 14
+# Message 1 of a handshake, of any version to come; so that what a relay adds still fits a frame.
+NOISE_1_BYTES_MAX: Final = 16 << 10
+
 LANES: Final = 4
 
 # The dialler of a hop counts its links up from 1; the acceptor sets this bit in its own.
@@ -35,6 +41,7 @@ QUANTUM_BYTES: Final = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX
 STREAM_PREAMBLE_BYTES: Final = 13
 
 assert FRAME_BODY_BYTES_MAX < 1 << 16
+assert NOISE_1_BYTES_MAX + 4 * URI_TEXT_BYTES_MAX < FRAME_BODY_BYTES_MAX
 assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
 assert INITIAL_WINDOW_BYTES <= STREAM_WINDOW_BYTES
 assert LINK_WINDOW_BYTES >= 4 * QUANTUM_BYTES, "a window must hold several records"

@@ -24,6 +24,7 @@ from link.limits import (
     FRAME_BODY_BYTES_MAX,
     LINK_ID_MAX,
     LINK_NONCE_BYTES,
+    NOISE_1_BYTES_MAX,
     RESTART_DELAY_MS_MAX,
     STREAM_PREAMBLE_BYTES,
 )
@@ -127,7 +128,7 @@ def decode_link_open_untrusted(body: bytes) -> LinkOpen:
         source=parse_target_untrusted(source),
         nonce=_bytes_untrusted(nonce, LINK_NONCE_BYTES),
         source_node=None if node is None else _identifier_untrusted(node),
-        noise_1=_bytes_untrusted(noise_1),
+        noise_1=_noise_1_untrusted(noise_1),
         versions=_versions_untrusted(versions),
     )
 
@@ -152,7 +153,7 @@ def decode_hop_hello_untrusted(body: bytes) -> HopHello:
         purpose=purpose,
         target=target,
         nonce=_bytes_untrusted(nonce, LINK_NONCE_BYTES),
-        noise_1=_bytes_untrusted(noise_1),
+        noise_1=_noise_1_untrusted(noise_1),
         versions=_versions_untrusted(versions),
     )
 
@@ -262,6 +263,13 @@ def _bytes_untrusted(value: object, length: int | None = None) -> bytes:
     if not isinstance(value, bytes) or (length is not None and len(value) != length):
         raise FrameError("expected bytes" if length is None else f"expected {length} bytes")
     return value
+
+
+def _noise_1_untrusted(value: object) -> bytes:
+    noise_1 = _bytes_untrusted(value)
+    if len(noise_1) > NOISE_1_BYTES_MAX:
+        raise FrameError(f"a first handshake message of more than {NOISE_1_BYTES_MAX} bytes")
+    return noise_1
 
 
 def _versions_untrusted(value: object) -> tuple[int, ...]:

@@ -15,6 +15,10 @@ class HopPort(Protocol):
     @property
     def is_dialler(self) -> bool: ...
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of frames that wait to leave, on all lanes."""
+
     def send_frame(self, link: int, kind: int, body: bytes) -> None:
         """Queue a frame on the lane of ``link``, or on the control stream by its kind."""
 
@@ -23,4 +27,5 @@ class HopPort(Protocol):
 
     def send_stream(self, stream: int, data: bytes, end: bool = False) -> None: ...
     def reset_stream(self, stream: int, code: int) -> None: ...
+    def stream_queued_bytes(self, stream: int) -> int: ...
     def close(self, code: Code) -> None: ...

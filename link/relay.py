@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from identity import Code
 from link.credits import RelayWindow
 from link.errors import LinkError
+from link.frames import FrameKind
 from link.limits import ACCEPTOR_LINK_BIT, LINK_ID_MAX
 
 P = TypeVar("P")
@@ -51,6 +52,8 @@ class Direction(Generic[P]):
 
     to: LinkEnd
     permit: P
+    handshake_kind: FrameKind | None
+    """The one handshake frame that may still pass this way. Windows do not count those."""
     window: RelayWindow = field(default_factory=RelayWindow)
     streams: dict[int, RelayWindow] = field(default_factory=dict)
 
@@ -71,11 +74,11 @@ class RelayTable(Generic[P]):
         return len(self._of_hop.get(hop, ()))
 
     def join(self, near: LinkEnd, far: LinkEnd, permit: P) -> None:
-        """Join two ends under a permit, both ways."""
+        """Join two ends under a permit, both ways. The near end is the one that opened."""
         assert near not in self._directions
         assert far not in self._directions
-        self._directions[near] = Direction(far, permit)
-        self._directions[far] = Direction(near, permit)
+        self._directions[near] = Direction(far, permit, FrameKind.LINK_FINISH)
+        self._directions[far] = Direction(near, permit, FrameKind.LINK_ACCEPT)
         self._of_hop.setdefault(near.hop, set()).add(near.link)
         self._of_hop.setdefault(far.hop, set()).add(far.link)
 

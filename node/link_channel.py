@@ -108,6 +108,8 @@ class LinkChannel:
     def _send_waiting(self) -> None:
         waiting = self._waiting
         window = self._send_window
+        if self.closed:
+            return
         while waiting and len(waiting[0]) <= window.available_bytes:
             body = waiting.popleft()
             window.spend(len(body))
@@ -117,4 +119,7 @@ class LinkChannel:
     def _send_close(self, body: bytes) -> None:
         if not self.closed:
             self.closed = True
+            # What the far end has left no room for can never follow now.
+            self._waiting.clear()
+            self.waiting_bytes = 0
             self.hop.send_frame(self.link, FrameKind.LINK_CLOSE, body)
