@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from channel import Channel, ChannelClosed, DataReceived, Part, PeerVerified, Prologue
+from channel import Channel, ChannelEvent, ChannelState, DataReceived, Part, PeerVerified, Prologue
 from identity import Code, Identifier, SidelinkError, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
@@ -44,6 +44,7 @@ class _Visit:
     links: LinkChannel
     hop: HopPort
     until_s: float
+    answered: bool = False
 
 
 class Desk:
@@ -104,6 +105,11 @@ class Desk:
         except CreditError as exc:
             self._end(LinkEnd(hop.id, frame.link), visit, exc.code)
             return
+        self._handle(LinkEnd(hop.id, frame.link), visit, events, owed_bytes)
+
+    def _handle(
+        self, end: LinkEnd, visit: _Visit, events: list[ChannelEvent], owed_bytes: int
+    ) -> None:
         for event in events:
             match event:
                 case PeerVerified():
@@ -111,14 +117,12 @@ class Desk:
                 case DataReceived():
                     visit.links.consume(owed_bytes)
                     self._answer_untrusted(visit, event.data)
-                case ChannelClosed():
-                    visit.links.pump()
-                    self._visits.pop(LinkEnd(hop.id, frame.link), None)
-                    visit.links.abandon(Code.CHANNEL_CLOSED)
-                    return
                 case _:
-                    pass
+                    pass  # What ends a channel shows in its state; streams mean nothing here.
         visit.links.pump()
+        if visit.links.channel.state is ChannelState.CLOSED:
+            self._visits.pop(end, None)
+            visit.links.abandon(Code.CHANNEL_CLOSED)
 
     def _open_untrusted(self, hop: HopPort, frame: Frame) -> None:
         last = self._last_link[hop.id]
@@ -151,9 +155,9 @@ class Desk:
             now_s=now_s,
         )
         visit = _Visit(LinkChannel(hop, frame.link, channel), hop, now_s + CHANNEL_SECONDS_MAX)
-        self._visits[LinkEnd(hop.id, frame.link)] = visit
-        channel.receive(Part.OPEN, opening.noise_1, now_s)
-        visit.links.pump()
+        end = LinkEnd(hop.id, frame.link)
+        self._visits[end] = visit
+        self._handle(end, visit, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
     def _verified(self, visit: _Visit) -> None:
         channel = visit.links.channel
@@ -168,6 +172,12 @@ class Desk:
 
     def _answer_untrusted(self, visit: _Visit, data: bytes) -> None:
         channel = visit.links.channel
+        if channel.state is not ChannelState.OPEN:
+            return
+        if visit.answered:
+            channel.close(Code.CHANNEL_LIMIT_EXCEEDED)
+            return
+        visit.answered = True
         try:
             request = decode_request_untrusted(data)
             answer = self._enrol(request, channel.peer.identifier, visit.hop)

@@ -17,7 +17,10 @@ from identity import (
     OwnIdentity,
     SidelinkError,
     SignatureBudget,
+    SignedCredential,
+    SigningKey,
     Ticket,
+    create_history,
     issue_credential,
 )
 from node.enrolment_wire import EnrolGrant, EnrolRequest
@@ -64,6 +67,7 @@ class Issuer:
         Raises SidelinkError: local.bad_request, enrol.no_gateway, local.limit.
         """
         terms, seconds = self._terms(wishes)
+        self._rehearse(terms, int(unix_s))
         if terms.role == "sidecar" and not gateways:
             raise SidelinkError(
                 Code.ENROL_NO_GATEWAY, "no gateway of this authority has enrolled yet"
@@ -91,15 +95,27 @@ class Issuer:
             history = ChangeHistory.decode_untrusted(request.history)
             if history.identifier != node:
                 raise SidelinkError(Code.ENROL_BAD_REQUEST, "the history is of somebody else")
+            # A history may be long: its signatures are checked for nobody without a ticket, and
+            # who has one may ask again with a history that is sound.
+            terms = self._book.redeem(request.code, node, unix_s)
             history.verify_signatures(SignatureBudget(2 * len(history.changes)))
         except IdentityError as exc:
             raise SidelinkError(Code.ENROL_BAD_REQUEST, exc.detail) from exc
-        terms = self._book.redeem(request.code, node, unix_s)
         issued_unix_s = int(unix_s)
-        signed = issue_credential(
+        signed = self._issue(terms, history, issued_unix_s)
+        self._book.issued(
+            IssuedNode(
+                str(terms.name), node, terms.role, issued_unix_s, issued_unix_s + self._ttl_s
+            )
+        )
+        grant = EnrolGrant(signed.encoded, self._own.history.encode(), gateways)
+        return grant, terms
+
+    def _issue(self, terms: Terms, subject: ChangeHistory, issued_unix_s: int) -> SignedCredential:
+        return issue_credential(
             self._own.signing_key,
             self._own.history,
-            history,
+            subject,
             name=terms.name,
             trust_domain=self._trust_domain,
             kind="node",
@@ -109,13 +125,17 @@ class Issuer:
             not_before_unix_s=issued_unix_s,
             expires_unix_s=issued_unix_s + self._ttl_s,
         )
-        self._book.issued(
-            IssuedNode(
-                str(terms.name), node, terms.role, issued_unix_s, issued_unix_s + self._ttl_s
-            )
+
+    def _rehearse(self, terms: Terms, unix_s: int) -> None:
+        """Issue for nobody: what no credential can hold is refused to whoever asks for a ticket,
+        not to the node that comes with it."""
+        nobody = create_history(
+            SigningKey.generate(), created_unix_s=unix_s, expires_unix_s=unix_s + self._ttl_s
         )
-        grant = EnrolGrant(signed.encoded, self._own.history.encode(), gateways)
-        return grant, terms
+        try:
+            self._issue(terms, nobody, unix_s)
+        except IdentityError as exc:
+            raise _bad(exc.detail) from exc
 
     def _terms(self, wishes: Mapping[str, Any]) -> tuple[Terms, int]:
         known = {"role", "name", "prefixes", "attributes", "allowed_attributes", "expires_in_s"}
@@ -126,7 +146,7 @@ class Issuer:
         if role not in ROLES:
             raise _bad(f"role must be one of {', '.join(ROLES)}")
         seconds = wishes.get("expires_in_s", 3600)
-        if not isinstance(seconds, int) or not 1 <= seconds <= TICKET_SECONDS_MAX:
+        if type(seconds) is not int or not 1 <= seconds <= TICKET_SECONDS_MAX:
             raise _bad(f"expires_in_s must be from 1 to {TICKET_SECONDS_MAX}")
         name = self._name(wishes.get("name") or ("gateway" if role == "gateway" else None))
         try:
@@ -162,10 +182,7 @@ class Issuer:
             raise _bad("allowed_attributes must be an object")
         return Delegable(
             name_prefixes=prefixes,
-            attributes={
-                str(key): None if values is None else tuple(_attribute(item) for item in values)
-                for key, values in allowed.items()
-            },
+            attributes={str(key): _allowed(values) for key, values in allowed.items()},
             actions=AGENT_ACTIONS,
             depth=NODE_DEPTH,
             lifetime_s_max=AGENT_LIFETIME_SECONDS,
@@ -176,6 +193,14 @@ def _attributes(given: Any) -> dict[str, AttributeValue]:
     if not isinstance(given, Mapping):
         raise _bad("attributes must be an object")
     return {str(key): _attribute(value) for key, value in given.items()}
+
+
+def _allowed(values: Any) -> tuple[AttributeValue, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise _bad("the allowed values of an attribute are a list, or null for any")
+    return tuple(_attribute(item) for item in values)
 
 
 def _attribute(value: Any) -> AttributeValue:

@@ -174,7 +174,7 @@ class Authority:
             raise
         self._issued.increment(role=terms.role)
         _log.info("enrolled", node=str(node), name=str(terms.name), role=terms.role)
-        if terms.role == "gateway":
+        if terms.role == "gateway" and hop.peer.identifier == node:
             for address, redial in self._dialled.items():
                 if redial.hop is hop:
                     self._book.set_gateway(address, node)

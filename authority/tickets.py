@@ -104,7 +104,9 @@ class TicketBook:
                 (unix_s - TICKET_SECONDS_MAX,),
             )
             (count,) = self._connection.execute(
-                "SELECT count(*) FROM authority_tickets WHERE redeemed_by IS NULL"
+                "SELECT count(*) FROM authority_tickets "
+                "WHERE redeemed_by IS NULL AND expires_unix_s > ?",
+                (unix_s,),
             ).fetchone()
             if count >= TICKETS_OPEN_MAX:
                 raise SidelinkError(Code.LOCAL_LIMIT, f"{TICKETS_OPEN_MAX} tickets wait already")
