@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StrictInt,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -57,6 +58,7 @@ GATEWAYS_MAX: Final = 16
 MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
 ENVIRONMENT_ENTRIES_MAX: Final = 256
+ATTRIBUTES_MAX: Final = 64
 WRITABLE_FOLDERS_MAX: Final = 64
 
 assert MAILBOX_BYTES >= MESSAGE_BYTES_MAX, "a mailbox must hold at least one message"
@@ -133,6 +135,10 @@ Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Port = Annotated[Whole, Field(ge=0, le=PORT_MAX)]
 ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
 TrustDomainText = Annotated[str, AfterValidator(_trust_domain)]
+
+AgentAttributes = Annotated[
+    Mapping[str, str | StrictInt | bool | tuple[str, ...]], Field(max_length=ATTRIBUTES_MAX)
+]
 
 Engine = Literal["auto", "qh3", "aioquic"]
 
@@ -238,6 +244,8 @@ class McpIngress(LocalModel):
 
     service: ServiceName
     agent: AgentPath
+    attributes: AgentAttributes = {}
+    """What the agent is minted with, within what this node's credential lets it say."""
     to: AgentUriText
     token_file: LocalPath | None = None
     """Clients show this file's text as bearer token, on the MCP listener."""
@@ -256,6 +264,8 @@ class McpServer(LocalModel):
 
     service: ServiceName
     agent: AgentPath
+    attributes: AgentAttributes = {}
+    """What the agent is minted with, within what this node's credential lets it say."""
     command: Annotated[tuple[str, ...], Field(min_length=1, max_length=COMMAND_WORDS_MAX)]
     env: Annotated[Mapping[str, str], Field(max_length=ENVIRONMENT_ENTRIES_MAX)] = {}
     """Variables given to the server, beside the few that every child gets."""

@@ -19,8 +19,14 @@ class Decide(Protocol):
 class SidecarDecisions:
     """The questions of a sidecar, in its own words."""
 
-    def __init__(self, decide: Decide, policy_version: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        decide: Decide,
+        could_allow: Callable[[Request], bool],
+        policy_version: Callable[[], str],
+    ) -> None:
         self._decide = decide
+        self._could_allow = could_allow
         self._policy_version = policy_version
 
     def still_holds(self, permit: Permit | None, size_bytes: int, unix_s: float) -> bool:
@@ -38,15 +44,13 @@ class SidecarDecisions:
     ) -> Permit | Denial:
         """Before a channel exists only the name is known: refuse what is certain to be refused.
 
-        A rule that denies the message by name alone is certain. A rule that is missing is not:
-        it may ask for attributes that the peer has yet to prove, so then the name is asked about.
+        What might be allowed once the peer has proved its attributes needs a channel first, and is
+        decided for good on what was proved.
         """
         request = Request(action, agent.party, remote, message_bytes=size_bytes)
-        answer = self._decide(request)
-        if isinstance(answer, Permit) or answer.rule is not None:
-            return answer
-        opening = self._decide(Request(Action.CHANNEL_OPEN, agent.party, remote))
-        return answer if isinstance(opening, Denial) else opening
+        if not self._could_allow(request):
+            return self._decide(request)
+        return self._decide(Request(Action.CHANNEL_OPEN, agent.party, remote))
 
     def may_accept(self, peer: VerifiedIdentity, agent: LocalAgent) -> Permit | Denial:
         """Whether a verified peer may have a channel to one of our agents."""

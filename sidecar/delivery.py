@@ -22,6 +22,7 @@ class Deliveries:
         self._clock = clock
         self._listeners: dict[int, LocalSession] = {}
         self._agents: dict[LocalSession, dict[int, LocalAgent]] = {}
+        self._held: set[int] = set()
         self._leases: dict[int, dict[int, tuple[float, Answers]]] = {}
         self._dirty: dict[int, LocalAgent] = {}
         self._number = 0
@@ -38,8 +39,18 @@ class Deliveries:
         if self._listeners.setdefault(agent.handle, session) is not session:
             return False
         self._agents.setdefault(session, {})[agent.handle] = agent
+        self._held.discard(agent.handle)
         self._dirty[agent.handle] = agent
         return True
+
+    def hold(self, agent: LocalAgent, session: LocalSession) -> None:
+        """Hand over nothing until this session listens again.
+
+        It is still the one that listens: the asks it was handed stay its own to answer, and
+        windows hold back those who send to it.
+        """
+        if self._listeners.get(agent.handle) is session:
+            self._held.add(agent.handle)
 
     def unlisten(self, agent: LocalAgent, session: LocalSession) -> None:
         """Stop. Asks that were handed over and not answered are rejected: nobody will answer."""
@@ -47,8 +58,11 @@ class Deliveries:
             return
         del self._listeners[agent.handle]
         del self._agents[session][agent.handle]
+        self._held.discard(agent.handle)
         for _deadline_s, answers in self._leases.pop(agent.handle, {}).values():
             answers.reject("the agent stopped listening before it answered")
+        for waiting in agent.mailbox:
+            _release(waiting)
 
     def session_gone(self, session: LocalSession) -> None:
         for agent in list(self._agents.get(session, {}).values()):
@@ -60,13 +74,13 @@ class Deliveries:
 
     def offer(self, agent: LocalAgent, waiting: Waiting) -> Code | None:
         """Put a message into its mailbox. Returns why not, when there is no room."""
-        if not agent.mailbox.add(waiting):
+        listens = self.listens(agent)
+        if not agent.mailbox.add(waiting, counted=not listens):
             return Code.MESSAGE_MAILBOX_FULL
-        if agent.handle not in self._listeners and waiting.release is not None:
+        if not listens:
             # Nobody reads: the mailbox's bound, not the window, is what stops the sender. Else one
             # sleeping agent would stop everything that its correspondents have to say.
-            waiting.release()
-            waiting.release = None
+            _release(waiting)
         self._dirty[agent.handle] = agent
         return None
 
@@ -90,6 +104,8 @@ class Deliveries:
         dirty, self._dirty = self._dirty, {}
         for handle, agent in dirty.items():
             session = self._listeners.get(handle)
+            if handle in self._held:
+                continue
             while session is not None and session.writable and len(agent.mailbox):
                 self._hand_over(agent, session)
 
@@ -124,8 +140,7 @@ class Deliveries:
         if frames:
             session.deliver(frames)
         for waiting in taken:
-            if waiting.release is not None:
-                waiting.release()
+            _release(waiting)
 
     def _lease(self, agent: LocalAgent, waiting: Waiting, now_s: float) -> bool:
         assert waiting.answers is not None
@@ -138,3 +153,10 @@ class Deliveries:
                 return False
         leases[self._number] = (waiting.deadline_s, waiting.answers)
         return True
+
+
+def _release(waiting: Waiting) -> None:
+    """Let its sender send more, once."""
+    release, waiting.release = waiting.release, None
+    if release is not None:
+        release()

@@ -72,7 +72,7 @@ class RouterPort:
     def listen(self, session: LocalSession, agent: int, on: bool) -> None:
         found = self._agents[session][agent]
         if not on:
-            self._router.unlisten(found, session)
+            self._router.hold(found, session)
         elif not self._router.listen(found, session):
             text = f"another process listens as {found.uri}"
             session.deliver([failure(0, Code.LOCAL_AGENT_BUSY, text, agent=agent)])

@@ -1,7 +1,7 @@
 """What waits for an agent: bounded by messages and by bytes; what does not fit is rejected."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -68,13 +68,19 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._messages)
 
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._messages)
+
     @property
     def held_bytes(self) -> int:
         return self._bytes
 
-    def add(self, waiting: Waiting) -> bool:
+    def add(self, waiting: Waiting, *, counted: bool = True) -> bool:
+        """``counted`` is false while somebody reads: then windows hold the senders back long
+        before the bytes are full, however small the messages are."""
         size = len(waiting.body) + MESSAGE_OVERHEAD_BYTES
-        if len(self._messages) >= self._messages_max or self._bytes + size > self._bytes_max:
+        full = counted and len(self._messages) >= self._messages_max
+        if full or self._bytes + size > self._bytes_max:
             return False
         self._messages.append(waiting)
         self._bytes += size

@@ -49,8 +49,9 @@ ANSWER_S_MAX: Final = 120.0
 STOP_S_MAX: Final = 1.0
 HEADER_BYTES_MAX: Final = 16 * 1024
 
-IngressDecide = Callable[[str, str, AgentUri, McpAsk], Permit | Denial]
-"""(agent name, service, to, ask) -> decision. Also writes the audit line."""
+IngressDecide = Callable[[str, str, AgentUri, McpAsk], Awaitable[Permit | Denial]]
+"""(agent name, service, to, ask) -> decision, on a far agent that has proved who it is. Also writes
+the audit line. Raises SidelinkError when the far agent cannot be reached."""
 
 _log = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ class McpIngress:
             text = f"the body is longer than {BODY_BYTES_MAX} bytes"
             return _plain(McpAnswer(413, encode_error(None, RpcCode.INVALID_REQUEST, text)))
         headers = self._headers_of(request)
-        message = self._judge(request.match_info["service"], to, body, headers)
+        message = await self._judge(request.match_info["service"], to, body, headers)
         if isinstance(message, McpAnswer):
             return _plain(message)
         head = RequestHead("POST", "", end_to_end(headers), len(body))
@@ -188,7 +189,7 @@ class McpIngress:
             if not (self._needs_token and name.lower() == b"authorization")
         )
 
-    def _judge(
+    async def _judge(
         self, service: str, to: AgentUri, body: bytes, headers: Headers
     ) -> McpRequest | McpAnswer:
         try:
@@ -196,14 +197,17 @@ class McpIngress:
             if isinstance(message, McpNotification):
                 return McpAnswer(202, b"")
             for ask in message.asks:
-                decision = self._decide(self._settings.agent, service, to, ask)
+                try:
+                    decision = await self._decide(self._settings.agent, service, to, ask)
+                except SidelinkError as error:
+                    return failed(message.request_id, error)
                 if not isinstance(decision, Permit):
                     return denied(message.request_id, decision)
             if message.method == "initialize":
                 # After the decision, so that one who is denied reads why and not about versions.
-                error = unsupported_version(None)
-                error.request_id = message.request_id
-                raise error
+                unsupported = unsupported_version(None)
+                unsupported.request_id = message.request_id
+                raise unsupported
         except MessageError as error:
             return McpAnswer(error.status, error.encode())
         return message

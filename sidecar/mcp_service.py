@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from identity import AgentUri, Code, SidelinkError, VerifiedIdentity
+from identity import AgentUri, AttributeValue, Code, SidelinkError, VerifiedIdentity
 from node.parts import Parts
 from node.settings import McpIngress as IngressEntry
 from node.settings import McpServer, SidecarSettings
@@ -63,7 +63,7 @@ class McpService:
         await self._stack.aclose()
 
     async def _serve(self, server: McpServer) -> None:
-        agent = self._open_agent(server.agent)
+        agent = self._open_agent(server.agent, server.attributes)
         egress = McpEgress(
             StdioService(server.service, self._child(server)),
             decide=lambda caller, service, ask: self._decide_at_egress(caller, agent, service, ask),
@@ -80,7 +80,7 @@ class McpService:
             self._parts.ports |= {f"mcp_{service}": port for service in ingress.services}
 
     def _ingress(self, entry: IngressEntry) -> McpIngress:
-        agent = self._open_agent(entry.agent)
+        agent = self._open_agent(entry.agent, entry.attributes)
         return McpIngress(
             IngressSettings(
                 agent=str(agent.uri),
@@ -96,8 +96,8 @@ class McpService:
     async def _open_stream(self, agent: LocalAgent, to: AgentUri, service: str) -> MeshStream:
         return await self._streams.open(agent, to, service)
 
-    def _open_agent(self, path: str) -> LocalAgent:
-        """Services act as agents of this sidecar, with the attributes they were minted with."""
+    def _open_agent(self, path: str, attributes: Mapping[str, AttributeValue]) -> LocalAgent:
+        """The agent that a service acts as. Without attributes of its own, those it has stay."""
         if path.startswith("agent://"):
             uri = AgentUri.parse(path)
             if uri.trust_domain != self._agents.trust_domain:
@@ -105,7 +105,9 @@ class McpService:
             path = "/".join(uri.path)
         unix_s = self._parts.clock.unix_s()
         name = AgentUri.in_domain(self._agents.trust_domain, path)
-        agent = self._agents.find(name, unix_s) or self._agents.open(path, {}, unix_s)
+        agent = None if attributes else self._agents.find(name, unix_s)
+        if agent is None:
+            agent = self._agents.open(path, attributes, unix_s)
         agent.users += 1
         return agent
 
@@ -126,10 +128,14 @@ class McpService:
         named = [path for path in (*files, self._settings.config) if path is not None]
         return tuple(path.absolute() for path in (self._settings.state, *named))
 
-    def _decide_at_ingress(
+    async def _decide_at_ingress(
         self, agent: LocalAgent, service: str, to: AgentUri, ask: McpAsk
     ) -> Permit | Denial:
+        """Decide on a far agent that has proved who it is; on its name alone only to refuse."""
         request = _request(agent.party, Party.unproved(to), service, ask)
+        if self._parts.policy.could_allow(request, self._parts.clock.unix_s()):
+            target = await self._streams.prove(agent, to)
+            request = _request(agent.party, Party.from_verified(target), service, ask)
         return self._parts.admission.decide(request, expires_unix_s=agent.expires_unix_s)
 
     def _decide_at_egress(

@@ -87,7 +87,11 @@ class Sidecar:
         self._parts = parts
         self._settings = settings
         self._endpoint = endpoint
-        decisions = SidecarDecisions(parts.admission.decide, lambda: parts.policy.version)
+        decisions = SidecarDecisions(
+            parts.admission.decide,
+            lambda request: parts.policy.could_allow(request, parts.clock.unix_s()),
+            lambda: parts.policy.version,
+        )
         self.agents = AgentRegistry(
             parts.keystore,
             parts.node.own,

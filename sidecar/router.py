@@ -113,6 +113,10 @@ class Router:
         self._end_turn()
         return listening
 
+    def hold(self, agent: LocalAgent, session: LocalSession) -> None:
+        """Hand over nothing until this session listens again; it stays the one that listens."""
+        self.deliveries.hold(agent, session)
+
     def unlisten(self, agent: LocalAgent, session: LocalSession) -> None:
         self.deliveries.unlisten(agent, session)
         self._end_turn()

@@ -294,6 +294,16 @@ class Streams:
             raise StreamError(permit.code, permit.reason)
         return self._open(permit, slot, service)
 
+    async def prove(self, agent: LocalAgent, to: AgentUri) -> VerifiedIdentity:
+        """Who ``to`` is, once a channel has proved it. Raises SidelinkError: unreachable."""
+        if not self._router.agents.covers(to):
+            slot = await self._channel(agent, to)
+            return slot.peer.identity
+        target = self._router.agents.find(to, self._clock.unix_s())
+        if target is None:
+            raise StreamError(Code.MESSAGE_AGENT_UNKNOWN, str(to))
+        return target.identity
+
     # What the router tells (StreamOwner).
 
     def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from identity import AgentUri, Code, SidelinkError
+from policy import Denial, Permit
 from sidecar import mcp_ingress
 from sidecar.child import ChildSettings
 from sidecar.mcp_egress import McpEgress, StdioService
@@ -75,12 +76,23 @@ class Client:
         return response
 
 
+def later(decide: Callable[..., Permit | Denial]) -> IngressDecide:
+    """The same decision, as an ingress asks for it: once the far agent has proved who it is."""
+
+    async def decide_later(*asked: Any) -> Permit | Denial:
+        return decide(*asked)
+
+    return decide_later
+
+
 @asynccontextmanager
 async def ingress_to(
-    open_stream: OpenStream, decide: IngressDecide = permit_all, **settings: Any
+    open_stream: OpenStream, decide: Any = permit_all, **settings: Any
 ) -> AsyncIterator[Client]:
     settings = {"token": TOKEN} | settings
-    ingress = McpIngress(IngressSettings("alice", {"weather": TO}, **settings), decide, open_stream)
+    ingress = McpIngress(
+        IngressSettings("alice", {"weather": TO}, **settings), later(decide), open_stream
+    )
     port = await ingress.start_tcp("127.0.0.1", 0)
     try:
         async with asyncio.timeout(20), aiohttp.ClientSession() as session:
@@ -111,7 +123,7 @@ class FarSide:
 
 @asynccontextmanager
 async def whole_path(
-    tmp_path: Path, decide: IngressDecide = permit_all, far_decide: Any = permit_all
+    tmp_path: Path, decide: Any = permit_all, far_decide: Any = permit_all
 ) -> AsyncIterator[Client]:
     settings = ChildSettings(
         command=(sys.executable, "-I", "-S", str(SERVER)), hidden=(tmp_path,), unsafe_same_uid=True
@@ -377,7 +389,7 @@ async def test_any_local_process_may_act_only_when_asked_for() -> None:
 async def test_a_unix_socket_needs_no_token_and_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "mcp.sock"
     ingress = McpIngress(
-        IngressSettings("alice", {"weather": TO}, token=TOKEN), permit_all, FarSide().open
+        IngressSettings("alice", {"weather": TO}, token=TOKEN), later(permit_all), FarSide().open
     )
     await ingress.start_unix(path)
     try:
@@ -432,7 +444,7 @@ async def test_ingresses_on_one_port_each_have_their_own_token_and_agent() -> No
     listener = McpListener(
         McpIngress(
             IngressSettings(name, {f"of-{name}": TO}, token=f"token of {name}"),
-            permit_all,
+            later(permit_all),
             side.open,
         )
         for name, side in sides.items()
