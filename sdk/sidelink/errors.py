@@ -74,6 +74,7 @@ _CLASS_OF_CODE: Final[dict[str, type[SidelinkError]]] = {
     "message.expired": AskTimeout,
     "message.mailbox_full": MailboxFull,
     "message.not_an_ask": LocalError,
+    "message.outcome_unknown": Unreachable,
     "message.queue_full": MailboxFull,
     "message.rejected": Rejected,
     "message.timeout": AskTimeout,
@@ -87,7 +88,9 @@ _CLASS_OF_GROUP: Final[dict[str, type[SidelinkError]]] = {
     "policy": PolicyDenied,
     "route": Unreachable,
 }
-_OUTCOME_UNKNOWN: Final = frozenset({"channel.closed", "message.expired", "message.timeout"})
+_OUTCOME_UNKNOWN: Final = frozenset(
+    {"channel.closed", "message.expired", "message.outcome_unknown", "message.timeout"}
+)
 
 
 def error_from_code(

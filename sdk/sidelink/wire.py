@@ -100,7 +100,11 @@ class Send(_Frame, frozen=True, tag=4):
 
 
 class Listen(_Frame, frozen=True, tag=5):
-    """Messages for the agent are delivered while this is on; until then the mailbox keeps them."""
+    """Messages for the agent are delivered while this is on; until then the mailbox keeps them.
+
+    Turned off it holds them back, and their senders with them. The connection is still the one
+    that listens, until it closes the agent or ends.
+    """
 
     agent: Number
     on: bool
