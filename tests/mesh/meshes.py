@@ -1,0 +1,136 @@
+"""A whole mesh of processes: an authority, a gateway, and two sidecars enrolled by ticket."""
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from identity import Ticket
+from node.admin_client import admin_request
+from node.errors import ConfigError
+from tests.mesh.programs import LOOPBACK, Program, free_udp_port, wait_until
+
+TRUST_DOMAIN: Final = "acme"
+AUTO: Final = ("auto", "auto", "auto")
+
+# What each sidecar's agents may be called, and what may be said of them.
+A_TICKET: Final = {
+    "name": "node/a",
+    "prefixes": ["finance"],
+    "allowed_attributes": {"role": None, "clearance": [1, 2, 3], "teams": None},
+    "attributes": {"site": "north"},
+}
+B_TICKET: Final = {
+    "name": "node/b",
+    "prefixes": ["billing"],
+    "allowed_attributes": {"role": None},
+}
+
+
+class Mesh:
+    """Programs on state folders of their own in one short folder, all gone at the end."""
+
+    def __init__(self, engines: tuple[str, str, str] = AUTO, trust_domain: str = TRUST_DOMAIN):
+        # Short, since the path of a Unix socket is: pytest's own folders are too deep for some.
+        self.folder = Path(tempfile.mkdtemp(prefix="mesh-"))
+        self.trust_domain = trust_domain
+        self.gateway_address = f"{LOOPBACK}:{free_udp_port()}"
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.programs: list[Program] = []
+        gateway_engine, a_engine, b_engine = engines
+        self.authority = self._program("auth", "authority", ("authority", "up"))
+        self.authority.flags = (
+            *("--trust-domain", trust_domain),
+            *("--gateways", self.gateway_address),
+            *("--quic-engine", gateway_engine, "--ops-port", "0"),
+        )
+        self.gateway = self._program("gw", "gateway", ("gateway", "up"))
+        self.gateway.flags = (
+            *("--listen", self.gateway_address),
+            *("--quic-engine", gateway_engine, "--ops-port", "0"),
+        )
+        self.a = self.sidecar("a", engine=a_engine)
+        self.b = self.sidecar("b", engine=b_engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(self.logs())
+        self._stack.close()
+
+    def sidecar(self, name: str, *, engine: str = "auto") -> Program:
+        """A further sidecar on a folder of its own, not started yet."""
+        program = self._program(name, "sidecar", ("up",))
+        program.flags = (
+            *("--listen", f"{LOOPBACK}:0", "--quic-engine", engine),
+            *("--ops-port", "0", "--mcp-port", "0"),
+        )
+        return program
+
+    def up(self) -> Self:
+        """Start everything, enrol it, and wait until it is ready."""
+        self.up_gateway()
+        self.a.start("--ticket", self.ticket(**A_TICKET))
+        self.b.start("--ticket", self.ticket(**B_TICKET))
+        self.a.wait_ready()
+        self.b.wait_ready()
+        return self
+
+    def up_gateway(self) -> Self:
+        """The authority and the gateway alone."""
+        self.authority.start()
+        self.authority.wait_status(bool, "its admin socket")
+        self.gateway.start("--ticket", self.ticket(role="gateway", name="node/gateway"))
+        self.gateway.wait_ready()
+        self.authority.wait_status(lambda status: status["gateways"][0]["connected"], "the gateway")
+        return self
+
+    def heal(self) -> None:
+        """Start again whatever a test has stopped."""
+        for program in (self.authority, self.gateway, self.a, self.b):
+            if not program.is_running:
+                program.start()
+        for program in (self.gateway, self.a, self.b):
+            program.wait_ready()
+
+    def ticket(self, **wishes: Any) -> str:
+        """A ticket, asked for as the command line does. Waits while no gateway has enrolled yet."""
+
+        def ask() -> str | None:
+            try:
+                answer = admin_request(
+                    self.authority.paths.admin_socket, "POST", "/v1/tickets", wishes
+                )
+            except ConfigError as error:
+                if error.code.text != "enrol.no_gateway":
+                    raise
+                return None
+            return str(answer["ticket"])
+
+        return str(wait_until(ask, "a ticket"))
+
+    def read_ticket(self, **wishes: Any) -> Ticket:
+        """A ticket, taken apart, for those who want to forge one."""
+        return Ticket.parse_untrusted(self.ticket(**wishes))
+
+    def uri(self, path: str) -> str:
+        return f"agent://{self.trust_domain}/{path}"
+
+    def logs(self) -> str:
+        return "\n".join(program.log_tail() for program in self.programs)
+
+    def _program(self, name: str, program: str, command: tuple[str, ...]) -> Program:
+        made = Program(name, program, self.folder / name, command)
+        self.programs.append(made)
+        self._stack.callback(made.kill)
+        return made
