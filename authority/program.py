@@ -17,7 +17,6 @@ from node.parts import Parts, open_parts, serve_operators
 from node.redial import Redial
 from node.refuse_hops import RefuseHops
 from node.settings import AuthoritySettings
-from policy import Denial
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 TIDY_SECONDS: Final = 5.0
@@ -109,11 +108,7 @@ class Authority:
             self._enrolling.add(address)
             hop.refuse(Code.HOP_WRONG_ROLE)
             return
-        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
-        if isinstance(answer, Denial):
-            hop.refuse(Code.HOP_DENIED)
-        else:
-            hop.accept(answer)
+        self._parts.admission.answer_hop(hop)
 
     def hop_opened(self, hop: Hop) -> None:
         address = self._address_of(hop)

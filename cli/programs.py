@@ -48,7 +48,6 @@ def gateway() -> None:
 @program_options
 @ticket_options
 @click.option("--listen", metavar="HOST:PORT", help="UDP. [default: 0.0.0.0:7440]")
-@click.option("--public-addresses", metavar="HOST:PORT,…", help="Where nodes reach it.")
 @click.option("--hops-max", metavar="COUNT", help="Nodes connected at once.")
 def gateway_up(**flags: Any) -> int:
     """Run the gateway until it is stopped."""

@@ -13,7 +13,7 @@ from node.enrolment import EnrolmentExchange, adopt_grant, trust_ticket
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
-from policy import Action, Denial, Party, Permit, Request
+from policy import Denial, Permit
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 RESTART_DELAY_MS: Final = 500
@@ -40,11 +40,8 @@ class AuditedDecisions:
         return self._admission.decide_register(hop.peer, prefix)
 
     def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial:
-        if isinstance(opening.target, AgentUri):
-            return self._admission.decide_relay(source.peer, opening.target)
-        subject = Party.from_verified(source.peer.identity)
-        authority = Party.from_verified(target.peer.identity)
-        return self._admission.decide(Request(Action.LINK_RELAY, subject, authority))
+        far_end = opening.target if isinstance(opening.target, AgentUri) else target.peer
+        return self._admission.decide_relay(source.peer, far_end)
 
 
 class Gateway:
@@ -112,11 +109,7 @@ class Gateway:
         if not self._parts.node.enrolled and peer.kind != "authority":
             hop.refuse(Code.HOP_DENIED)
             return
-        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
-        if isinstance(answer, Denial):
-            hop.refuse(Code.HOP_DENIED)
-            return
-        hop.accept(answer)
+        self._parts.admission.answer_hop(hop)
 
     def hop_opened(self, hop: Hop) -> None:
         self._hops[hop.id] = hop

@@ -6,11 +6,12 @@ it here or from the engine itself, and nothing is forwarded without one.
 
 from collections.abc import Callable
 
-from identity import AgentUri, NamePrefix, VerifiedPeer
+from identity import AgentUri, Code, NamePrefix, VerifiedPeer
 from node.audit import AuditLog, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
+from transport import Hop
 
 
 class Admission:
@@ -52,6 +53,17 @@ class Admission:
         return self._decide_for(
             peer, Request(action, Party.from_verified(peer.identity), self._own())
         )
+
+    def answer_hop(self, hop: Hop, *, role: str | None = None) -> None:
+        """Let a verified peer in, or turn it away. With ``role``, only a node that has it."""
+        if role is not None and hop.peer.identity.role_of_node != role:
+            hop.refuse(Code.HOP_WRONG_ROLE)
+            return
+        answer = self.decide_hop(hop.peer, hop.purpose)
+        if isinstance(answer, Denial):
+            hop.refuse(Code.HOP_DENIED)
+        else:
+            hop.accept(answer)
 
     def decide_register(self, peer: VerifiedPeer, prefix: NamePrefix) -> Permit | Denial:
         """May this node receive what is sent to names below ``prefix``?"""

@@ -226,8 +226,6 @@ class GatewaySettings(EnrolledSettings):
     program: ClassVar[str] = "gateway"
 
     listen: Address = SocketAddress("0.0.0.0", GATEWAY_PORT)  # noqa: S104  # a gateway serves all.
-    public_addresses: AddressList = ()
-    """Where nodes reach it, if that is not where it listens."""
     ops_port: Port = GATEWAY_OPS_PORT
     hops_max: Annotated[Whole, Field(ge=1, le=HOPS_MAX)] = HOPS
     """Nodes connected at once; further ones are refused."""

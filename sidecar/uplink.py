@@ -17,7 +17,6 @@ from link.messages import (
 from node.addresses import SocketAddress
 from node.parts import Parts
 from node.redial import Redial
-from policy import Denial
 from sidecar.router import Router
 from sidecar.streams import Streams
 from transport import Endpoint, Hop, HopPurpose
@@ -68,14 +67,7 @@ class Uplink:
     # HopHandler.
 
     def hop_verified(self, hop: Hop) -> None:
-        if hop.peer.identity.role_of_node != "gateway":
-            hop.refuse(Code.HOP_WRONG_ROLE)
-            return
-        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
-        if isinstance(answer, Denial):
-            hop.refuse(Code.HOP_DENIED)
-        else:
-            hop.accept(answer)
+        self._parts.admission.answer_hop(hop, role="gateway")
 
     def hop_opened(self, hop: Hop) -> None:
         self._open[hop.id] = hop
@@ -192,14 +184,7 @@ class EnrolmentHandler:
         self.exchange: Any = None
 
     def hop_verified(self, hop: Hop) -> None:
-        if hop.peer.identity.role_of_node != "gateway":
-            hop.refuse(Code.HOP_WRONG_ROLE)
-            return
-        answer = self._parts.admission.decide_hop(hop.peer, hop.purpose)
-        if isinstance(answer, Denial):
-            hop.refuse(Code.HOP_DENIED)
-        else:
-            hop.accept(answer)
+        self._parts.admission.answer_hop(hop, role="gateway")
 
     def hop_opened(self, hop: Hop) -> None:
         if not self.opened.done():

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.transport.helpers import WAIT_S, Owner, endpoint, make_identity
 from transport import HopPurpose
@@ -145,7 +146,6 @@ def run_on_asyncio(main: Callable[[], Any]) -> None:
 
 
 def run_on_uvloop(main: Callable[[], Any]) -> None:
-    uvloop = pytest.importorskip("uvloop")
     uvloop.run(main())
 
 
