@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.enrolling import EnrollingHops
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, NamePrefix, SidelinkError, Ticket
@@ -61,6 +62,7 @@ class Gateway:
         self._relay = GatewayRelay(AuditedDecisions(parts)) if relay is None else relay
         self._streams = StreamRelay(self._relay) if streams is None else streams
         self._hops: dict[int, Hop] = {}
+        self._enrolling = EnrollingHops()
         self._ticket: Ticket | None = None
         self._exchange: tuple[Hop, EnrolmentExchange] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +101,8 @@ class Gateway:
     # HopHandler.
 
     def hop_verified(self, hop: Hop) -> None:
-        if len(self._hops) >= self._settings.hops_max:
+        members = len(self._hops) - len(self._enrolling)
+        if hop.purpose is HopPurpose.ADMIT and members >= self._settings.hops_max:
             hop.refuse(Code.HOP_LIMIT_EXCEEDED)
             return
         peer = hop.peer.identity
@@ -114,6 +117,8 @@ class Gateway:
     def hop_opened(self, hop: Hop) -> None:
         self._hops[hop.id] = hop
         enrolling = hop.purpose is HopPurpose.ENROL
+        if enrolling and hop.peer.identity.kind != "authority":
+            self._enrolling.add(hop, self._parts.clock.now_s())
         self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
         self._handshakes.observe(hop.opened_in_s)
         _log.info(
@@ -142,6 +147,7 @@ class Gateway:
     def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
         if self._exchange is not None and self._exchange[0] is hop:
             self._exchange[1].hop_closed(code, detail)
+        self._enrolling.discard(hop)
         if self._hops.pop(hop.id, None) is None:
             _log.info("hop_refused", code=code.text, detail=detail)
         else:
@@ -192,6 +198,7 @@ class Gateway:
         """A hop lives no longer than the credential that opened it."""
         while True:
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            self._enrolling.close_overdue(self._parts.clock.now_s())
             unix_s = self._parts.clock.unix_s()
             for hop in list(self._hops.values()):
                 expires = hop.peer.identity.expires_unix_s
