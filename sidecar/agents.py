@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from sidelink.wire import Attributes
 
 from identity import (
@@ -32,6 +33,8 @@ from identity import (
 from policy import Party
 from sidecar.mailbox import MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, Mailbox
 
+_log = structlog.get_logger("sidecar.agents")
+
 AGENT_CREDENTIAL_SECONDS: Final = 24 * 3600
 
 # Agents with their keys in memory. The others are rows in the keystore until somebody calls.
@@ -52,7 +55,7 @@ class LocalAgent:
     renew_unix_s: float
     mailbox: Mailbox
     users: int = 0
-    """Sessions and services that hold it open; while any does, it stays awake."""
+    """Sessions, services and channels that hold it open; while any does, it stays awake."""
 
     @property
     def attributes(self) -> Attributes:
@@ -70,6 +73,7 @@ class AgentRegistry:
         *,
         messages_max: int = MAILBOX_MESSAGES_MAX,
         bytes_max: int = MAILBOX_BYTES_MAX,
+        awake_max: int = AGENTS_AWAKE_MAX,
     ) -> None:
         assert node_identity.name is not None
         assert node_identity.delegable is not None, "a sidecar's credential delegates names"
@@ -83,6 +87,7 @@ class AgentRegistry:
         self._next_handle = 1
         self._messages_max = messages_max
         self._bytes_max = bytes_max
+        self._awake_max = awake_max
 
     @property
     def trust_domain(self) -> str:
@@ -104,16 +109,24 @@ class AgentRegistry:
         return [str(AgentUri.in_domain(self._trust_domain, path)) for path in paths]
 
     def find(self, name: AgentUri, unix_s: float) -> LocalAgent | None:
-        """The agent of this name, woken if it sleeps; None if this sidecar has none."""
+        """The agent of this name, woken if it sleeps; None if this sidecar has none.
+
+        When its credential cannot be renewed the one that it has serves until it ends.
+        """
         agent = self._awake.get(name)
         if agent is not None and unix_s < agent.renew_unix_s:
+            self._awake.move_to_end(name)
             return agent
         if not self.covers(name):
             return None
-        own = self._keystore.load("/".join(name.path))
-        if own is None:
-            return None
-        return self._wake(name, own, _attributes_of(own), unix_s)
+        try:
+            own = self._keystore.load("/".join(name.path))
+            return None if own is None else self._wake(name, own, _attributes_of(own), unix_s)
+        except SidelinkError as exc:
+            # Peers' openings lead here: one damaged row, or this node's own credential at its end,
+            # must cost no more than this agent.
+            _log.warning("agent_unavailable", agent=str(name), code=exc.code.text, why=exc.detail)
+            return agent if agent is not None and unix_s < agent.expires_unix_s else None
 
     def open(
         self, path: str, attributes: Mapping[str, AttributeValue], unix_s: float
@@ -131,6 +144,7 @@ class AgentRegistry:
         agent = self._awake.get(name)
         same = agent is not None and dict(agent.identity.attributes) == dict(attributes)
         if agent is not None and same and unix_s < agent.renew_unix_s:
+            self._awake.move_to_end(name)
             return agent
         own = self._keystore.load(path)
         if own is None:
@@ -232,10 +246,15 @@ class AgentRegistry:
 
     def _put_to_sleep(self) -> None:
         """Drop from memory the agents that were not called for longest and that nobody holds."""
-        excess = len(self._awake) - AGENTS_AWAKE_MAX
+        excess = len(self._awake) - self._awake_max
         if excess <= 0:
             return
-        idle = [a for a in self._awake.values() if a.users == 0 and len(a.mailbox) == 0]
+        newest = next(reversed(self._awake.values()))
+        idle = [
+            agent
+            for agent in self._awake.values()
+            if agent.users == 0 and len(agent.mailbox) == 0 and agent is not newest
+        ]
         for agent in idle[:excess]:
             del self._awake[agent.uri]
 

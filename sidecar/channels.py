@@ -45,6 +45,7 @@ from node.link_channel import LinkChannel
 from policy import Action, Denial, Permit
 from sidecar.agents import LocalAgent
 from sidecar.mailbox import Sender
+from sidecar.timers import Timer
 
 CHANNELS_MAX: Final = 65_536
 CHANNELS_UNVERIFIED_MAX: Final = 1_024
@@ -65,6 +66,10 @@ class ChannelSlot:
     permits_out: dict[Action, Permit] = field(default_factory=dict)
     expires_unix_s: float = 0.0
     armed_s: float | None = None
+    timer: Timer | None = None
+    expiry_timer: Timer | None = None
+    first_flight_id: int = 0
+    """The last message that left behind the opening, before its yes. 0 while none has."""
     sender: Sender | None = None
     """The peer as agents are told of it, once it is verified."""
     verified: bool = False
@@ -95,6 +100,7 @@ class ChannelOwner(Protocol):
     def credit_received(self, slot: ChannelSlot) -> None: ...
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None: ...
     def arm(self, slot: ChannelSlot) -> None: ...
+    def disarm(self, slot: ChannelSlot) -> None: ...
 
 
 class ChannelTable:
@@ -135,8 +141,8 @@ class ChannelTable:
         if self._hops.pop(hop.id, None) is None:
             return
         del self._ids[hop.id], self._last_link[hop.id]
-        for end in [end for end in self._slots if end.hop == hop.id]:
-            self._forget(end, code)
+        for slot in [slot for end, slot in self._slots.items() if end.hop == hop.id]:
+            self._forget(slot, code)
 
     def open(self, agent: LocalAgent, remote: AgentUri, now_s: float) -> ChannelSlot | None:
         """Begin a channel to a name. None when no hop is open or too many channels live."""
@@ -154,22 +160,23 @@ class ChannelTable:
         )
         link = self._ids[hop.id].take()
         slot = ChannelSlot(agent, LinkChannel(hop, link, channel), True, remote)
-        self._slots[LinkEnd(hop.id, link)] = slot
-        self._unverified += 1
+        self._keep(slot)
         slot.links.send_open(remote, agent.uri, nonce)
         self._owner.arm(slot)
         return slot
 
     def close(self, slot: ChannelSlot, code: Code) -> None:
         """End a channel, sealed when it is open. Its owner is not called for its own doing."""
-        end = LinkEnd(slot.links.hop.id, slot.links.link)
-        if self._slots.pop(end, None) is None:
+        if not self._drop(slot):
             return
-        self._unverified -= not slot.verified
-        slot.dead = True
         slot.links.channel.close(code)
         slot.links.pump()
         slot.links.abandon(code)
+
+    def end(self, slot: ChannelSlot, code: Code) -> None:
+        """End a channel for a reason that its owner has yet to be told."""
+        self.close(slot, code)
+        self._owner.channel_closed(slot, code)
 
     def frames_received(self, hop: HopPort, frames: list[Frame], now_s: float) -> None:
         """Take frames of a hop. A neighbour that breaks the protocol loses the hop."""
@@ -197,8 +204,7 @@ class ChannelTable:
             try:
                 events, owed_bytes = slot.links.receive(frame.kind, frame.body, now_s)
             except CreditError as exc:
-                self._forget(LinkEnd(hop.id, frame.link), exc.code)
-                slot.links.abandon(exc.code)
+                self.end(slot, exc.code)
                 return
             self._handle(slot, events, owed_bytes)
 
@@ -229,8 +235,7 @@ class ChannelTable:
             **self._options,
         )
         slot = ChannelSlot(agent, LinkChannel(hop, frame.link, channel), False, opening.source)
-        self._slots[LinkEnd(hop.id, frame.link)] = slot
-        self._unverified += 1
+        self._keep(slot)
         self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
     def _target_untrusted(self, opening: LinkOpen) -> LocalAgent | Code:
@@ -256,6 +261,8 @@ class ChannelTable:
 
     def _handle(self, slot: ChannelSlot, events: list[ChannelEvent], owed_bytes: int) -> None:
         for event in events:
+            if slot.dead and not isinstance(event, ChannelClosed):
+                continue  # An event before this one ended it.
             match event:
                 case DataReceived():
                     self._owner.data_received(slot, event.data, owed_bytes)
@@ -268,23 +275,21 @@ class ChannelTable:
                 case ChannelDenied():
                     self._owner.channel_denied(slot, event)
                 case ChannelClosed():
-                    end = LinkEnd(slot.links.hop.id, slot.links.link)
                     slot.links.pump()
-                    self._forget(end, event.code)
+                    self._forget(slot, event.code)
                     slot.links.abandon(event.code)
                     return
         slot.links.pump()
-        if slot.links.channel.deadline_s != slot.armed_s:
+        if not slot.dead and slot.links.channel.deadline_s != slot.armed_s:
             self._owner.arm(slot)
 
     def _verified(self, slot: ChannelSlot) -> None:
         """The peer is proved. An initiator asked for its name; a responder checks the claim."""
-        self._unverified -= 1
+        self._unverified -= not slot.initiator
         slot.verified = True
         slot.expires_unix_s = min(slot.peer.identity.expires_unix_s, slot.agent.expires_unix_s)
         if slot.peer.name != slot.remote or slot.peer.identity.kind != "agent":
-            self._owner.channel_closed(slot, Code.CHANNEL_WRONG_NAME)
-            self.close(slot, Code.CHANNEL_WRONG_NAME)
+            self.end(slot, Code.CHANNEL_WRONG_NAME)
             return
         slot.sender = Sender.of(slot.peer.identity)
         if slot.initiator:
@@ -305,11 +310,24 @@ class ChannelTable:
     def _verifier(self, agent: LocalAgent) -> Callable[[bytes, bytes], VerifiedPeer]:
         return lambda proof, noise_key: self._verify(agent, proof, noise_key)
 
-    def _forget(self, end: LinkEnd, code: Code) -> None:
-        slot = self._slots.pop(end, None)
-        if slot is None:
-            return
-        self._unverified -= not slot.verified
+    def _keep(self, slot: ChannelSlot) -> None:
+        self._slots[LinkEnd(slot.links.hop.id, slot.links.link)] = slot
+        # Strangers' half-open channels are counted; those of our own agents cost them nothing.
+        self._unverified += not slot.initiator
+        slot.agent.users += 1
+
+    def _drop(self, slot: ChannelSlot) -> bool:
+        """Take a channel out of every count. False when that has been done."""
+        if self._slots.pop(LinkEnd(slot.links.hop.id, slot.links.link), None) is None:
+            return False
+        self._unverified -= not (slot.verified or slot.initiator)
+        slot.agent.users -= 1
         slot.dead = True
-        slot.links.closed = slot.links.closed or slot.links.hop.id not in self._hops
-        self._owner.channel_closed(slot, code)
+        self._owner.disarm(slot)
+        return True
+
+    def _forget(self, slot: ChannelSlot, code: Code) -> None:
+        """The other end, or the hop, is gone."""
+        if self._drop(slot):
+            slot.links.closed = slot.links.closed or slot.links.hop.id not in self._hops
+            self._owner.channel_closed(slot, code)

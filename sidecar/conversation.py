@@ -9,8 +9,9 @@ from sidelink.wire import Send
 from identity import AgentUri, Code
 from sidecar.agents import LocalAgent
 from sidecar.channels import ChannelSlot
-from sidecar.envelope import ENVELOPE_OVERHEAD_BYTES_MAX, Envelope
+from sidecar.envelope import BODY_BYTES_MAX, Envelope
 from sidecar.local_port import LocalSession
+from sidecar.timers import Timer
 
 # What one conversation may hold before its senders' connections are read no further, and when they
 # are read again. A single batch of the local API may go over it once.
@@ -20,14 +21,12 @@ WAITING_BYTES_LOW: Final = 256 << 10
 ASKS_PER_CONVERSATION_MAX: Final = 65_536
 CONVERSATIONS_MAX: Final = 65_536
 
-# A batch is cut so that it fits one record: larger ones would only be fragmented.
-BATCH_BYTES_MAX: Final = 60 << 10
-
-# What an envelope adds to its body, about.
-ENVELOPE_BYTES: Final = 48
+# Answers that wait for a peer which asks and grants nothing. Beyond, its channel ends: what it is
+# owed cannot pause anybody here.
+ANSWER_BYTES_WAITING_MAX: Final = 32 << 20
 
 assert WAITING_BYTES_LOW < WAITING_BYTES_HIGH
-assert BATCH_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES_MAX < 65_505, "a batch fits one record"
+assert 4 * BODY_BYTES_MAX <= ANSWER_BYTES_WAITING_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,6 @@ class Queued:
 
     owner: Owner
     send: Send
-    since_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +71,7 @@ class PendingAsk:
     owner: Owner
     deadline_s: float
     slot: ChannelSlot | None
+    timer: Timer
 
 
 @dataclass(slots=True, eq=False)
@@ -87,18 +86,24 @@ class Conversation:
     queue_bytes: int = 0
     batch: list[Envelope] = field(default_factory=list)
     batch_bytes: int = 0
-    unconfirmed: list[Owner] = field(default_factory=list)
+    unconfirmed: list[tuple[int, Owner]] = field(default_factory=list)
+    """Tells behind an opening, by their number: accepted or failed once the opening is decided."""
     asks: dict[int, PendingAsk] = field(default_factory=dict)
     paused: set[LocalSession] = field(default_factory=set)
     last_id: int = 0
     last_owner: Owner | None = None
     wanted: list[ChannelWanted] = field(default_factory=list)
-    waiting_for_hop: bool = False
-    first_flight_sent: bool = False
+    hop_timer: Timer | None = None
+    """Runs while messages wait for a hop."""
 
-    def next_id(self) -> int:
-        self.last_id += 1
+    def next_id(self, *, is_ask: bool) -> int:
+        """Numbers rise. Asks are odd and tells even, so that a rejection says what it rejects."""
+        self.last_id = (self.last_id | 1) + 1 + is_ask
         return self.last_id
+
+    def has_told(self, number: int) -> bool:
+        """Whether a tell of this number was ever sent."""
+        return 0 < number <= self.last_id and number % 2 == 0
 
     @property
     def waiting_bytes(self) -> int:

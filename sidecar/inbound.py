@@ -37,12 +37,12 @@ class RemoteAnswers:
 
     def reply(self, body: bytes, content_type: str) -> None:
         envelope = Reply(self._number, body, content_type)
-        self._outbound.answer(self._conversation, self._slot, envelope, len(body))
+        self._outbound.answer(self._conversation, self._slot, envelope)
 
     def reject(self, reason: str, *, expired: bool = False) -> None:
         code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
         envelope = Reject(self._number, code, "", reason[:REASON_BYTES_MAX])
-        self._outbound.answer(self._conversation, self._slot, envelope, 0)
+        self._outbound.answer(self._conversation, self._slot, envelope)
 
 
 class Inbound:
@@ -144,7 +144,7 @@ class Inbound:
     ) -> None:
         self.rejected[code] = self.rejected.get(code, 0) + 1
         envelope = Reject(number, code, rule[:RULE_BYTES_MAX], reason[:REASON_BYTES_MAX])
-        self._outbound.answer(conversation, slot, envelope, 0)
+        self._outbound.answer(conversation, slot, envelope)
 
     def _answer(
         self, conversation: Conversation, slot: ChannelSlot, envelope: Reply | Reject
@@ -153,15 +153,15 @@ class Inbound:
         if isinstance(envelope, Reject):
             code = Code.from_number_untrusted(envelope.code)
             failure = Failure(code, envelope.reason, envelope.rule or None)
-            if ask is None:
+            if conversation.has_told(envelope.in_reply_to):
                 self._outbound.tell_rejected(conversation, failure)
-            elif ask.slot is slot:
-                del conversation.asks[envelope.in_reply_to]
+            elif ask is not None and ask.slot is slot:
+                self._outbound.take_ask(conversation, envelope.in_reply_to)
                 self._outbound.fail(ask.owner, failure)
             return
         if ask is None or ask.slot is not slot:
             return  # Too late, or never asked on this channel.
-        del conversation.asks[envelope.in_reply_to]
+        self._outbound.take_ask(conversation, envelope.in_reply_to)
         assert slot.sender is not None
         reply = wire.Reply(
             ask.owner.request,

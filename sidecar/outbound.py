@@ -8,14 +8,12 @@ from identity import AgentUri, Code, IdentityError
 from node.clocks import Clock
 from policy import Action, Denial, Party, Permit
 from sidecar.agents import AgentRegistry, LocalAgent
+from sidecar.batches import BATCH_BYTES_MAX, ENVELOPE_BYTES, pieces_of, size_of
 from sidecar.channels import ChannelSlot, ChannelTable
 from sidecar.conversation import (
+    ANSWER_BYTES_WAITING_MAX,
     ASKS_PER_CONVERSATION_MAX,
-    BATCH_BYTES_MAX,
     CONVERSATIONS_MAX,
-    ENVELOPE_BYTES,
-    WAITING_BYTES_HIGH,
-    WAITING_BYTES_LOW,
     ChannelWanted,
     Conversation,
     Failure,
@@ -25,9 +23,10 @@ from sidecar.conversation import (
 )
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
-from sidecar.envelope import Ask, Envelope, Reject, Tell, encode_batch
+from sidecar.envelope import Ask, Envelope, Tell, encode_batch
 from sidecar.local_port import LocalSession, failure
 from sidecar.mailbox import Sender, Waiting
+from sidecar.pauses import Pauses
 from sidecar.timers import Timers
 
 # How long a message waits for a hop before it has failed.
@@ -48,7 +47,7 @@ class LocalAnswers:
         self._target = target
 
     def reply(self, body: bytes, content_type: str) -> None:
-        ask = self._conversation.asks.pop(self._number, None)
+        ask = self._outbound.take_ask(self._conversation, self._number)
         if ask is None:
             return
         sender = Sender.of(self._target.identity)
@@ -63,7 +62,7 @@ class LocalAnswers:
         ask.owner.session.deliver([reply])
 
     def reject(self, reason: str, *, expired: bool = False) -> None:
-        ask = self._conversation.asks.pop(self._number, None)
+        ask = self._outbound.take_ask(self._conversation, self._number)
         if ask is not None:
             code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
             self._outbound.fail(ask.owner, Failure(code, reason))
@@ -89,6 +88,8 @@ class Outbound:
         self._of_slot: dict[ChannelSlot, Conversation] = {}
         self._dirty: dict[Conversation, None] = {}
         self._channels: ChannelTable | None = None
+        self._pauses = Pauses()
+        self._drop_idle_at = CONVERSATIONS_MAX
         self.sent = 0
         self.failed: dict[Code, int] = {}
 
@@ -117,18 +118,17 @@ class Outbound:
                 self._send_locally(conversation, owner, send, unix_s)
             else:
                 self._queue(conversation, owner, send)
-            if conversation.waiting_bytes > WAITING_BYTES_HIGH:
-                session.pause()
-                conversation.paused.add(session)
+            self._pauses.pause_if_full(conversation, session)
 
-    def answer(
-        self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope, size_bytes: int
-    ) -> None:
+    def answer(self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope) -> None:
         """Send an answer on the channel that carried the question."""
         if slot.dead:
             return
-        if slot is conversation.slot:
-            self._add(conversation, envelope, size_bytes)
+        if slot.links.waiting_bytes > ANSWER_BYTES_WAITING_MAX:
+            assert self._channels is not None
+            self._channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+        elif slot is conversation.slot:
+            self._add(conversation, envelope)
         else:
             slot.links.channel.send(encode_batch([envelope]), self._clock.now_s())
             slot.links.pump()
@@ -138,12 +138,15 @@ class Outbound:
         dirty, self._dirty = self._dirty, {}
         for conversation in dirty:
             self._seal(conversation)
+            self._pauses.resume_if_low(conversation)
 
     def conversation(self, agent: LocalAgent, remote: AgentUri) -> Conversation:
         """The conversation of these two, begun if there is none. Keyed by the proved name."""
         key = (agent.handle, str(remote))
         conversation = self._conversations.get(key)
         if conversation is None:
+            if len(self._conversations) >= self._drop_idle_at:
+                self._drop_idle()
             conversation = self._conversations[key] = Conversation(agent, remote)
         return conversation
 
@@ -155,18 +158,17 @@ class Outbound:
         if slot is not None and not slot.dead:
             if not slot.verified or unix_s < slot.expires_unix_s:
                 return slot
-            self._channels.close(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
-            self.channel_ended(slot, Failure(Code.CHANNEL_CREDENTIAL_EXPIRED))
+            self._channels.end(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
         now_s = self._clock.now_s()
         agent = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
         slot = self._channels.open(agent, conversation.remote, now_s)
         if slot is None:
-            if not conversation.waiting_for_hop:
-                conversation.waiting_for_hop = True
-                self._timers.at(now_s + HOP_WAIT_SECONDS, lambda _: self._give_up(conversation))
+            if conversation.hop_timer is None:
+                conversation.hop_timer = self._timers.at(
+                    now_s + HOP_WAIT_SECONDS, lambda _: self._give_up(conversation)
+                )
             return None
-        conversation.waiting_for_hop = False
-        conversation.first_flight_sent = False
+        self._stop_waiting_for_hop(conversation)
         conversation.slot = slot
         conversation.slots.append(slot)
         self._of_slot[slot] = conversation
@@ -184,7 +186,7 @@ class Outbound:
     def hop_opened(self) -> None:
         """Open what waited for a hop."""
         for conversation in list(self._conversations.values()):
-            if conversation.waiting_for_hop:
+            if conversation.hop_timer is not None:
                 self.ensure_channel(conversation)
 
     def conversation_of(self, slot: ChannelSlot) -> Conversation | None:
@@ -201,12 +203,15 @@ class Outbound:
             self._of_slot[slot] = conversation
         if conversation.slot is None or conversation.slot.dead:
             conversation.slot = slot
+            self._stop_waiting_for_hop(conversation)
         if conversation.slot is not slot:
             return
         queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
         unix_s = self._clock.unix_s()
         for queued in queue:
             self._decide(conversation, slot, queued.owner, queued.send, unix_s)
+        # Even if all of them were refused: who was paused for them goes on.
+        self._dirty[conversation] = None
 
     def channel_opened(self, slot: ChannelSlot) -> None:
         conversation = self._of_slot[slot]
@@ -215,7 +220,7 @@ class Outbound:
         wanted, conversation.wanted = conversation.wanted, []
         for then in wanted:
             then(slot)
-        for owner in conversation.unconfirmed:
+        for _number, owner in conversation.unconfirmed:
             self._confirm(owner)
         conversation.unconfirmed.clear()
         self._dirty[conversation] = None
@@ -227,34 +232,39 @@ class Outbound:
             return
         conversation.slots.remove(slot)
         for number in [key for key, ask in conversation.asks.items() if ask.slot is slot]:
-            ask = conversation.asks.pop(number)
-            # A message that left may have been read: after that the outcome is not known.
-            unknown = slot.opened and failed.rule is None and not failed.denied
-            sent = Failure(Code.MESSAGE_OUTCOME_UNKNOWN, failed.code.text) if unknown else failed
-            self.fail(ask.owner, sent)
+            ask = self.take_ask(conversation, number)
+            assert ask is not None
+            self.fail(ask.owner, _outcome(slot, number, failed))
         if slot is not conversation.slot:
             return
         conversation.slot = next(iter(conversation.slots), None)
         conversation.batch.clear()
         conversation.batch_bytes = 0
-        for owner in conversation.unconfirmed:
-            self.fail(owner, failed)
+        for number, owner in conversation.unconfirmed:
+            self.fail(owner, _outcome(slot, number, failed))
         conversation.unconfirmed.clear()
         self._fail_queue(conversation, failed)
-        self._resume(conversation)
+        self._pauses.resume_if_low(conversation)
 
     def credit_received(self, slot: ChannelSlot) -> None:
         conversation = self._of_slot.get(slot)
-        if conversation is not None and conversation.paused:
-            self._resume(conversation)
+        if conversation is not None:
+            self._pauses.resume_if_low(conversation)
 
     def session_gone(self, session: LocalSession) -> None:
         """Nobody waits for the answers of a session that closed."""
+        self._pauses.session_gone(session)
         for conversation in self._conversations.values():
-            conversation.paused.discard(session)
             asks = conversation.asks
             for number in [key for key, ask in asks.items() if ask.owner.session is session]:
-                del asks[number]
+                self.take_ask(conversation, number)
+
+    def take_ask(self, conversation: Conversation, number: int) -> PendingAsk | None:
+        """An ask has come to its end: it has neither a place nor a time any more."""
+        ask = conversation.asks.pop(number, None)
+        if ask is not None:
+            self._timers.cancel(ask.timer)
+        return ask
 
     def fail(self, owner: Owner, failed: Failure) -> None:
         """Tell a sender that its message did not go, with what to do about it."""
@@ -287,6 +297,9 @@ class Outbound:
         idle = [key for key, value in self._conversations.items() if value.idle]
         for key in idle:
             del self._conversations[key]
+        # What peers begin is bounded by the channels they may have; the search for what is over
+        # is spread over as many beginnings as were kept.
+        self._drop_idle_at = max(CONVERSATIONS_MAX, 2 * len(self._conversations))
 
     def _queue(self, conversation: Conversation, owner: Owner, send: wire.Send) -> None:
         if not conversation.queue:
@@ -299,9 +312,10 @@ class Outbound:
             if isinstance(answer, Denial):
                 self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
                 return
-        conversation.queue.append(Queued(owner, send, self._clock.now_s()))
-        conversation.queue_bytes += len(send.body)
+        # First the channel: one whose time is over ends here, with what waited for it.
         self.ensure_channel(conversation)
+        conversation.queue.append(Queued(owner, send))
+        conversation.queue_bytes += len(send.body) + ENVELOPE_BYTES
 
     def _decide(
         self,
@@ -338,19 +352,19 @@ class Outbound:
         """Put a message into the batch of this turn. There is no way here but with a Permit."""
         conversation.last_owner = owner
         if permit.action == Action.MESSAGE_TELL:
-            number = conversation.next_id()
-            self._add(conversation, Tell(number, send.body, send.content_type), len(send.body))
+            number = conversation.next_id(is_ask=False)
+            self._add(conversation, Tell(number, send.body, send.content_type))
             if slot.opened:
                 self._confirm(owner)
             else:
-                conversation.unconfirmed.append(owner)
+                conversation.unconfirmed.append((number, owner))
         else:
             permit.require(Action.MESSAGE_ASK)
             number = self._begin_ask(conversation, owner, send, slot)
             if number == 0:
                 return
             ask = Ask(number, send.body, send.content_type, send.timeout_ms)
-            self._add(conversation, ask, len(send.body))
+            self._add(conversation, ask)
         self.sent += 1
 
     def _begin_ask(
@@ -359,10 +373,10 @@ class Outbound:
         if len(conversation.asks) >= ASKS_PER_CONVERSATION_MAX:
             self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "too many asks are in flight"))
             return 0
-        number = conversation.next_id()
+        number = conversation.next_id(is_ask=True)
         deadline_s = self._clock.now_s() + send.timeout_ms / 1000
-        conversation.asks[number] = PendingAsk(owner, deadline_s, slot)
-        self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
+        timer = self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
+        conversation.asks[number] = PendingAsk(owner, deadline_s, slot, timer)
         return number
 
     def _send_locally(
@@ -373,7 +387,7 @@ class Outbound:
         if target is None:
             self.fail(owner, Failure(Code.MESSAGE_AGENT_UNKNOWN, str(conversation.remote)))
             return
-        sender = conversation.agent
+        sender = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
         for _side in ("sender", "receiver"):
             answer = self._decisions.may_message(
                 _action_of(send),
@@ -395,18 +409,19 @@ class Outbound:
             waiting.answers = LocalAnswers(self, conversation, number, target)
         code = self._deliveries.offer(target, waiting)
         if code is not None:
-            conversation.asks.pop(number, None)
+            self.take_ask(conversation, number)
             self.fail(owner, Failure(code))
             return
         self.sent += 1
         if send.kind == wire.TELL:
             self._confirm(owner)
 
-    def _add(self, conversation: Conversation, envelope: Envelope, size_bytes: int) -> None:
+    def _add(self, conversation: Conversation, envelope: Envelope) -> None:
+        size_bytes = size_of(envelope)
         if conversation.batch_bytes + size_bytes > BATCH_BYTES_MAX:
             self._seal(conversation)
         conversation.batch.append(envelope)
-        conversation.batch_bytes += size_bytes + ENVELOPE_BYTES
+        conversation.batch_bytes += size_bytes
         self._dirty[conversation] = None
 
     def _seal(self, conversation: Conversation) -> None:
@@ -414,17 +429,19 @@ class Outbound:
         slot = conversation.slot
         if not conversation.batch or slot is None or slot.dead:
             return
-        if not slot.opened and (conversation.first_flight_sent or not slot.initiator):
+        if not slot.opened and (slot.first_flight_id or not slot.initiator):
             return
         batch = conversation.batch
         # The usual batch fits one record as it is: ``_add`` has seen to that.
         fits = conversation.batch_bytes <= BATCH_BYTES_MAX
-        pieces = [batch] if fits else _pieces(batch)
+        pieces = [batch] if fits else pieces_of(batch)
         conversation.batch, conversation.batch_bytes = [], 0
         if not slot.opened:
-            conversation.first_flight_sent = True
+            slot.first_flight_id = conversation.last_id
             conversation.batch = [envelope for piece in pieces[1:] for envelope in piece]
-            conversation.batch_bytes = sum(map(_size, conversation.batch))
+            conversation.batch_bytes = sum(map(size_of, conversation.batch))
+            if conversation.batch:
+                slot.first_flight_id = _first_id(conversation.batch) - 1
             del pieces[1:]
         now_s = self._clock.now_s()
         for piece in pieces:
@@ -435,24 +452,19 @@ class Outbound:
         if owner.request:
             owner.session.deliver([wire.Receipt(owner.request)])
 
-    def _resume(self, conversation: Conversation) -> None:
-        if conversation.waiting_bytes <= WAITING_BYTES_LOW:
-            for session in conversation.paused:
-                session.resume()
-            conversation.paused.clear()
-
     def _time_out(self, conversation: Conversation, number: int) -> None:
-        ask = conversation.asks.pop(number, None)
+        ask = self.take_ask(conversation, number)
         if ask is not None:
             self.fail(ask.owner, Failure(Code.MESSAGE_TIMEOUT, "the outcome is not known"))
 
     def _give_up(self, conversation: Conversation) -> None:
-        if conversation.waiting_for_hop:
-            conversation.waiting_for_hop = False
-            self._fail_queue(
-                conversation, Failure(Code.MESSAGE_UNREACHABLE, "no gateway is connected")
-            )
-            self._resume(conversation)
+        conversation.hop_timer = None
+        self._fail_queue(conversation, Failure(Code.MESSAGE_UNREACHABLE, "no gateway is connected"))
+        self._pauses.resume_if_low(conversation)
+
+    def _stop_waiting_for_hop(self, conversation: Conversation) -> None:
+        self._timers.cancel(conversation.hop_timer)
+        conversation.hop_timer = None
 
     def _fail_queue(self, conversation: Conversation, failed: Failure) -> None:
         queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
@@ -467,20 +479,20 @@ def _action_of(send: wire.Send) -> Action:
     return Action.MESSAGE_ASK if send.kind == wire.ASK else Action.MESSAGE_TELL
 
 
-def _size(envelope: Envelope) -> int:
-    body = b"" if isinstance(envelope, Reject) else envelope.body
-    return len(body) + ENVELOPE_BYTES
+def _first_id(batch: list[Envelope]) -> int:
+    """The number of the first message. Behind an opening there are no answers yet."""
+    first = batch[0]
+    assert isinstance(first, (Tell, Ask))
+    return first.id
 
 
-def _pieces(batch: list[Envelope]) -> list[list[Envelope]]:
-    """Cut a batch so that each piece fits a record, or is a single message that does not."""
-    pieces: list[list[Envelope]] = []
-    room = 0
-    for envelope in batch:
-        size = _size(envelope)
-        if size > room:
-            pieces.append([])
-            room = BATCH_BYTES_MAX
-        pieces[-1].append(envelope)
-        room -= size
-    return pieces
+def _outcome(slot: ChannelSlot, number: int, failed: Failure) -> Failure:
+    """What a sender is told of a message on a channel that ended.
+
+    What left may have been read, and then nobody knows. A denial under seal, in answer to the
+    opening, is certain: nothing was handed over.
+    """
+    left = slot.opened or number <= slot.first_flight_id
+    if not left or (failed.denied and not slot.opened):
+        return failed
+    return Failure(Code.MESSAGE_OUTCOME_UNKNOWN, failed.code.text)

@@ -5,7 +5,7 @@ shell asks ``deadline_s`` when to call again.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidelink import wire
 
@@ -24,6 +24,9 @@ from sidecar.inbound import Inbound
 from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
 from sidecar.timers import Timers
+
+EXPIRY_SECONDS_MIN: Final = 0.05
+EXPIRY_SECONDS_MAX: Final = 300.0
 
 
 class StreamOwner(Protocol):
@@ -143,7 +146,15 @@ class Router:
     def arm(self, slot: ChannelSlot) -> None:
         slot.armed_s = slot.links.channel.deadline_s
         if slot.armed_s is not None:
-            self.timers.at(slot.armed_s, lambda now_s: self.channels.handle_deadline(slot, now_s))
+            deadline_s = slot.armed_s
+            self.timers.cancel(slot.timer)
+            slot.timer = self.timers.at(
+                deadline_s, lambda now_s: self.channels.handle_deadline(slot, now_s)
+            )
+
+    def disarm(self, slot: ChannelSlot) -> None:
+        self.timers.cancel(slot.timer)
+        self.timers.cancel(slot.expiry_timer)
 
     def may_accept(self, slot: ChannelSlot) -> Permit | Denial:
         return self._decisions.may_accept(slot.peer.identity, slot.agent)
@@ -154,6 +165,7 @@ class Router:
     def channel_opened(self, slot: ChannelSlot) -> None:
         self.channels_opened += 1
         slot.opened = True
+        self._watch_expiry(slot)
         self.outbound.channel_opened(slot)
 
     def channel_denied(self, slot: ChannelSlot, denied: ChannelDenied) -> None:
@@ -169,8 +181,7 @@ class Router:
             assert conversation is not None, "data comes from verified channels only"
             self.inbound.data_untrusted(conversation, slot, data, owed_bytes)
         except EnvelopeError as exc:
-            self.channels.close(slot, exc.code)
-            self._ended(slot, Failure(exc.code))
+            self.channels.end(slot, exc.code)
 
     def credit_received(self, slot: ChannelSlot) -> None:
         self.outbound.credit_received(slot)
@@ -182,6 +193,18 @@ class Router:
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None:
         assert self._streams is not None
         self._streams.stream_credit(hop, link, stream, limit)
+
+    def _watch_expiry(self, slot: ChannelSlot) -> None:
+        """A channel, and every stream on it, ends with the first credential that it rests on."""
+        left_s = slot.expires_unix_s - self._clock.unix_s()
+        if left_s <= 0:
+            self.channels.end(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
+            return
+        # The wall clock may jump, so it is looked at again now and then; never in a tight loop.
+        wait_s = min(max(left_s, EXPIRY_SECONDS_MIN), EXPIRY_SECONDS_MAX)
+        slot.expiry_timer = self.timers.at(
+            self._clock.now_s() + wait_s, lambda _: self._watch_expiry(slot)
+        )
 
     def _ended(self, slot: ChannelSlot, failed: Failure) -> None:
         self.outbound.channel_ended(slot, failed)

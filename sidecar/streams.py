@@ -1,10 +1,6 @@
-"""Byte streams of a sidecar: opened on a channel, sealed by a secret it carried, one task each.
-
-The asyncio side of ``channel.StreamSession``. Whoever uses a stream sees only ``MeshStream``.
-"""
+"""Byte streams of a sidecar: announced on a channel, opened, served by one task each."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,23 +10,18 @@ import structlog
 from channel import (
     ChannelError,
     Role,
-    StreamData,
-    StreamEvent,
-    StreamFinished,
     StreamOpen,
-    StreamReset,
     StreamSecret,
     StreamSession,
     decode_stream_open_untrusted,
     encode_stream_open,
 )
 from identity import AgentUri, Code, SidelinkError, VerifiedIdentity
-from link import Credit, FrameKind, HopPort, ReceiveWindow, SendWindow, StreamPreamble
-from link.errors import CreditError, FrameError
-from link.limits import STREAM_PREAMBLE_BYTES, STREAM_WINDOW_BYTES
+from link import HopPort, StreamPreamble
+from link.errors import FrameError
+from link.limits import STREAM_PREAMBLE_BYTES
 from link.messages import (
     decode_stream_preamble_untrusted,
-    encode_credit,
     encode_stream_preamble,
 )
 from node.clocks import Clock
@@ -42,193 +33,20 @@ from sidecar.decisions import SidecarDecisions
 from sidecar.local_stream import local_stream_pair
 from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.router import Router
+from sidecar.sealed_stream import OPEN_SECONDS_MAX, SealedStream
 
-OPEN_SECONDS_MAX: Final = 10.0
 EARLY_BYTES_MAX: Final = 64 << 10
 EARLY_SECONDS_MAX: Final = 5.0
 EARLY_STREAMS_MAX: Final = 256
 STREAMS_MAX: Final = 4_096
+# Of those that one side opens. A peer that goes beyond loses the channel, so we stop well before:
+# the end of a stream is not seen by both sides at once.
 STREAMS_PER_CHANNEL_MAX: Final = 512
-
-# Sealed at once. Larger pieces only make the reader wait longer for the first byte.
-PIECE_BYTES_MAX: Final = 32 << 10
-# What a seal adds to a piece, at most: length, header, tag, and the type in a first chunk.
-PIECE_OVERHEAD_BYTES_MAX: Final = 128
+OWN_STREAMS_PER_CHANNEL_MAX: Final = STREAMS_PER_CHANNEL_MAX // 2
 
 Serve = Callable[[MeshStream], Awaitable[None]]
 
 _log = structlog.get_logger("sidecar.streams")
-
-
-class SealedStream:
-    """One end of a stream over the mesh. Fits MeshStream."""
-
-    def __init__(
-        self,
-        hop: HopPort,
-        slot: ChannelSlot,
-        number: int,
-        quic_stream: int,
-        session: StreamSession,
-        role: Role,
-        forget: Callable[["SealedStream"], None],
-    ) -> None:
-        self.hop = hop
-        self.slot = slot
-        self.number = number
-        self.quic_stream = quic_stream
-        self._session = session
-        self._forget = forget
-        self._send_window = SendWindow()
-        self._receive_window = ReceiveWindow(STREAM_WINDOW_BYTES)
-        self._received: deque[tuple[bytes, int]] = deque()
-        self._finished = False
-        self._sent_end = False
-        self._fault: Code | None = None
-        self._readable = asyncio.Event()
-        self._creditable = asyncio.Event()
-        self._established = asyncio.Event()
-        # The side that was spoken to first may always write; the opener has to begin.
-        self._spoken = role is Role.RESPONDER
-
-    @property
-    def peer(self) -> VerifiedIdentity:
-        return self.slot.peer.identity
-
-    async def read(self, bytes_max: int) -> bytes:
-        while not self._received:
-            if self._fault is not None:
-                raise StreamError(self._fault, "the stream broke")
-            if self._finished:
-                return b""
-            if not self._spoken:
-                self._speak()
-            self._readable.clear()
-            await self._readable.wait()
-        data, owed_bytes = self._received.popleft()
-        if len(data) > bytes_max:
-            self._received.appendleft((data[bytes_max:], owed_bytes))
-            return data[:bytes_max]
-        self._consume(owed_bytes)
-        return data
-
-    async def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(view), PIECE_BYTES_MAX):
-            piece = bytes(view[start : start + PIECE_BYTES_MAX])
-            # The first piece goes with the handshake; the others wait for the answer to it.
-            if self._spoken:
-                await self._wait_established()
-            self._spoken = True
-            await self._wait_for_credit(len(piece) + PIECE_OVERHEAD_BYTES_MAX)
-            self._send(self._session.write(piece))
-
-    async def finish(self) -> None:
-        if not self._spoken:
-            self._speak()
-        await self._wait_established()
-        await self._wait_for_credit(2 * PIECE_OVERHEAD_BYTES_MAX)
-        self._sent_end = True
-        self._send(self._session.finish(), end=True)
-        self._done_if_both()
-
-    def reset(self, code: Code) -> None:
-        if self._fault is None and not (self._finished and self._sent_end):
-            self._send(self._session.reset(code))
-            self.hop.reset_stream(self.quic_stream, int(code))
-            self._break(code)
-
-    def _speak(self) -> None:
-        """The opener's handshake, when it has nothing to say with it."""
-        self._spoken = True
-        self._send(self._session.write(b""))
-
-    def received_untrusted(self, data: bytes, ended: bool) -> None:
-        """Bytes of the QUIC stream. Whatever they are, they cost this stream at most."""
-        if self._fault is not None:
-            return
-        try:
-            self._receive_window.receive_untrusted(len(data))
-        except CreditError as exc:
-            self.reset(exc.code)
-            return
-        events: list[StreamEvent] = list(self._session.feed_untrusted(data))
-        self._send(self._session.take_output())
-        last = events[-1] if events else None
-        for event in events:
-            match event:
-                case StreamData():
-                    self._received.append((event.data, len(data) if event is last else 0))
-                case StreamFinished():
-                    self._finished = True
-                case StreamReset():
-                    self._end_with(event.code)
-        if not isinstance(last, StreamData):
-            self._consume(len(data))
-        if ended:
-            broken = self._session.quic_ended()
-            if broken is not None:
-                self._end_with(Code.STREAM_TRUNCATED)
-        self._readable.set()
-        if self._session.established:
-            self._established.set()
-        self._done_if_both()
-
-    def quic_reset(self, code: Code) -> None:
-        """The stream below is gone. Nobody sealed that, so it is no ending."""
-        if self._session.quic_ended() is not None:
-            self._end_with(code)
-
-    def credit(self, limit: int) -> None:
-        if self._send_window.grant_untrusted(limit):
-            self._creditable.set()
-
-    def _end_with(self, code: Code) -> None:
-        if self._fault is None:
-            self.hop.reset_stream(self.quic_stream, int(code))
-            self._break(code)
-
-    def _break(self, code: Code) -> None:
-        self._fault = code
-        self._readable.set()
-        self._creditable.set()
-        self._established.set()
-        self._forget(self)
-
-    def _done_if_both(self) -> None:
-        if self._finished and self._sent_end:
-            self._forget(self)
-
-    async def _wait_established(self) -> None:
-        if self._session.established:
-            return
-        try:
-            async with asyncio.timeout(OPEN_SECONDS_MAX):
-                await self._established.wait()
-        except TimeoutError:
-            self.reset(Code.STREAM_TIMEOUT)
-        if self._fault is not None:
-            raise StreamError(self._fault, "the far side did not take the stream")
-
-    async def _wait_for_credit(self, count_bytes: int) -> None:
-        while True:
-            if self._fault is not None:
-                raise StreamError(self._fault, "the stream broke")
-            if self._send_window.available_bytes >= count_bytes:
-                return
-            self._creditable.clear()
-            await self._creditable.wait()
-
-    def _send(self, data: bytes, *, end: bool = False) -> None:
-        if data or end:
-            self._send_window.spend(min(len(data), self._send_window.available_bytes))
-            self.hop.send_stream(self.quic_stream, data, end=end)
-
-    def _consume(self, count_bytes: int) -> None:
-        limit = self._receive_window.consume(count_bytes)
-        if limit is not None and self._fault is None:
-            body = encode_credit(Credit(self.number, limit))
-            self.hop.send_frame(self.slot.links.link, FrameKind.CREDIT, body)
 
 
 @dataclass(slots=True, eq=False)
@@ -311,16 +129,14 @@ class Streams:
         try:
             opening = decode_stream_open_untrusted(payload)
         except ChannelError as exc:
-            self._router.channels.close(slot, exc.code)
-            self._router.channel_closed(slot, exc.code)
+            self._router.channels.end(slot, exc.code)
             return
         key = (slot.links.hop.id, slot.links.link, opening.stream)
         ours = opening.stream % 2 == (1 if slot.initiator else 0)
-        too_many = len(self._expected) >= STREAMS_PER_CHANNEL_MAX
+        too_many = self._count(slot, odd=not slot.initiator) >= STREAMS_PER_CHANNEL_MAX
         if ours or too_many or key in self._expected or key in self._by_link:
             code = Code.STREAM_LIMIT if too_many else Code.CHANNEL_BAD_RECORD
-            self._router.channels.close(slot, code)
-            self._router.channel_closed(slot, code)
+            self._router.channels.end(slot, code)
             return
         answer = self._decisions.may_stream(
             Party.from_verified(slot.peer.identity),
@@ -328,8 +144,8 @@ class Streams:
             opening.service,
             expires_unix_s=slot.expires_unix_s,
         )
-        self._expected[key] = _Expected(slot, opening, answer)
-        self._later(EARLY_SECONDS_MAX, lambda: self._expected.pop(key, None))
+        expected = self._expected[key] = _Expected(slot, opening, answer)
+        self._later(EARLY_SECONDS_MAX, lambda: self._give_up(key, expected))
         for (hop_id, quic_stream), early in list(self._early.items()):
             if early.preamble == StreamPreamble(key[1], key[2]) and hop_id == key[0]:
                 del self._early[hop_id, quic_stream]
@@ -343,6 +159,8 @@ class Streams:
     def channel_gone(self, slot: ChannelSlot, code: Code) -> None:
         """A stream lives no longer than the channel that opened it."""
         self._next_number.pop(slot, None)
+        for key in [key for key, expected in self._expected.items() if expected.slot is slot]:
+            del self._expected[key]
         for stream in [s for s in self._streams.values() if s.slot is slot]:
             stream.reset(Code.STREAM_RESET if code is Code.CHANNEL_CLOSED else code)
 
@@ -356,15 +174,18 @@ class Streams:
         key = (hop.id, quic_stream)
         early = self._early.get(key)
         if early is None:
-            if len(self._early) >= EARLY_STREAMS_MAX or (ended and not data):
+            if ended and not data:
+                return  # The end of a stream that ended under its seal before.
+            if len(self._early) >= EARLY_STREAMS_MAX:
                 hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
                 return
             early = self._early[key] = _Early(bytearray())
-            self._later(EARLY_SECONDS_MAX, lambda: self._drop_early(hop, quic_stream))
+            kept = early
+            self._later(EARLY_SECONDS_MAX, lambda: self._drop_early(hop, quic_stream, kept))
         early.data += data
-        early.ended = ended
+        early.ended = early.ended or ended
         if len(early.data) > EARLY_BYTES_MAX:
-            self._drop_early(hop, quic_stream)
+            self._drop_early(hop, quic_stream, early)
             return
         if early.preamble is None and len(early.data) >= STREAM_PREAMBLE_BYTES:
             try:
@@ -411,7 +232,10 @@ class Streams:
 
     def _open(self, permit: Permit, slot: ChannelSlot, service: str) -> SealedStream:
         permit.require(Action.STREAM_OPEN)
-        if len(self._streams) >= STREAMS_MAX:
+        if slot.dead:
+            raise StreamError(Code.CHANNEL_CLOSED, "the channel ended while it was opened")
+        mine = self._count(slot, odd=slot.initiator)
+        if len(self._streams) >= STREAMS_MAX or mine >= OWN_STREAMS_PER_CHANNEL_MAX:
             raise StreamError(Code.STREAM_LIMIT, "too many streams are open")
         number = self._next_number.get(slot, 1 if slot.initiator else 2)
         self._next_number[slot] = number + 2
@@ -471,7 +295,9 @@ class Streams:
 
     def _open_locally(self, agent: LocalAgent, to: AgentUri, service: str) -> MeshStream:
         """Both agents are ours; both decisions are taken all the same."""
-        target = self._router.agents.find(to, self._clock.unix_s())
+        unix_s = self._clock.unix_s()
+        agent = self._router.agents.find(agent.uri, unix_s) or agent
+        target = self._router.agents.find(to, unix_s)
         serve = None if target is None else self._services.get((target.handle, service))
         if target is None or serve is None:
             raise StreamError(Code.STREAM_SERVICE_UNKNOWN, f"{to} offers no {service}")
@@ -510,8 +336,20 @@ class Streams:
         self._streams.pop((stream.hop.id, stream.quic_stream), None)
         self._by_link.pop((stream.hop.id, stream.slot.links.link, stream.number), None)
 
-    def _drop_early(self, hop: HopPort, quic_stream: int) -> None:
-        if self._early.pop((hop.id, quic_stream), None) is not None:
+    def _count(self, slot: ChannelSlot, *, odd: bool) -> int:
+        """Streams of a channel, begun or not; the initiator of a channel opens those with odd
+        numbers."""
+        numbers = [one.opening.stream for one in self._expected.values() if one.slot is slot]
+        numbers += [stream.number for stream in self._streams.values() if stream.slot is slot]
+        return sum(number % 2 == odd for number in numbers)
+
+    def _give_up(self, key: tuple[int, int, int], expected: _Expected) -> None:
+        if self._expected.get(key) is expected:
+            del self._expected[key]
+
+    def _drop_early(self, hop: HopPort, quic_stream: int, early: _Early) -> None:
+        if self._early.get((hop.id, quic_stream)) is early:
+            del self._early[hop.id, quic_stream]
             hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
 
     def _later(self, seconds: float, call: Callable[[], object]) -> None:

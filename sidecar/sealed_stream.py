@@ -1,0 +1,202 @@
+"""One end of a byte stream over the mesh: sealed pieces, windows, and how it ends.
+
+The asyncio side of ``channel.StreamSession``. Whoever uses a stream sees only ``MeshStream``.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from channel import (
+    Role,
+    StreamData,
+    StreamEvent,
+    StreamFinished,
+    StreamReset,
+    StreamSession,
+)
+from identity import Code, VerifiedIdentity
+from link import Credit, CreditError, FrameKind, HopPort, ReceiveWindow, SendWindow
+from link.limits import STREAM_WINDOW_BYTES
+from link.messages import encode_credit
+from sidecar.channels import ChannelSlot
+from sidecar.mesh_stream import StreamError
+
+OPEN_SECONDS_MAX: Final = 10.0
+
+# Sealed at once. Larger pieces only make the reader wait longer for the first byte.
+PIECE_BYTES_MAX: Final = 32 << 10
+# What a seal adds to a piece, at most: length, header, tag, and the type in a first chunk.
+PIECE_OVERHEAD_BYTES_MAX: Final = 128
+
+
+class SealedStream:
+    """One end of a stream over the mesh. Fits MeshStream."""
+
+    def __init__(
+        self,
+        hop: HopPort,
+        slot: ChannelSlot,
+        number: int,
+        quic_stream: int,
+        session: StreamSession,
+        role: Role,
+        forget: Callable[["SealedStream"], None],
+    ) -> None:
+        self.hop = hop
+        self.slot = slot
+        self.number = number
+        self.quic_stream = quic_stream
+        self._session = session
+        self._forget = forget
+        self._send_window = SendWindow()
+        self._receive_window = ReceiveWindow(STREAM_WINDOW_BYTES)
+        self._received: deque[tuple[bytes, int]] = deque()
+        self._finished = False
+        self._sent_end = False
+        self._fault: Code | None = None
+        self._readable = asyncio.Event()
+        self._creditable = asyncio.Event()
+        self._established = asyncio.Event()
+        # The side that was spoken to first may always write; the opener has to begin.
+        self._spoken = role is Role.RESPONDER
+
+    @property
+    def peer(self) -> VerifiedIdentity:
+        return self.slot.peer.identity
+
+    async def read(self, bytes_max: int) -> bytes:
+        while not self._received:
+            if self._fault is not None:
+                raise StreamError(self._fault, "the stream broke")
+            if self._finished:
+                return b""
+            if not self._spoken:
+                self._speak()
+            self._readable.clear()
+            await self._readable.wait()
+        data, owed_bytes = self._received.popleft()
+        if len(data) > bytes_max:
+            self._received.appendleft((data[bytes_max:], owed_bytes))
+            return data[:bytes_max]
+        self._consume(owed_bytes)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE_BYTES_MAX):
+            piece = bytes(view[start : start + PIECE_BYTES_MAX])
+            # The first piece goes with the handshake; the others wait for the answer to it.
+            if self._spoken:
+                await self._wait_established()
+            self._spoken = True
+            await self._wait_for_credit(len(piece) + PIECE_OVERHEAD_BYTES_MAX)
+            self._send(self._session.write(piece))
+
+    async def finish(self) -> None:
+        if not self._spoken:
+            self._speak()
+        await self._wait_established()
+        await self._wait_for_credit(2 * PIECE_OVERHEAD_BYTES_MAX)
+        self._sent_end = True
+        self._send(self._session.finish(), end=True)
+        self._done_if_both()
+
+    def reset(self, code: Code) -> None:
+        if self._fault is None and not (self._finished and self._sent_end):
+            self._send(self._session.reset(code))
+            self.hop.reset_stream(self.quic_stream, int(code))
+            self._break(code)
+
+    def _speak(self) -> None:
+        """The opener's handshake, when it has nothing to say with it."""
+        self._spoken = True
+        self._send(self._session.write(b""))
+
+    def received_untrusted(self, data: bytes, ended: bool) -> None:
+        """Bytes of the QUIC stream. Whatever they are, they cost this stream at most."""
+        if self._fault is not None:
+            return
+        try:
+            self._receive_window.receive_untrusted(len(data))
+        except CreditError as exc:
+            self.reset(exc.code)
+            return
+        events: list[StreamEvent] = list(self._session.feed_untrusted(data))
+        self._send(self._session.take_output())
+        last = events[-1] if events else None
+        for event in events:
+            match event:
+                case StreamData():
+                    self._received.append((event.data, len(data) if event is last else 0))
+                case StreamFinished():
+                    self._finished = True
+                case StreamReset():
+                    self._end_with(event.code)
+        if not isinstance(last, StreamData):
+            self._consume(len(data))
+        if ended:
+            broken = self._session.quic_ended()
+            if broken is not None:
+                self._end_with(Code.STREAM_TRUNCATED)
+        self._readable.set()
+        if self._session.established:
+            self._established.set()
+        self._done_if_both()
+
+    def quic_reset(self, code: Code) -> None:
+        """The stream below is gone. Nobody sealed that, so it is no ending."""
+        if self._session.quic_ended() is not None:
+            self._end_with(code)
+
+    def credit(self, limit: int) -> None:
+        if self._send_window.grant_untrusted(limit):
+            self._creditable.set()
+
+    def _end_with(self, code: Code) -> None:
+        if self._fault is None:
+            self.hop.reset_stream(self.quic_stream, int(code))
+            self._break(code)
+
+    def _break(self, code: Code) -> None:
+        self._fault = code
+        self._readable.set()
+        self._creditable.set()
+        self._established.set()
+        self._forget(self)
+
+    def _done_if_both(self) -> None:
+        if self._finished and self._sent_end:
+            self._forget(self)
+
+    async def _wait_established(self) -> None:
+        if self._session.established:
+            return
+        try:
+            async with asyncio.timeout(OPEN_SECONDS_MAX):
+                await self._established.wait()
+        except TimeoutError:
+            self.reset(Code.STREAM_TIMEOUT)
+        if self._fault is not None:
+            raise StreamError(self._fault, "the far side did not take the stream")
+
+    async def _wait_for_credit(self, count_bytes: int) -> None:
+        while True:
+            if self._fault is not None:
+                raise StreamError(self._fault, "the stream broke")
+            if self._send_window.available_bytes >= count_bytes:
+                return
+            self._creditable.clear()
+            await self._creditable.wait()
+
+    def _send(self, data: bytes, *, end: bool = False) -> None:
+        if data or end:
+            self._send_window.spend(min(len(data), self._send_window.available_bytes))
+            self.hop.send_stream(self.quic_stream, data, end=end)
+
+    def _consume(self, count_bytes: int) -> None:
+        limit = self._receive_window.consume(count_bytes)
+        if limit is not None and self._fault is None:
+            body = encode_credit(Credit(self.number, limit))
+            self.hop.send_frame(self.slot.links.link, FrameKind.CREDIT, body)
