@@ -90,9 +90,12 @@ class Children:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # One that was being started when we were interrupted is a child too.
-        await asyncio.gather(*self._starting, return_exceptions=True)
-        await self.stop(self._running)
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        finally:
+            # Interrupted meanwhile, it goes on all the same.
+            await closing
 
     async def start(
         self,
@@ -124,21 +127,29 @@ class Children:
         await asyncio.gather(*(child.stop() for child in children))
         self._running = [child for child in self._running if child not in children]
 
+    async def _close(self) -> None:
+        # One that was being started when we were interrupted is a child too.
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await self.stop(self._running)
+
     async def _start(
         self, name: str, words: Words, talks: bool, environment: Mapping[str, str]
     ) -> Child:
         log = self._folder / f"{name.replace(' ', '-')}.log"
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         with log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                stdin=pipe if talks else null,
-                stdout=pipe if talks else errors,
-                stderr=errors,
-                env=child_environment() | dict(environment),
-                cwd=self._folder,
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *words,
+                    stdin=pipe if talks else null,
+                    stdout=pipe if talks else errors,
+                    stderr=errors,
+                    env=child_environment() | dict(environment),
+                    cwd=self._folder,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise DemoError(f"{name} could not be started: {error}") from None
         child = Child(name, process, log)
         self._running.append(child)
         return child

@@ -31,6 +31,7 @@ from cli.demo.reports import (
 from cli.demo.tap import read_tap
 from cli.demo.venvs import Venvs
 from cli.demo.workshop import Workshop
+from identity import SidelinkError
 
 AGENTS: Final = Path(_agents_file).parent
 SERVICE: Final = "clock"
@@ -234,6 +235,8 @@ async def _or_fault(work: Awaitable[ResultT]) -> ResultT | DemoError:
         return await work
     except DemoError as error:
         return error
+    except SidelinkError as error:
+        return DemoError(str(error))
 
 
 def _line(**wishes: Any) -> bytes:

@@ -16,6 +16,7 @@ from cli.demo.reports import Evidence
 from cli.demo.show import console, steps_as_json, table
 from cli.demo.venvs import Venvs, cache_folder
 from cli.demo.workshop import Workshop, open_workshop
+from identity import SidelinkError
 
 ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 CANARY_BYTES: Final = 16
@@ -89,7 +90,7 @@ async def _collect(workshop: Workshop, evidence: Evidence) -> str | None:
                 venvs = Venvs.in_cache()
                 await venvs.ensure(children, workshop.pip, say)
                 await conduct(Stage(workshop, children, venvs, say), evidence)
-        except DemoError as error:
+        except (DemoError, SidelinkError) as error:
             return str(error)
     return None
 

@@ -49,5 +49,9 @@ def open_workshop() -> Iterator[Workshop]:
     workshop = Workshop(Path(tempfile.mkdtemp(prefix="sl-", dir=parent)))
     try:
         yield workshop
+    except Exception:
+        # A mistake of the demo's own: what the programs said may tell why.
+        workshop.keep_logs()
+        raise
     finally:
         workshop.clear()
