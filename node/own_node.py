@@ -76,6 +76,8 @@ class OwnNode:
 
     @property
     def channel_key(self) -> NoiseKey:
+        # Also here: a program that keeps its hops for a month must not outlive its attestation.
+        self._renew_purpose_keys()
         return self._own.purpose_keys[Purpose.CHANNEL].key
 
     @property
