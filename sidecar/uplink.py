@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from identity import Code, GatewayAddress, Identifier, SidelinkError
-from link import Frame, FrameKind
+from link import Frame, FrameKind, PrefixEpoch
 from link.errors import FrameError
 from link.messages import (
     decode_prefix_epoch_untrusted,
@@ -131,11 +131,11 @@ class Uplink:
     def _control_untrusted(self, hop: Hop, frame: Frame) -> None:
         match frame.kind:
             case FrameKind.REGISTERED:
-                told = decode_prefix_epoch_untrusted(frame.body)
+                told = self._told_untrusted(frame)
                 self._epochs[str(told.prefix)] = told.epoch
                 _log.info("prefix_registered", prefix=str(told.prefix), epoch=told.epoch)
             case FrameKind.DISPLACED:
-                told = decode_prefix_epoch_untrusted(frame.body)
+                told = self._told_untrusted(frame)
                 self._epochs.pop(str(told.prefix), None)
                 self._displaced.add(str(told.prefix))
                 _log.error(
@@ -151,6 +151,13 @@ class Uplink:
                         redial.come_back_in(delay_s)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar")
+
+    def _told_untrusted(self, frame: Frame) -> PrefixEpoch:
+        told = decode_prefix_epoch_untrusted(frame.body)
+        if told.prefix not in self._prefixes():
+            # Nor is it kept: a gateway could name prefixes without end.
+            raise FrameError(f"{told.prefix} is not this sidecar's prefix")
+        return told
 
     def _prefixes(self) -> Sequence[Any]:
         delegable = self._parts.node.identity.delegable

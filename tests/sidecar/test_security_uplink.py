@@ -1,0 +1,55 @@
+"""What a seized gateway may tell of prefixes: nothing that the sidecar does not hold."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from identity import Code, NamePrefix
+from link import Frame, FrameKind, PrefixEpoch
+from link.messages import encode_prefix_epoch
+from sidecar.uplink import Uplink
+
+OWN = NamePrefix.parse("agent://acme/finance")
+OTHERS = NamePrefix.parse("agent://acme/billing")
+
+
+class Hop:
+    """Remembers how it was closed."""
+
+    closed: Code | None = None
+
+    def close(self, code: Code) -> None:
+        self.closed = code
+
+
+def uplink() -> Uplink:
+    identity = SimpleNamespace(delegable=SimpleNamespace(name_prefixes=(OWN,)))
+    parts: Any = SimpleNamespace(node=SimpleNamespace(identity=identity))
+    router: Any = SimpleNamespace(frames_received=lambda hop, frames: None)
+    streams: Any = None
+    return Uplink(parts, router, streams, wake=lambda: None)
+
+
+def told(kind: FrameKind, prefix: NamePrefix) -> list[Frame]:
+    return [Frame(0, kind, encode_prefix_epoch(PrefixEpoch(prefix, 1)))]
+
+
+@pytest.mark.parametrize("kind", [FrameKind.REGISTERED, FrameKind.DISPLACED])
+def test_news_of_somebody_elses_prefix_costs_the_hop_and_is_not_kept(kind: FrameKind) -> None:
+    sidecar, hop = uplink(), Hop()
+
+    sidecar.frames_received(hop, told(kind, OTHERS))  # type: ignore[arg-type]
+
+    assert hop.closed is Code.HOP_BAD_FRAME
+    assert not sidecar.displaced
+    assert not sidecar.registered
+
+
+def test_news_of_ones_own_prefix_is_taken() -> None:
+    sidecar, hop = uplink(), Hop()
+
+    sidecar.frames_received(hop, told(FrameKind.DISPLACED, OWN))  # type: ignore[arg-type]
+
+    assert hop.closed is None
+    assert sidecar.displaced == [str(OWN)]
