@@ -1,0 +1,114 @@
+"""Every example and every number of docs/protocol.md is what the code makes and holds."""
+
+import re
+
+import pytest
+from sidelink import wire
+
+from authority import desk
+from channel import limits as channel
+from gateway import relay
+from identity import cose, credential, history, proof
+from link import frames as link_frames
+from link import limits as link
+from node import enrolment, enrolment_wire
+from sidecar import channels as sidecar_channels
+from sidecar import envelope, mcp_ingress, mcp_wire, streams
+from tests.docs.examples import hex_examples, text_examples
+from tests.docs.markdown import DOCS, hex_bytes, named_blocks, table_rows
+from transport import limits as transport
+
+PROTOCOL = DOCS / "protocol.md"
+HEX = hex_examples()
+TEXT = text_examples()
+
+CONSTANTS = {
+    "body of a frame": link.FRAME_BODY_BYTES_MAX,
+    "lanes of a hop": link.LANES,
+    "initial window of a link or byte stream": link.INITIAL_WINDOW_BYTES,
+    "proof": proof.PROOF_BYTES_MAX,
+    "links of a proof's chain": proof.CHAIN_LINKS_MAX,
+    "credential": credential.CREDENTIAL_BYTES_MAX,
+    "change history": history.HISTORY_BYTES_MAX,
+    "changes of a history": history.CHANGES_MAX,
+    "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,
+    "plaintext of a record": channel.RECORD_PLAINTEXT_BYTES_MAX,
+    "message of a channel": channel.MESSAGE_BYTES_MAX,
+    "smallest fragment that continues": channel.FRAGMENT_BYTES_MIN,
+    "records before ACCEPT": channel.EARLY_BYTES_MAX,
+    "records under one key": channel.REKEY_LIMITS.records_max,
+    "plaintext under one key": channel.REKEY_LIMITS.bytes_max,
+    "from the first message of a channel to OPEN": channel.HANDSHAKE_S_MAX,
+    "body of an envelope": envelope.BODY_BYTES_MAX,
+    "envelopes of a batch": envelope.ENVELOPES_PER_BATCH_MAX,
+    "enrolment message": enrolment_wire.ENROLMENT_BYTES_MAX,
+    "prefixes of a node": link.PREFIXES_PER_NODE_MAX,
+    "longest restart delay": link.RESTART_DELAY_MS_MAX,
+    "head of an MCP exchange": mcp_wire.HEAD_BYTES_MAX,
+    "body of an MCP request": mcp_wire.BODY_BYTES_MAX,
+    "batch of the local API": wire.BATCH_BYTES_MAX,
+    "clock difference that is forgiven": history.CLOCK_SKEW_S,
+}
+CHOICES = {
+    "window that a receiver keeps open": link.LINK_WINDOW_BYTES,
+    "UDP payload before a peer is accepted": transport.PRE_AUTH_BYTES_MAX,
+    "time until a hop's peer is verified, and again until the hop is open": (
+        transport.HANDSHAKE_TIMEOUT_S
+    ),
+    "idle time until a hop is lost": transport.IDLE_TIMEOUT_S,
+    "time between PINGs": transport.KEEPALIVE_S,
+    "half-open connections": transport.HALF_OPEN_MAX,
+    "half-open connections of one source": transport.HALF_OPEN_PER_SOURCE_MAX,
+    "life of a Retry token": transport.RETRY_LIFETIME_S,
+    "links of a hop": link.LINKS_PER_HOP_MAX,
+    "byte streams of a hop": link.STREAMS_PER_HOP_MAX,
+    "byte streams of a link, at a relay": relay.STREAMS_PER_LINK_MAX,
+    "prefixes of a gateway": link.PREFIXES_MAX,
+    "channels of a sidecar": sidecar_channels.CHANNELS_MAX,
+    "channels of a sidecar whose peer is not verified": sidecar_channels.CHANNELS_UNVERIFIED_MAX,
+    "bytes of a stream that is not announced": streams.EARLY_BYTES_MAX,
+    "enrolment channels of an authority": desk.CHANNELS_MAX,
+    "time of an enrolment channel, at the authority": desk.CHANNEL_SECONDS_MAX,
+    "time a node waits for the authority's answer": enrolment.ANSWER_SECONDS_MAX,
+    "MCP requests in flight at an ingress": mcp_ingress.REQUESTS_MAX,
+}
+
+
+def test_the_document_and_the_code_have_the_same_examples() -> None:
+    assert named_blocks(PROTOCOL, "hex").keys() == HEX.keys()
+    assert named_blocks(PROTOCOL, "text").keys() == TEXT.keys()
+
+
+@pytest.mark.parametrize("name", HEX)
+def test_the_bytes_of_an_example_are_those_that_the_code_makes(name: str) -> None:
+    assert hex_bytes(named_blocks(PROTOCOL, "hex")[name]).hex() == HEX[name].hex()
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_the_text_of_an_example_is_what_the_code_prints(name: str) -> None:
+    assert named_blocks(PROTOCOL, "text")[name].strip() == TEXT[name]
+
+
+def test_the_constants_of_the_protocol_are_those_of_the_code() -> None:
+    assert _numbers_of("| limit | value |") == CONSTANTS
+
+
+def test_our_own_limits_are_those_of_the_code() -> None:
+    assert _numbers_of("| our choice | value | else |") == CHOICES
+
+
+def test_every_kind_of_frame_stands_in_the_table_of_frames() -> None:
+    written = PROTOCOL.read_text(encoding="utf-8")
+    for kind in link_frames.FrameKind:
+        assert f"| 0x{kind:02X} | {kind.name} |" in written
+
+
+def _numbers_of(header: str) -> dict[str, float]:
+    rows = table_rows(PROTOCOL, header)
+    return {row[0]: _number(row[1]) for row in rows}
+
+
+def _number(cell: str) -> float:
+    match = re.match(r"[\d,.]+", cell)
+    assert match is not None, cell
+    return float(match[0].replace(",", ""))
