@@ -7,7 +7,8 @@ from sidelink import wire
 
 from authority import desk
 from channel import limits as channel
-from gateway import relay
+from gateway import enrolling, relay
+from gateway import streams as gateway_streams
 from identity import cose, credential, history, proof
 from link import frames as link_frames
 from link import limits as link
@@ -35,6 +36,8 @@ CONSTANTS = {
     "plaintext of a record": channel.RECORD_PLAINTEXT_BYTES_MAX,
     "message of a channel": channel.MESSAGE_BYTES_MAX,
     "smallest fragment that continues": channel.FRAGMENT_BYTES_MIN,
+    "smallest body of a RECORD, for a relay": link.RECORD_BODY_BYTES_MIN,
+    "Noise message 1, of any version": link.NOISE_1_BYTES_MAX,
     "records before ACCEPT": channel.EARLY_BYTES_MAX,
     "records under one key": channel.REKEY_LIMITS.records_max,
     "plaintext under one key": channel.REKEY_LIMITS.bytes_max,
@@ -63,9 +66,15 @@ CHOICES = {
     "links of a hop": link.LINKS_PER_HOP_MAX,
     "byte streams of a hop": link.STREAMS_PER_HOP_MAX,
     "byte streams of a link, at a relay": relay.STREAMS_PER_LINK_MAX,
+    "hops for enrolment at a gateway": enrolling.ENROLLING_HOPS_MAX,
+    "time of a hop for enrolment": enrolling.ENROLLING_SECONDS_MAX,
+    "links of a hop for enrolment": relay.LINKS_PER_ENROLMENT_MAX,
+    "bytes that wait for a hop at a relay": relay.HOP_QUEUED_BYTES_MAX,
+    "bytes that wait for a byte stream at a relay": gateway_streams.STREAM_QUEUED_BYTES_MAX,
     "prefixes of a gateway": link.PREFIXES_MAX,
     "channels of a sidecar": sidecar_channels.CHANNELS_MAX,
     "channels of a sidecar whose peer is not verified": sidecar_channels.CHANNELS_UNVERIFIED_MAX,
+    "byte streams that one side has on a channel": streams.STREAMS_PER_CHANNEL_MAX,
     "bytes of a stream that is not announced": streams.EARLY_BYTES_MAX,
     "enrolment channels of an authority": desk.CHANNELS_MAX,
     "time of an enrolment channel, at the authority": desk.CHANNEL_SECONDS_MAX,
