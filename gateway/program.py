@@ -10,7 +10,7 @@ from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, NamePrefix, SidelinkError, Ticket
 from link import Frame, HopPort, LinkOpen
-from node.enrolment import EnrolmentExchange, adopt_grant, trust_ticket
+from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
@@ -160,12 +160,14 @@ class Gateway:
         node = self._parts.node
         self._parts.awaiting["a credential from the authority"] = lambda: node.enrolled
         if node.enrolled:
+            check_role(node, "gateway")
             return
         self._ticket = load_ticket(self._settings)
         if self._ticket is None:
             raise SidelinkError(
                 Code.ENROL_TICKET_MISSING, "this gateway has no credential yet and no ticket"
             )
+        check_role(node, "gateway", self._ticket)
         trust_ticket(node, self._ticket, self._parts.clock.unix_s())
 
     def _enrol(self, hop: Hop) -> None:

@@ -47,6 +47,7 @@ class Code(IntEnum):
     ENROL_AUTHORITY_UNREACHABLE = 208
     ENROL_BAD_REQUEST = 209
     ENROL_NO_GATEWAY = 210
+    ENROL_WRONG_ROLE = 211
 
     CHANNEL_HANDSHAKE_FAILED = 301
     CHANNEL_WRONG_NAME = 302
@@ -242,6 +243,10 @@ _REMEDIES: Final[Mapping[Code, str]] = {
     Code.ENROL_BAD_REQUEST: "Upgrade this node to the version of the authority and enrol again.",
     Code.ENROL_NO_GATEWAY: (
         "Ask for a ticket that names a gateway, or configure a gateway for this node."
+    ),
+    Code.ENROL_WRONG_ROLE: (
+        "Ask for a ticket of the right role with `sidelink ticket create --role`, and start with "
+        "an empty state folder."
     ),
     # channel: end to end between two identities
     Code.CHANNEL_HANDSHAKE_FAILED: (

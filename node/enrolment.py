@@ -138,6 +138,20 @@ class EnrolmentExchange:
             self._answer.set_exception(SidelinkError(code, detail))
 
 
+def check_role(node: OwnNode, role: str, ticket: Ticket | None = None) -> None:
+    """Raises SidelinkError for a credential, or a ticket, that makes this node something else."""
+    held = node.identity.role_of_node
+    if node.enrolled and held != role:
+        raise SidelinkError(
+            Code.ENROL_WRONG_ROLE, f"this state folder holds the credential of a {held}"
+        )
+    if ticket is not None and bool(ticket.gateways) != (role != "gateway"):
+        other = "sidecar" if ticket.gateways else "gateway"
+        raise SidelinkError(
+            Code.ENROL_WRONG_ROLE, f"this ticket is for a {other}, and this is a {role}"
+        )
+
+
 def trust_ticket(node: OwnNode, ticket: Ticket, unix_s: float) -> None:
     """Begin to trust the authority that a ticket names. Raises for one that is over."""
     if unix_s >= ticket.expires_unix_s:

@@ -49,6 +49,7 @@ class OwnNode:
         self._store = store
         self._clock = clock
         self._authority_of = authority_of
+        self._enrolling_with: TrustAnchor | None = None
         own = keystore.load(NODE_KEY)
         if own is None:
             purposes = (Purpose.HOP, Purpose.CHANNEL)
@@ -93,12 +94,18 @@ class OwnNode:
         return Party.from_verified(self._identity)
 
     def trust(self, anchor: TrustAnchor) -> None:
-        """Trust an authority from now on. Only a ticket, or a person, says so."""
-        self._store.add_trust_anchor(anchor)
+        """Trust the authority that a ticket names, for as long as this node tries to enrol there.
+
+        It is kept once its credential is adopted: a ticket that came to nothing leaves no trust.
+        """
+        self._enrolling_with = anchor
         self._trust()
 
     def adopt(self, chain: tuple[ChainLink, ...]) -> None:
         """Take the credential of this node's enrolment. The caller has verified it."""
+        if self._enrolling_with is not None:
+            self._store.add_trust_anchor(self._enrolling_with)
+            self._enrolling_with = None
         own = self._own.with_chain(chain)
         self._keystore.save(own)
         self._own = own
@@ -127,7 +134,8 @@ class OwnNode:
 
     def verifier_for(self, own: Identifier) -> ProofVerifier:
         """A verifier with this node's anchors, which refuses ``own`` as a peer."""
-        return ProofVerifier(self._store.trust_anchors(), own=own)
+        tried = () if self._enrolling_with is None else (self._enrolling_with,)
+        return ProofVerifier((*self._store.trust_anchors(), *tried), own=own)
 
     def _trust(self) -> None:
         self._verifier = self.verifier_for(self.identifier)

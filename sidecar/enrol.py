@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from identity import Code, GatewayAddress, SidelinkError, Ticket
-from node.enrolment import EnrolmentExchange, adopt_grant, trust_ticket
+from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
 from node.parts import Parts
 from node.settings import SidecarSettings
 from node.tickets import load_ticket
@@ -35,12 +35,14 @@ _log = structlog.get_logger("sidecar.enrol")
 async def enrol(parts: Parts, settings: SidecarSettings, endpoint: Endpoint) -> None:
     """Do nothing for a node that has a credential. Raises SidelinkError when it is refused."""
     if parts.node.enrolled:
+        check_role(parts.node, "sidecar")
         return
     ticket = load_ticket(settings)
     if ticket is None:
         raise SidelinkError(
             Code.ENROL_TICKET_MISSING, "this sidecar has no credential yet and no ticket"
         )
+    check_role(parts.node, "sidecar", ticket)
     trust_ticket(parts.node, ticket, parts.clock.unix_s())
     give_up_s = parts.clock.now_s() + PATIENCE_SECONDS
     while True:

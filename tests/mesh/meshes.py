@@ -77,6 +77,13 @@ class Mesh:
         )
         return program
 
+    def second_gateway(self) -> Program:
+        """A further gateway on an empty folder, not started yet. No authority dials it."""
+        name = f"gw-{len(self.programs)}"
+        program = self._program(name, "gateway", ("gateway", "up"))
+        program.flags = ("--listen", f"{LOOPBACK}:0", "--ops-port", "0")
+        return program
+
     def up(self) -> Self:
         """Start everything, enrol it, and wait until it is ready."""
         self.up_gateway()

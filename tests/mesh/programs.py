@@ -64,6 +64,7 @@ class Program:
         self.program = program
         self.base = base
         self.command = command
+        self.executable: tuple[str, ...] = (SIDELINK,)
         self.flags: tuple[str, ...] = ()
         self.environment: Mapping[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -85,8 +86,8 @@ class Program:
         arguments = (*self.command, "--state", str(self.base), *self.flags, *flags)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [SIDELINK, *arguments],
-                cwd=self.base.parent,
+                [*self.executable, *arguments],
+                cwd=REPOSITORY,
                 env=clean_environment(**self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
