@@ -28,7 +28,7 @@ CONSTANTS = {
     "lanes of a hop": link.LANES,
     "initial window of a link or byte stream": link.INITIAL_WINDOW_BYTES,
     "proof": proof.PROOF_BYTES_MAX,
-    "links of a proof's chain": proof.CHAIN_LINKS_MAX,
+    "links of a proof's chain": credential.CHAIN_LINKS_MAX,
     "credential": credential.CREDENTIAL_BYTES_MAX,
     "change history": history.HISTORY_BYTES_MAX,
     "changes of a history": history.CHANGES_MAX,
