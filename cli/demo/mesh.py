@@ -23,7 +23,7 @@ LABELS: Final = ("authority", "gateway", "a", "b")
 HOST: Final = "127.0.0.1"
 READY_S_MAX: Final = 40.0
 POLL_S: Final = 0.05
-ADMIN_S_MAX: Final = 2.0
+ADMIN_S_MAX: Final = 10.0
 METRICS_BYTES_MAX: Final = 1 << 20
 
 _CLI: Final = (sys.executable, "-m", "cli.main")

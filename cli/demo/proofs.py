@@ -142,7 +142,7 @@ def _mcp_list(evidence: Evidence) -> tuple[float, str]:
     tools = report.list.tools
     _hold(tools == ["get_current_time"], f"the tools listed are {', '.join(tools) or 'none'}")
     return report.list.seconds, (
-        f"the official client, revision {report.revision}, found {report.server}\n"
+        f"the official client, revision {report.revision}, found {report.server}, starting it included\n"
         f"offered: {', '.join(tools)}; what policy denies is not even listed\n"
         f"without its bearer token: HTTP {report.without_token}"
     )
@@ -159,8 +159,8 @@ def _mcp_call(evidence: Evidence) -> tuple[float, str]:
     _hold(echoed, "the server did not quote the time zone that it was asked for")
     return report.call.seconds, (
         f"get_current_time answered {moment}\n"
-        "by mcp-server-time on stdio beside sidecar b, confined; a made-up time zone came\n"
-        "back quoted in the server's own complaint"
+        "by mcp-server-time on stdio beside sidecar b, confined\n"
+        "it also complained of a made-up time zone, quoting it"
     )
 
 
@@ -218,9 +218,9 @@ def _sealed(evidence: Evidence) -> tuple[float, str]:
     _hold(not missed, f"without a seal the tap missed: {', '.join(sorted(missed))}")
     return search.seconds, (
         f"the gateway relayed {len(search.tapped.frames)} frames and "
-        f"{search.tapped.stream_bytes} bytes of streams;\n"
-        f"none of {len(evidence.canaries)} canaries, ticket codes and MCP token is in them,\n"
-        "nor in the state and log of gateway and authority, nor in an audit line\n"
+        f"{search.tapped.stream_bytes} bytes of streams\n"
+        f"in them is none of {len(evidence.canaries)} canaries, no ticket's code, no MCP token; "
+        "nor in gateway's or authority's state and logs\n"
         f"control without a seal: found {', '.join(sorted(control.found))} "
         f"in {len(control.tapped.frames)} frames"
     )

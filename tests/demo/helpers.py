@@ -19,6 +19,14 @@ venvs.cache_folder = lambda: Path(sys.argv[1])
 sys.exit(run.run(as_json=True))
 """
 
+# As the demo, but so impatient that it gives up on its first program.
+IMPATIENT_DEMO = """
+import sys
+from cli.demo import mesh, run
+mesh.READY_S_MAX = 0.01
+sys.exit(run.run(as_json=True))
+"""
+
 
 class Watched:
     """A demo whose processes carry a mark that each of them inherits, confined ones too."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.helpers import DEMO, FRESH_DEMO, Watched
+from tests.demo.helpers import DEMO, FRESH_DEMO, IMPATIENT_DEMO, Watched
 
 STEPS = [
     "enrol",
@@ -51,6 +51,24 @@ def test_every_step_is_proved_and_nothing_is_left_behind(temporary: Path) -> Non
     assert all(set(step) == {"name", "proved", "seconds", "detail"} for step in steps)
     assert demo.processes() == []
     assert demo.files() == []
+
+
+def test_a_step_that_fails_is_named_and_its_logs_are_kept_without_any_key(temporary: Path) -> None:
+    demo = Watched(temporary, "-c", IMPATIENT_DEMO)
+
+    said, errors = demo.process.communicate(timeout=DEMO_S_MAX)
+
+    assert demo.process.returncode == 1
+    steps = json.loads(said)["steps"]
+    assert not any(step["proved"] for step in steps)
+    assert "waited 0.01 s for authority" in steps[0]["detail"]
+    assert {step["detail"] for step in steps[1:]} == {"not reached"}
+    (kept,) = temporary.iterdir()
+    assert f"not proved: {', '.join(STEPS)}. Logs: {kept}/logs" in errors.decode()
+    assert [path.name for path in kept.iterdir()] == ["logs"]
+    assert "main-authority.log" in {path.name for path in kept.glob("logs/*")}
+    assert [path for path in kept.rglob("*") if path.suffix not in ("", ".log", ".jsonl")] == []
+    assert demo.processes() == []
 
 
 @pytest.mark.parametrize(
