@@ -183,17 +183,26 @@ _REFUSED_EVERYWHERE: Final = {
     "open_tree_attr": 467,
 }
 _CLONE3: Final = 435
+_FCHMODAT2: Final = 452
 
 
 class Architecture:
-    """What differs between processors; `refused` are system call numbers."""
+    """What differs between processors; `refused` and `modes` are system call numbers: those of
+    `modes` change by path whom a file is open to, which Landlock does not judge."""
 
     def __init__(
-        self, audit: int, calls: dict[str, int], refused: dict[str, int], *, has_x32: bool
+        self,
+        audit: int,
+        calls: dict[str, int],
+        refused: dict[str, int],
+        modes: dict[str, int],
+        *,
+        has_x32: bool,
     ) -> None:
         self.audit = audit
         self.calls = calls
         self.refused = refused | _REFUSED_EVERYWHERE
+        self.modes = modes | {"fchmodat2": _FCHMODAT2}
         self.has_x32 = has_x32
 
 
@@ -201,7 +210,10 @@ class Architecture:
 ARCHITECTURES: Final = {
     "x86_64": Architecture(
         0xC000003E,
-        {"socket": 41, "socketpair": 53, "clone": 56, "unshare": 272, "ioctl": 16, "capset": 126},
+        {
+            "socket": 41, "socketpair": 53, "clone": 56, "unshare": 272, "ioctl": 16,
+            "capset": 126, "prlimit64": 302,
+        },
         {
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
             "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "add_key": 248,
@@ -209,11 +221,15 @@ ARCHITECTURES: Final = {
             "umount2": 166, "pivot_root": 155, "chroot": 161, "setns": 308, "init_module": 175,
             "finit_module": 313, "delete_module": 176, "kexec_load": 246, "kexec_file_load": 320,
         },
+        {"chmod": 90, "fchmodat": 268, "chown": 92, "lchown": 94, "fchownat": 260},
         has_x32=True,
     ),
     "aarch64": Architecture(
         0xC00000B7,
-        {"socket": 198, "socketpair": 199, "clone": 220, "unshare": 97, "ioctl": 29, "capset": 91},
+        {
+            "socket": 198, "socketpair": 199, "clone": 220, "unshare": 97, "ioctl": 29,
+            "capset": 91, "prlimit64": 261,
+        },
         {
             "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
             "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "add_key": 217,
@@ -221,6 +237,7 @@ ARCHITECTURES: Final = {
             "umount2": 39, "pivot_root": 41, "chroot": 51, "setns": 268, "init_module": 105,
             "finit_module": 273, "delete_module": 106, "kexec_load": 104, "kexec_file_load": 294,
         },
+        {"fchmodat": 53, "fchownat": 54},
         has_x32=False,
     ),
 }
@@ -229,8 +246,11 @@ ARCHITECTURES: Final = {
 Instruction = tuple[int, int, int, int]
 
 
-def filter_program(architecture: Architecture) -> list[Instruction]:
+def filter_program(architecture: Architecture, *, may_set_modes: bool) -> list[Instruction]:
     """Classic BPF over `struct seccomp_data`. Each test falls through to the next one."""
+    refused = [*architecture.refused.values()]
+    if not may_set_modes:
+        refused += architecture.modes.values()
     program: list[Instruction] = [
         (_LD_WORD, 0, 0, _ARCHITECTURE_OFFSET),
         (_JUMP_EQUAL, 1, 0, architecture.audit),
@@ -240,7 +260,7 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
     ]
     if architecture.has_x32:
         program += [(_JUMP_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, _RET_ERRNO | _ENOSYS)]
-    for number in sorted(architecture.refused.values()):
+    for number in sorted(refused):
         program += _when(number, [(_RETURN, 0, 0, _RET_ERRNO | _EPERM)])
     # Its flags are in memory, out of a filter's sight; libraries fall back to clone.
     program += _when(_CLONE3, [(_RETURN, 0, 0, _RET_ERRNO | _ENOSYS)])
@@ -250,6 +270,8 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
         program += _when(calls[name], _refuse_if(0, _JUMP_ANY_BIT, _CLONE_NEWUSER))
     for request in (_TIOCSTI, _TIOCLINUX):
         program += _when(calls["ioctl"], _refuse_if(1, _JUMP_EQUAL, request))
+    # Of itself, which is process 0, but not of the sidecar: without descriptors it is dead.
+    program += _when(calls["prlimit64"], _refuse_unless(0, 0))
     # Event loops wake themselves through a connected pair, which cannot be connected again. A
     # datagram pair can.
     program += _when(
@@ -279,6 +301,14 @@ def _refuse_if(argument: int, test: int, value: int) -> list[Instruction]:
     ]
 
 
+def _refuse_unless(argument: int, value: int) -> list[Instruction]:
+    return [
+        (_LD_WORD, 0, 0, _ARGUMENT_OFFSETS[argument]),
+        (_JUMP_EQUAL, 1, 0, value),
+        (_RETURN, 0, 0, _RET_ERRNO | _EPERM),
+    ]
+
+
 _PR_SET_SECCOMP: Final = 22
 _SECCOMP_MODE_FILTER: Final = 2
 
@@ -287,8 +317,8 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def restrict_calls(architecture: Architecture) -> None:
-    program = filter_program(architecture)
+def restrict_calls(architecture: Architecture, *, may_set_modes: bool) -> None:
+    program = filter_program(architecture, may_set_modes=may_set_modes)
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     described = _Program(len(program), packed)
     if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(described), 0, 0) != 0:
@@ -359,7 +389,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
                 raise UnavailableError(f"no filter is known for {os.uname().machine}")
             restrict_files(plan_rules(chosen.hide, chosen.writable, chosen.private))
             drop_privileges(architecture)
-            restrict_calls(architecture)
+            # Whoever unpacks into a folder of its own sets modes there. The others have no need
+            # to, and could open the state to other users of the machine.
+            restrict_calls(architecture, may_set_modes=bool(chosen.writable))
         if is_linux:
             die_with(chosen.parent)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))

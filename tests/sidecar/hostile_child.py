@@ -7,6 +7,7 @@ be chosen by name: some would harm the machine where nothing stops them.
 import ctypes
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -172,6 +173,10 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "list the state": lambda: os.listdir(STATE),
     "write into the state": lambda: write(f"{STATE}/new"),
     "truncate the state": lambda: os.truncate(SECRET, 0),
+    "open the state to other users": lambda: os.chmod(STATE, 0o777),
+    "open a file of the state to other users": lambda: os.chmod(SECRET, 0o666),
+    "give the state away": lambda: os.chown(STATE, -1, os.getgid()),
+    "the sidecar's own limits": lambda: resource.prlimit(PARENT, resource.RLIMIT_NOFILE),
     "by a link": lambda: (os.symlink(SECRET, "link"), read("link")),
     "by its own root": lambda: read(f"/proc/self/root{SECRET}"),
     "by a thread's root": lambda: read(f"/proc/thread-self/root{SECRET}"),

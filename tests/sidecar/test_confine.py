@@ -75,13 +75,15 @@ async def test_a_hostile_child_is_refused_all_it_tries(
     outcomes: dict[str, str] = json.loads(said)
     obtained = {name: got for name, got in outcomes.items() if not got.startswith("refused")}
     assert obtained == {}
-    assert len(outcomes) >= 38
+    assert len(outcomes) >= 42
     assert (state / "master.key").read_bytes() == b"hunter2"
 
 
 REAL_ATTEMPTS = (
     "open the state",
     "list the state",
+    "open the state to other users",
+    "the sidecar's own limits",
     "by its own root",
     "by the parent's root",
     "the parent's environment",
@@ -137,6 +139,23 @@ async def test_a_child_writes_where_it_is_told_it_may(state: Path, tmp_path: Pat
     code = f"open({str(folder / 'x')!r}, 'w').write('kept')"
     assert await output_of(code, state, writable=(folder,)) == ""
     assert (folder / "x").read_text() == "kept"
+
+
+async def test_a_child_with_a_folder_of_its_own_sets_modes_there(
+    state: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    tool = shared / "tool"
+    code = f"import os; open({str(tool)!r}, 'w').close(); os.chmod({str(tool)!r}, 0o755)"
+    said = await output_of(code, state, writable=(shared,))
+    assert said == ""
+    assert tool.stat().st_mode & 0o777 == 0o755
+
+
+async def test_a_child_limits_itself(state: Path) -> None:
+    code = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (0, 0)); print('done')"
+    assert await output_of(code, state) == "done"
 
 
 async def test_its_temporary_folder_goes_with_it(state: Path) -> None:
@@ -291,8 +310,10 @@ def test_the_rules_name_no_ancestor_of_what_is_hidden_and_no_link(tmp_path: Path
 
 
 @pytest.mark.parametrize("machine", confine.ARCHITECTURES)
-def test_every_jump_of_the_filter_stays_within_it(machine: str) -> None:
-    program = confine.filter_program(confine.ARCHITECTURES[machine])
+@pytest.mark.parametrize("may_set_modes", [False, True])
+def test_every_jump_of_the_filter_stays_within_it(machine: str, may_set_modes: bool) -> None:
+    architecture = confine.ARCHITECTURES[machine]
+    program = confine.filter_program(architecture, may_set_modes=may_set_modes)
     for index, (operation, if_true, if_false, _) in enumerate(program):
         if operation & 0x07 == 0x05:
             assert index + 1 + max(if_true, if_false) < len(program)
