@@ -142,8 +142,9 @@ def _mcp_list(evidence: Evidence) -> tuple[float, str]:
     tools = report.list.tools
     _hold(tools == ["get_current_time"], f"the tools listed are {', '.join(tools) or 'none'}")
     return report.list.seconds, (
-        f"the official client, revision {report.revision}, found {report.server}, starting it included\n"
+        f"the official client, revision {report.revision}, found {report.server}\n"
         f"offered: {', '.join(tools)}; what policy denies is not even listed\n"
+        "the time includes the start of the server\n"
         f"without its bearer token: HTTP {report.without_token}"
     )
 
