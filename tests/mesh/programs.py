@@ -1,5 +1,6 @@
 """The real programs as processes: started by the command line, watched through their own status."""
 
+import json
 import os
 import random
 import signal
@@ -141,6 +142,16 @@ class Program:
 
     def wait_ready(self) -> dict[str, Any]:
         return self.wait_status(lambda status: status["ready"], "being ready")
+
+    def wait_audit(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first line of its audit log that is so; lines are written a little later."""
+
+        def look() -> list[dict[str, Any]]:
+            whole_lines = self.paths.audit.read_text().rpartition("\n")[0].splitlines()
+            return [line for line in map(json.loads, whole_lines) if condition(line)]
+
+        found: list[dict[str, Any]] = wait_until(look, f"an audit line of {self.name}")
+        return found[0]
 
     def wait_end(self, timeout_s: float = WAIT_S) -> int:
         """The exit code."""

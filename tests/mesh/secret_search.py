@@ -1,0 +1,82 @@
+"""Finds byte strings in the files and in the memory of a process. Linux only, like ``/proc``."""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from identity import Keystore, load_master_key
+from tests.mesh.programs import Program
+
+_PIECE_BYTES = 16 << 20
+_OVERLAP_BYTES = 256
+
+
+def private_keys(program: Program) -> Mapping[str, bytes]:
+    """Every private key of every identity in the program's keystore, named."""
+    keystore = Keystore.open(
+        program.paths.database, load_master_key(program.paths.master_key, environment={})
+    )
+    found: dict[str, bytes] = {}
+    try:
+        for name in keystore.names():
+            own = keystore.load(name)
+            assert own is not None
+            found[f"{program.name} {name} signing"] = own.signing_key.private_bytes()
+            for purpose, key in own.purpose_keys.items():
+                found[f"{program.name} {name} {purpose}"] = key.key.private_bytes()
+    finally:
+        keystore.close()
+    return found
+
+
+def spellings(secret: bytes) -> tuple[bytes, ...]:
+    """The secret as it is and as text may hold it."""
+    return (
+        secret,
+        secret.hex().encode(),
+        base64.b64encode(secret).rstrip(b"="),
+        base64.urlsafe_b64encode(secret).rstrip(b"="),
+    )
+
+
+def search(pieces: Iterator[bytes], secrets: Mapping[str, bytes]) -> set[str]:
+    """The names of the secrets that occur, in any spelling."""
+    names = {spelling: name for name, secret in secrets.items() for spelling in spellings(secret)}
+    pattern = re.compile(b"|".join(re.escape(spelling) for spelling in names))
+    return {names[match[0]] for piece in pieces for match in pattern.finditer(piece)}
+
+
+def files(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.read_bytes()
+
+
+def memory(pid: int) -> Iterator[bytes]:
+    """All that the process can read of its own memory, piece by piece."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb") as file:
+        for line in maps:
+            extent, mode, *_ = line.split(maxsplit=5)
+            if "r" not in mode or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            start, end = (int(number, 16) for number in extent.split("-"))
+            yield from _extent(file, start, end)
+
+
+def _extent(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    at = start
+    while at < end:
+        try:
+            file.seek(at)
+            piece = file.read(min(_PIECE_BYTES, end - at))
+        except OSError:
+            return  # Beyond the end of a mapped file.
+        if not piece:
+            return
+        yield piece
+        if at + len(piece) >= end:
+            return
+        at += max(len(piece) - _OVERLAP_BYTES, 1)
