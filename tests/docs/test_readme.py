@@ -29,13 +29,13 @@ QUICK_START_SECONDS_MAX = 50
 @pytest.fixture
 def quick_start() -> Iterator[Path]:
     """The mesh of the quick start, made by the README's own commands; its folder."""
-    # Short, since the path of a Unix socket is.
-    folder = Path(tempfile.mkdtemp(prefix="readme-"))
-    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     # A machine that runs tests may have the usual ports in use.
     script = named_blocks(README, "sh")["quick-start"]
     script = script.replace("127.0.0.1:7440", f"{LOOPBACK}:{free_udp_port()}")
     script = script.replace("7463", "0").replace("sleep 1", "sleep 0.1")
+    # Short, since the path of a Unix socket is.
+    folder = Path(tempfile.mkdtemp(prefix="readme-"))
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     with (folder / "output").open("w") as output:
         shell = subprocess.Popen(
             ["sh", "-eu", "-c", script],
@@ -54,7 +54,8 @@ def quick_start() -> Iterator[Path]:
     finally:
         os.killpg(shell.pid, signal.SIGKILL)
         shell.wait()
-        shutil.rmtree(folder)
+        # A process that was killed may still be closing what it had open.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.mesh
