@@ -188,6 +188,10 @@ class ChannelTable:
         except FrameError as exc:
             hop.close(exc.code)
 
+    def find(self, hop: HopPort, link: int) -> ChannelSlot | None:
+        """The live channel on this link, proved or not."""
+        return self._slots.get(LinkEnd(hop.id, link))
+
     def handle_deadline(self, slot: ChannelSlot, now_s: float) -> None:
         if not slot.dead:
             self._handle(slot, slot.links.channel.handle_deadline(now_s), 0)

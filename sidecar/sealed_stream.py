@@ -55,6 +55,7 @@ class SealedStream:
         self._received: deque[tuple[bytes, int]] = deque()
         self._finished = False
         self._sent_end = False
+        self._ended_below = False
         self._fault: Code | None = None
         self._readable = asyncio.Event()
         self._creditable = asyncio.Event()
@@ -65,6 +66,11 @@ class SealedStream:
     @property
     def peer(self) -> VerifiedIdentity:
         return self.slot.peer.identity
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more can come from below: the peer has ended it there, or it was reset."""
+        return self._ended_below or self._fault is not None
 
     async def read(self, bytes_max: int) -> bytes:
         while not self._received:
@@ -137,6 +143,7 @@ class SealedStream:
         if not isinstance(last, StreamData):
             self._consume(len(data))
         if ended:
+            self._ended_below = True
             broken = self._session.quic_ended()
             if broken is not None:
                 self._end_with(Code.STREAM_TRUNCATED)
@@ -146,8 +153,9 @@ class SealedStream:
         self._done_if_both()
 
     def quic_reset(self, code: Code) -> None:
-        """The stream below is gone. Nobody sealed that, so it is no ending."""
-        if self._session.quic_ended() is not None:
+        """The stream below is gone. Nobody sealed that, so it is no ending; and what we have not
+        said yet will not be heard."""
+        if self._session.quic_ended() is not None or not self._sent_end:
             self._end_with(code)
 
     def credit(self, limit: int) -> None:

@@ -37,7 +37,9 @@ from sidecar.sealed_stream import OPEN_SECONDS_MAX, SealedStream
 
 EARLY_BYTES_MAX: Final = 64 << 10
 EARLY_SECONDS_MAX: Final = 5.0
-EARLY_STREAMS_MAX: Final = 256
+EARLY_STREAMS_MAX: Final = 1_024
+# Of one channel, so that it takes no other's places.
+EARLY_STREAMS_PER_LINK_MAX: Final = 32
 STREAMS_MAX: Final = 4_096
 # Of those that one side opens. A peer that goes beyond loses the channel, so we stop well before:
 # the end of a stream is not seen by both sides at once.
@@ -79,6 +81,8 @@ class Streams:
         self._by_link: dict[tuple[int, int, int], SealedStream] = {}
         self._expected: dict[tuple[int, int, int], _Expected] = {}
         self._early: dict[tuple[int, int], _Early] = {}
+        # Streams that both sides have ended under the seal, until they end below it too.
+        self._ending: set[tuple[int, int]] = set()
         self._next_number: dict[ChannelSlot, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.opened = 0
@@ -147,9 +151,14 @@ class Streams:
         expected = self._expected[key] = _Expected(slot, opening, answer)
         self._later(EARLY_SECONDS_MAX, lambda: self._give_up(key, expected))
         for (hop_id, quic_stream), early in list(self._early.items()):
-            if early.preamble == StreamPreamble(key[1], key[2]) and hop_id == key[0]:
+            if early.preamble != StreamPreamble(key[1], key[2]) or hop_id != key[0]:
+                continue
+            if key in self._expected:
                 del self._early[hop_id, quic_stream]
                 self._accept(key, quic_stream, bytes(early.data), early.ended)
+            else:
+                # A second one of this number: the first has spent the announcement.
+                self._drop_early(slot.links.hop, quic_stream, early)
 
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None:
         found = self._by_link.get((hop.id, link, stream))
@@ -172,10 +181,19 @@ class Streams:
             stream.received_untrusted(data, ended)
             return
         key = (hop.id, quic_stream)
+        if key in self._ending:
+            if data:
+                hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
+            if data or ended:
+                self._ending.discard(key)
+        else:
+            self._early_received(hop, quic_stream, data, ended)
+
+    def _early_received(self, hop: HopPort, quic_stream: int, data: bytes, ended: bool) -> None:
+        """Bytes of a stream that is none yet: its announcement may come behind it."""
+        key = (hop.id, quic_stream)
         early = self._early.get(key)
         if early is None:
-            if ended and not data:
-                return  # The end of a stream that ended under its seal before.
             if len(self._early) >= EARLY_STREAMS_MAX:
                 hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
                 return
@@ -191,10 +209,14 @@ class Streams:
             try:
                 head = bytes(early.data[:STREAM_PREAMBLE_BYTES])
                 early.preamble = decode_stream_preamble_untrusted(head)
-            except FrameError as exc:
-                hop.close(exc.code)
+            except FrameError:
+                # A relay passes what the far end writes: it is no fault of this hop.
+                self._drop_early(hop, quic_stream, early, Code.STREAM_BAD_HEAD)
                 return
             del early.data[:STREAM_PREAMBLE_BYTES]
+            if not self._has_place(hop, early.preamble.link):
+                self._drop_early(hop, quic_stream, early)
+                return
         if early.preamble is not None:
             wanted = (hop.id, early.preamble.link, early.preamble.stream)
             if wanted in self._expected:
@@ -202,6 +224,7 @@ class Streams:
                 self._accept(wanted, quic_stream, bytes(early.data), early.ended)
 
     def stream_reset(self, hop: HopPort, quic_stream: int, code: int) -> None:
+        self._ending.discard((hop.id, quic_stream))
         self._early.pop((hop.id, quic_stream), None)
         stream = self._streams.get((hop.id, quic_stream))
         if stream is not None:
@@ -212,6 +235,7 @@ class Streams:
             del self._early[key]
         for stream in [s for key, s in self._streams.items() if key[0] == hop.id]:
             stream.quic_reset(Code.ROUTE_UNREACHABLE)
+        self._ending = {key for key in self._ending if key[0] != hop.id}
 
     async def _channel(self, agent: LocalAgent, to: AgentUri) -> ChannelSlot:
         wanted: asyncio.Future[ChannelSlot | Failure] = asyncio.get_running_loop().create_future()
@@ -333,6 +357,9 @@ class Streams:
         self._by_link[stream.hop.id, stream.slot.links.link, stream.number] = stream
 
     def _forget(self, stream: SealedStream) -> None:
+        if not stream.is_over:
+            # It ended under its seal; below, the peer may still write, and must not pass for new.
+            self._ending.add((stream.hop.id, stream.quic_stream))
         self._streams.pop((stream.hop.id, stream.quic_stream), None)
         self._by_link.pop((stream.hop.id, stream.slot.links.link, stream.number), None)
 
@@ -347,10 +374,26 @@ class Streams:
         if self._expected.get(key) is expected:
             del self._expected[key]
 
-    def _drop_early(self, hop: HopPort, quic_stream: int, early: _Early) -> None:
+    def _has_place(self, hop: HopPort, link: int) -> bool:
+        """Whether a stream may wait for its announcement: on a channel that is proved, as any that
+        announces is, and among not too many."""
+        slot = self._router.channels.find(hop, link)
+        if slot is None or not slot.verified:
+            return False
+        early = [one.preamble for key, one in self._early.items() if key[0] == hop.id]
+        of_link = sum(preamble is not None and preamble.link == link for preamble in early)
+        return of_link <= EARLY_STREAMS_PER_LINK_MAX
+
+    def _drop_early(
+        self,
+        hop: HopPort,
+        quic_stream: int,
+        early: _Early,
+        code: Code = Code.STREAM_EARLY_BYTES,
+    ) -> None:
         if self._early.get((hop.id, quic_stream)) is early:
             del self._early[hop.id, quic_stream]
-            hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
+            hop.reset_stream(quic_stream, int(code))
 
     def _later(self, seconds: float, call: Callable[[], object]) -> None:
         asyncio.get_running_loop().call_later(seconds, call)
