@@ -73,7 +73,8 @@ class OwnNode:
 
     @property
     def enrolled(self) -> bool:
-        return bool(self._own.chain)
+        """Whether it holds a credential whose time is not over; else it needs a ticket again."""
+        return bool(self._own.chain) and self._clock.unix_s() < self._identity.expires_unix_s
 
     @property
     def channel_key(self) -> NoiseKey:
@@ -83,7 +84,7 @@ class OwnNode:
 
     @property
     def channel_proof(self) -> bytes:
-        return self._own.proof(Purpose.CHANNEL)
+        return self._shown().proof(Purpose.CHANNEL)
 
     @property
     def identity(self) -> VerifiedIdentity:
@@ -117,7 +118,7 @@ class OwnNode:
         return HopIdentity(
             identifier=self.identifier,
             key=self._own.purpose_keys[Purpose.HOP].key,
-            proof=self._own.proof(Purpose.HOP),
+            proof=self._shown().proof(Purpose.HOP),
             verify=self.verify_hop,
         )
 
@@ -136,6 +137,11 @@ class OwnNode:
         """A verifier with this node's anchors, which refuses ``own`` as a peer."""
         tried = () if self._enrolling_with is None else (self._enrolling_with,)
         return ProofVerifier((*self._store.trust_anchors(), *tried), own=own)
+
+    def _shown(self) -> OwnIdentity:
+        """Ourselves as others may see us: a credential that is over would only be refused, also
+        where none is needed, at enrolment."""
+        return self._own if self.enrolled else self._own.with_chain(())
 
     def _trust(self) -> None:
         self._verifier = self.verifier_for(self.identifier)

@@ -249,11 +249,16 @@ class McpIngress(LocalModel):
     """Clients show this file's text as bearer token, on the MCP listener."""
     socket: LocalPath | None = None
     """Clients connect to this Unix socket; its folder's owner is the guard."""
+    allow_any_local: bool = False
+    """Let every process that reaches the MCP listener act as the agent. Warned of at each start."""
 
     @model_validator(mode="after")
     def _one_guard(self) -> Self:
-        if (self.token_file is None) == (self.socket is None):
-            raise ValueError("an MCP ingress needs exactly one of token_file and socket")
+        guards = (self.token_file is not None, self.socket is not None, self.allow_any_local)
+        if sum(guards) != 1:
+            raise ValueError(
+                "an MCP ingress needs exactly one of token_file, socket and allow_any_local"
+            )
         return self
 
 

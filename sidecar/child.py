@@ -95,7 +95,8 @@ class Child:
                 continue
             left -= len(chunk)
             text = chunk.decode(errors="replace").rstrip()
-            _log.info("child_stderr", pid=self.pid, text=text, silenced=left <= 0, **fields)
+            # What a server complains of may quote what it was asked: not for an ordinary log.
+            _log.debug("child_stderr", pid=self.pid, text=text, silenced=left <= 0, **fields)
 
 
 async def check_isolation(hidden: tuple[Path, ...]) -> None:

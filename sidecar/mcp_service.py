@@ -86,6 +86,7 @@ class McpService:
                 agent=str(agent.uri),
                 services={entry.service: AgentUri.parse(entry.to)},
                 token=None if entry.token_file is None else read_token(entry.token_file),
+                allow_any_local=entry.allow_any_local,
             ),
             decide=lambda _agent, service, target, ask: self._decide_at_ingress(
                 agent, service, target, ask

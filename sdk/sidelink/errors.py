@@ -66,12 +66,15 @@ class WireError(LocalError):
 
 _CLASS_OF_CODE: Final[dict[str, type[SidelinkError]]] = {
     "channel.closed": Unreachable,
+    "channel.credential_expired": Unreachable,
+    "channel.limit_exceeded": Unreachable,
     "channel.timeout": Unreachable,
+    "channel.unsealed_end": Unreachable,
     "local.draining": Unreachable,
     "local.unavailable": Unreachable,
     "message.agent_unknown": Unreachable,
     "message.body_invalid": BodyError,
-    "message.expired": AskTimeout,
+    "message.expired": Unreachable,
     "message.mailbox_full": MailboxFull,
     "message.not_an_ask": LocalError,
     "message.outcome_unknown": Unreachable,
@@ -89,7 +92,7 @@ _CLASS_OF_GROUP: Final[dict[str, type[SidelinkError]]] = {
     "route": Unreachable,
 }
 _OUTCOME_UNKNOWN: Final = frozenset(
-    {"channel.closed", "message.expired", "message.outcome_unknown", "message.timeout"}
+    {"channel.closed", "message.outcome_unknown", "message.timeout"}
 )
 
 
