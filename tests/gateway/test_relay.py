@@ -6,15 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import relay as relay_module
 from gateway.relay import LINKS_PER_ENROLMENT_MAX
 from identity import AgentUri, Code
 from link import Credit, Frame, FrameKind
 from link.limits import (
     ACCEPTOR_LINK_BIT,
-    INITIAL_WINDOW_BYTES,
     NOISE_1_BYTES_MAX,
-    RECORD_BODY_BYTES_MIN,
 )
 from link.messages import (
     decode_link_open_untrusted,
@@ -328,87 +325,6 @@ def test_a_permit_for_something_else_forwards_nothing(board: Switchboard) -> Non
     with pytest.raises(PermissionError):
         board.open(board.alpha)
     assert board.beta.sent == []
-
-
-def test_more_than_was_granted_resets_the_link_on_both_sides(board: Switchboard) -> None:
-    there = board.join()
-    for _ in range(INITIAL_WINDOW_BYTES // 1_000):
-        board.receive(board.alpha, 1, FrameKind.RECORD, RECORD)
-    assert board.alpha.closes() == []
-    board.receive(board.alpha, 1, FrameKind.RECORD, RECORD)
-
-    assert board.alpha.closes() == [(1, Code.ROUTE_CREDIT_EXCEEDED)]
-    assert board.beta.closes() == [(there, Code.ROUTE_CREDIT_EXCEEDED)]
-    assert board.relay.links == 0
-    assert board.alpha.closed is None
-
-
-def test_a_grant_of_the_receiver_lets_more_pass_towards_it_and_not_the_other_way(
-    board: Switchboard,
-) -> None:
-    there = board.join()
-    grant = encode_credit(Credit(0, 2 * INITIAL_WINDOW_BYTES))
-    board.receive(board.beta, there, FrameKind.CREDIT, grant)
-    for _ in range(2 * INITIAL_WINDOW_BYTES // 1_000):
-        board.receive(board.alpha, 1, FrameKind.RECORD, RECORD)
-    assert board.alpha.of(FrameKind.CREDIT) == [Frame(1, FrameKind.CREDIT, grant)]
-    assert board.alpha.closes() == []
-
-    for _ in range(INITIAL_WINDOW_BYTES // 1_000 + 1):
-        board.receive(board.beta, there, FrameKind.RECORD, RECORD)
-    assert board.beta.closes() == [(there, Code.ROUTE_CREDIT_EXCEEDED)]
-
-
-def test_a_grant_that_says_nothing_new_is_not_passed_on(board: Switchboard) -> None:
-    there = board.join()
-    grant = encode_credit(Credit(0, 1 << 20))
-    for body in (grant, grant, encode_credit(Credit(0, 5))):
-        board.receive(board.beta, there, FrameKind.CREDIT, body)
-
-    assert len(board.alpha.of(FrameKind.CREDIT)) == 1
-
-
-OUT_OF_TURN = {
-    "a second finish": [("alpha", FrameKind.LINK_FINISH)],
-    "a second accept": [("beta", FrameKind.LINK_ACCEPT)],
-    "an accept by the opener": [("alpha", FrameKind.LINK_ACCEPT)],
-    "a finish by the acceptor": [("beta", FrameKind.LINK_FINISH)],
-    "a record of nothing": [("alpha", FrameKind.RECORD)],
-}
-
-
-@pytest.mark.parametrize("frames", OUT_OF_TURN.values(), ids=OUT_OF_TURN)
-def test_what_no_window_counts_passes_once_at_most(
-    board: Switchboard, frames: list[tuple[str, FrameKind]]
-) -> None:
-    there = board.join()
-    observed = len(board.observed)
-    for who, kind in frames:
-        hop, link = (board.alpha, 1) if who == "alpha" else (board.beta, there)
-        board.receive(hop, link, kind, bytes(RECORD_BODY_BYTES_MIN - 1))
-
-    assert board.alpha.closes() == [(1, Code.ROUTE_BAD_FRAME)]
-    assert board.beta.closes() == [(there, Code.ROUTE_BAD_FRAME)]
-    assert len(board.observed) == observed
-
-
-def test_a_peer_that_grants_and_does_not_read_loses_its_hop(
-    board: Switchboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay_module, "HOP_QUEUED_BYTES_MAX", 100_000)
-    monkeypatch.setattr(relay_module, "HOP_QUEUE_CHECK_BYTES", 10_000)
-    there = board.join()
-    board.receive(board.beta, there, FrameKind.CREDIT, encode_credit(Credit(0, 1 << 40)))
-    for _ in range(101):
-        board.receive(board.alpha, 1, FrameKind.RECORD, RECORD)
-        board.beta.queued_bytes += 1_000
-    assert board.beta.closed is None
-    for _ in range(10):
-        board.receive(board.alpha, 1, FrameKind.RECORD, RECORD)
-        board.beta.queued_bytes += 1_000
-
-    assert board.beta.closed is Code.HOP_LIMIT_EXCEEDED
-    assert board.alpha.closed is None
 
 
 def test_frames_of_a_link_that_is_gone_are_dropped_without_blame(board: Switchboard) -> None:

@@ -74,8 +74,12 @@ class MemoryKeystore:
         return tuple(sorted(self.rows))
 
 
-@functools.cache
 def authority(trust_domain: str = "acme") -> OwnIdentity:
+    return _authority(trust_domain)
+
+
+@functools.cache
+def _authority(trust_domain: str) -> OwnIdentity:
     return new_identity(".node", unix_s=START_UNIX_S, purposes=tuple(Purpose))
 
 
