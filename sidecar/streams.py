@@ -38,13 +38,16 @@ from sidecar.sealed_stream import OPEN_SECONDS_MAX, SealedStream
 EARLY_BYTES_MAX: Final = 64 << 10
 EARLY_SECONDS_MAX: Final = 5.0
 EARLY_STREAMS_MAX: Final = 1_024
-# Of one channel, so that it takes no other's places.
-EARLY_STREAMS_PER_LINK_MAX: Final = 32
 STREAMS_MAX: Final = 4_096
 # Of those that one side opens. A peer that goes beyond loses the channel, so we stop well before:
 # the end of a stream is not seen by both sides at once.
 STREAMS_PER_CHANNEL_MAX: Final = 512
 OWN_STREAMS_PER_CHANNEL_MAX: Final = STREAMS_PER_CHANNEL_MAX // 2
+# Of one channel, so that it takes no other's places. Streams opened in one turn may all overtake
+# their announcements, which go by a lane that has other work.
+EARLY_STREAMS_PER_LINK_MAX: Final = OWN_STREAMS_PER_CHANNEL_MAX
+
+assert EARLY_STREAMS_PER_LINK_MAX <= EARLY_STREAMS_MAX // 4
 
 Serve = Callable[[MeshStream], Awaitable[None]]
 
