@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 from sidelink.wire import Attributes
 
 from identity import VerifiedIdentity
@@ -23,10 +24,14 @@ class Sender:
     uri: str
     identifier: str
     attributes: Attributes
+    attributes_bytes: int
+    """What they add to each message that is handed over: many times the message, if they like."""
 
     @classmethod
     def of(cls, identity: VerifiedIdentity) -> "Sender":
-        return cls(str(identity.name), str(identity.identifier), dict(identity.attributes))
+        attributes = dict(identity.attributes)
+        size = len(msgspec.msgpack.encode(attributes))
+        return cls(str(identity.name), str(identity.identifier), attributes, size)
 
 
 class Answers(Protocol):
@@ -87,12 +92,14 @@ class Mailbox:
         return True
 
     def take(self, bytes_max: int) -> list[Waiting]:
-        """Take the oldest messages, up to ``bytes_max`` of them but at least one if any waits."""
+        """Take the oldest messages, at least one if any waits, until their reader would be sent
+        ``bytes_max``."""
         taken: list[Waiting] = []
-        size = 0
-        while self._messages and (not taken or size < bytes_max):
+        size = sent = 0
+        while self._messages and (not taken or sent < bytes_max):
             waiting = self._messages.popleft()
             size += len(waiting.body) + MESSAGE_OVERHEAD_BYTES
+            sent += len(waiting.body) + MESSAGE_OVERHEAD_BYTES + waiting.sender.attributes_bytes
             taken.append(waiting)
         self._bytes -= size
         return taken
