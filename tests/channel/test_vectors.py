@@ -5,7 +5,6 @@ protocol.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -16,10 +15,11 @@ from channel.kem import MlKem768PrivateKey
 from channel.limits import REKEY_LIMITS
 from channel.records import RecordReader, RecordWriter
 from channel.wire import RecordType
+from conformance import vector_path
 from identity import Code, NoiseKey, NoisePublicKey
 from tests.channel.helpers import FakePeer, identifier_of
 
-VECTOR_PATH = Path(__file__).parent.parent / "vectors" / "sidelink-session-1.json"
+VECTOR_PATH = vector_path("session-1")
 VECTOR: dict[str, Any] = json.loads(VECTOR_PATH.read_text())
 
 
