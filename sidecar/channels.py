@@ -4,6 +4,7 @@ Who may open a channel, and what its messages mean, is its owner's to say (``sid
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -22,7 +23,7 @@ from channel import (
     Prologue,
     StreamOpenReceived,
 )
-from identity import AgentUri, Code, VerifiedPeer
+from identity import AgentUri, Code, Identifier, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
     CreditError,
@@ -49,6 +50,10 @@ from sidecar.timers import Timer
 
 CHANNELS_MAX: Final = 65_536
 CHANNELS_UNVERIFIED_MAX: Final = 1_024
+# Of those that one node's agents open: a gateway says truly whose they are, and one node alone
+# must not take the places of all others.
+CHANNELS_PER_NODE_MAX: Final = CHANNELS_MAX // 4
+CHANNELS_UNVERIFIED_PER_NODE_MAX: Final = CHANNELS_UNVERIFIED_MAX // 4
 
 VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes], VerifiedPeer]
 
@@ -62,6 +67,8 @@ class ChannelSlot:
     initiator: bool
     remote: AgentUri
     """The name asked for, or, until the peer is verified, the name that the opener claims."""
+    source_node: Identifier | None = None
+    """The node whose agent opened it, as the gateway attests; None for our own."""
     permits_in: dict[Action, Permit] = field(default_factory=dict)
     permits_out: dict[Action, Permit] = field(default_factory=dict)
     expires_unix_s: float = 0.0
@@ -121,6 +128,8 @@ class ChannelTable:
         self._ids: dict[int, LinkIds] = {}
         self._last_link: dict[int, list[int]] = {}
         self._unverified = 0
+        self._of_node: Counter[Identifier | None] = Counter()
+        self._unverified_of_node: Counter[Identifier | None] = Counter()
         self.refused: dict[Code, int] = {}
 
     def __len__(self) -> int:
@@ -238,7 +247,13 @@ class ChannelTable:
             now_s=now_s,
             **self._options,
         )
-        slot = ChannelSlot(agent, LinkChannel(hop, frame.link, channel), False, opening.source)
+        slot = ChannelSlot(
+            agent,
+            LinkChannel(hop, frame.link, channel),
+            False,
+            opening.source,
+            opening.source_node,
+        )
         self._keep(slot)
         self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
@@ -248,7 +263,13 @@ class ChannelTable:
             return Code.CHANNEL_VERSION_UNSUPPORTED
         if not isinstance(opening.target, AgentUri) or not isinstance(opening.source, AgentUri):
             return Code.ROUTE_UNKNOWN
-        if self._unverified >= CHANNELS_UNVERIFIED_MAX or len(self._slots) >= CHANNELS_MAX:
+        node = opening.source_node
+        if (
+            len(self._slots) >= CHANNELS_MAX
+            or self._unverified >= CHANNELS_UNVERIFIED_MAX
+            or self._of_node[node] >= CHANNELS_PER_NODE_MAX
+            or self._unverified_of_node[node] >= CHANNELS_UNVERIFIED_PER_NODE_MAX
+        ):
             return Code.ROUTE_LINK_LIMIT
         agent = self._owner.find_agent(opening.target)
         return Code.ROUTE_UNKNOWN if agent is None else agent
@@ -289,7 +310,7 @@ class ChannelTable:
 
     def _verified(self, slot: ChannelSlot) -> None:
         """The peer is proved. An initiator asked for its name; a responder checks the claim."""
-        self._unverified -= not slot.initiator
+        self._count_unverified(slot, -1)
         slot.verified = True
         slot.expires_unix_s = min(slot.peer.identity.expires_unix_s, slot.agent.expires_unix_s)
         if slot.peer.name != slot.remote or slot.peer.identity.kind != "agent":
@@ -316,15 +337,21 @@ class ChannelTable:
 
     def _keep(self, slot: ChannelSlot) -> None:
         self._slots[LinkEnd(slot.links.hop.id, slot.links.link)] = slot
-        # Strangers' half-open channels are counted; those of our own agents cost them nothing.
-        self._unverified += not slot.initiator
+        self._count_unverified(slot, 1)
+        _count(self._of_node, slot, 1)
         slot.agent.users += 1
+
+    def _count_unverified(self, slot: ChannelSlot, count: int) -> None:
+        if not slot.verified:
+            _count(self._unverified_of_node, slot, count)
+            self._unverified += 0 if slot.initiator else count
 
     def _drop(self, slot: ChannelSlot) -> bool:
         """Take a channel out of every count. False when that has been done."""
         if self._slots.pop(LinkEnd(slot.links.hop.id, slot.links.link), None) is None:
             return False
-        self._unverified -= not (slot.verified or slot.initiator)
+        self._count_unverified(slot, -1)
+        _count(self._of_node, slot, -1)
         slot.agent.users -= 1
         slot.dead = True
         self._owner.disarm(slot)
@@ -335,3 +362,12 @@ class ChannelTable:
         if self._drop(slot):
             slot.links.closed = slot.links.closed or slot.links.hop.id not in self._hops
             self._owner.channel_closed(slot, code)
+
+
+def _count(of_node: Counter[Identifier | None], slot: ChannelSlot, count: int) -> None:
+    """Strangers' channels are counted; those of our own agents cost them nothing."""
+    if slot.initiator:
+        return
+    of_node[slot.source_node] += count
+    if not of_node[slot.source_node]:
+        del of_node[slot.source_node]
