@@ -49,7 +49,7 @@ class Stage:
         self.table = ChannelTable(owner, lambda *_: pytest.fail("nobody proves anything"))
         self.sent: list[Frame] = []
         self.hop: Any = Hop(self.sent)
-        self.table.hop_opened(self.hop)
+        self.table.hop_opened(self.hop)  # type: ignore[arg-type]
         self._links = 0
         nonce = os.urandom(16)
         opener = Channel.connect(
