@@ -1,6 +1,7 @@
 """Where MCP exchanges leave the mesh: decides again, then asks a stdio server on this machine."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ BACK_OFF_S_MAX: Final = 30.0
 BACK_OFF_FORGIVEN_S: Final = 60.0
 LAST_WORDS_S: Final = 1.0
 CALLERS_REMEMBERED_MAX: Final = 1024
+# Requests being read or answered. A node may name agents without end, so what counts is the node.
+EXCHANGES_MAX: Final = 256
+EXCHANGES_PER_NODE_MAX: Final = 64
 
 SSE_HEADERS: Final = (
     ("content-type", "text/event-stream"),
@@ -76,6 +80,7 @@ class _Running:
     """A caller's own child; `users` counts exchanges, so that one in use is never put away."""
 
     caller: Identifier
+    node: Identifier
     server: StdioServer
     task: asyncio.Task[None]
     idle_since_s: float
@@ -90,6 +95,7 @@ class McpEgress:
         self._decide = decide
         self._may_offer = may_offer
         self._running: dict[Identifier, _Running] = {}
+        self._exchanges: Counter[Identifier] = Counter()
         # Per caller: the pause before the next start, and when it is over.
         self._back_off: dict[Identifier, tuple[float, float]] = {}
         # One start at a time, so that `children_max` holds while one is under way.
@@ -114,6 +120,22 @@ class McpEgress:
 
     async def serve(self, stream: MeshStream) -> None:
         """One exchange, from its head to the end of the answer. Never raises for a peer."""
+        node = _node_of(stream.peer)
+        if (
+            self._exchanges[node] >= EXCHANGES_PER_NODE_MAX
+            or self._exchanges.total() >= EXCHANGES_MAX
+        ):
+            stream.reset(Code.STREAM_LIMIT)
+            return
+        self._exchanges[node] += 1
+        try:
+            await self._serve(stream)
+        finally:
+            self._exchanges[node] -= 1
+            if not self._exchanges[node]:
+                del self._exchanges[node]
+
+    async def _serve(self, stream: MeshStream) -> None:
         reader = ExchangeReader(stream)
         try:
             answer = await self._read_and_decide(reader, stream.peer)
@@ -178,7 +200,7 @@ class McpEgress:
 
     async def _exchange(self, stream: MeshStream, request: McpRequest) -> None:
         try:
-            async with self._server_for(stream.peer.identifier) as server:
+            async with self._server_for(stream.peer) as server:
                 call = server.begin(request)
                 try:
                     async with asyncio.timeout(self._service.call_s_max):
@@ -217,11 +239,12 @@ class McpEgress:
         return filter_list(call.request.method, answer, may_offer)
 
     @asynccontextmanager
-    async def _server_for(self, caller: Identifier) -> AsyncIterator[StdioServer]:
+    async def _server_for(self, peer: VerifiedIdentity) -> AsyncIterator[StdioServer]:
+        caller = peer.identifier
         running = self._live(caller)
         if running is None:
             async with self._start_lock:
-                running = self._live(caller) or await self._start(caller)
+                running = self._live(caller) or await self._start(caller, _node_of(peer))
         running.users += 1
         try:
             yield running.server
@@ -233,7 +256,7 @@ class McpEgress:
         running = self._running.get(caller)
         return None if running is None or running.server.is_closed else running
 
-    async def _start(self, caller: Identifier) -> _Running:
+    async def _start(self, caller: Identifier, node: Identifier) -> _Running:
         now_s = asyncio.get_running_loop().time()
         _, not_before_s = self._back_off.get(caller, (0.0, 0.0))
         if now_s < not_before_s:
@@ -241,25 +264,32 @@ class McpEgress:
             raise StdioError(
                 Code.STREAM_UPSTREAM_FAILED, f"the MCP server ended; next start in {wait_s:.1f} s"
             )
-        await self._make_room()
+        await self._make_room(node)
         child = await start_child(self._service.child)
         server = StdioServer(child)
         task = asyncio.create_task(self._own(caller, child, server))
-        running = _Running(caller, server, task, idle_since_s=now_s)
+        running = _Running(caller, node, server, task, idle_since_s=now_s)
         self._running[caller] = running
         _log.info("mcp_child_started", service=self._service.name, pid=child.pid)
         return running
 
-    async def _make_room(self) -> None:
-        """Put away whoever has been idle longest; if all are busy, say so."""
-        if len(self._running) < self._service.children_max:
+    async def _make_room(self, node: Identifier) -> None:
+        """Put away whoever has been idle longest; if all are busy, say so.
+
+        One node's agents may have three quarters of the children, so that some are left.
+        """
+        most = self._service.children_max
+        for those, places in (
+            ([one for one in self._running.values() if one.node == node], max(1, 3 * most // 4)),
+            (list(self._running.values()), most),
+        ):
+            if len(those) < places:
+                continue
+            idle = [one for one in those if one.users == 0]
+            if not idle:
+                raise StdioError(Code.STREAM_LIMIT, f"{len(those)} MCP servers are running")
+            await self._put_away(min(idle, key=lambda one: one.idle_since_s))
             return
-        idle = [running for running in self._running.values() if running.users == 0]
-        if not idle:
-            raise StdioError(
-                Code.STREAM_LIMIT, f"{self._service.children_max} MCP servers are running"
-            )
-        await self._put_away(min(idle, key=lambda running: running.idle_since_s))
 
     async def _own(self, caller: Identifier, child: Child, server: StdioServer) -> None:
         """The one task that ends a child, however it comes to its end."""
@@ -304,6 +334,11 @@ class McpEgress:
             del self._running[running.caller]
         running.task.cancel()
         await asyncio.gather(running.task, return_exceptions=True)
+
+
+def _node_of(peer: VerifiedIdentity) -> Identifier:
+    """Who answers for a caller: the node at the root of its chain."""
+    return peer.ancestors[-1].identifier if peer.ancestors else peer.identifier
 
 
 async def _next_within(call: Call, seconds: float) -> bytes | Answer | None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from identity import AgentUri, AttributeValue, Code, SidelinkError, VerifiedIdentity
+from identity.master_key import MASTER_KEY_FILE_VARIABLE
 from node.parts import Parts
 from node.settings import McpIngress as IngressEntry
 from node.settings import McpServer, SidecarSettings
 from node.state_folder import check_socket_path
+from node.tickets import STANDARD_INPUT
 from policy import Denial, Party, Permit, Request
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.child import ChildSettings, check_isolation
@@ -123,10 +125,14 @@ class McpService:
         )
 
     def _hidden(self) -> tuple[Path, ...]:
-        """All programs' states, the tokens with which a child could act as an agent, and the
-        settings, which may hold other servers' keys."""
+        """All programs' states, a master key and a ticket kept elsewhere, the tokens with which a
+        child could act as an agent, and the settings, which may hold other servers' keys."""
         files = [entry.token_file for entry in self._settings.mcp.ingress]
-        named = [path for path in (*files, self._settings.config) if path is not None]
+        files += [self._settings.config, self._settings.ticket_file]
+        if MASTER_KEY_FILE_VARIABLE in os.environ:
+            files.append(Path(os.environ[MASTER_KEY_FILE_VARIABLE]))
+        # The ticket may be standard input, which children do not have.
+        named = [path.expanduser() for path in files if path and path != STANDARD_INPUT]
         return tuple(path.absolute() for path in (self._settings.state, *named))
 
     async def _decide_at_ingress(
