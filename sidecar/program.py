@@ -225,8 +225,11 @@ class _Alarm:
 
     def _ring(self) -> None:
         self._handle = None
-        self._router.handle_deadline(asyncio.get_running_loop().time())
-        self.look()
+        try:
+            self._router.handle_deadline(asyncio.get_running_loop().time())
+        finally:
+            # A fault of ours in one call must not stop the clock for all others.
+            self.look()
 
 
 class _Verifiers:
