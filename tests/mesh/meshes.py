@@ -86,20 +86,14 @@ class Mesh:
 
     def up(self) -> Self:
         """Start everything, enrol it, and wait until it is ready."""
-        self.up_gateway()
-        self.a.start("--ticket", self.ticket(**A_TICKET))
-        self.b.start("--ticket", self.ticket(**B_TICKET))
-        self.a.wait_ready()
-        self.b.wait_ready()
-        return self
-
-    def up_gateway(self) -> Self:
-        """The authority and the gateway alone."""
         self.authority.start()
         self.authority.wait_status(bool, "its admin socket")
         self.gateway.start("--ticket", self.ticket(role="gateway", name="node/gateway"))
         self.gateway.wait_ready()
-        self.authority.wait_status(lambda status: status["gateways"][0]["connected"], "the gateway")
+        self.a.start("--ticket", self.ticket(**A_TICKET))
+        self.b.start("--ticket", self.ticket(**B_TICKET))
+        self.a.wait_ready()
+        self.b.wait_ready()
         return self
 
     def heal(self) -> None:

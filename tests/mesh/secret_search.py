@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from identity import Keystore, load_master_key
+from node.own_node import NODE_KEY
 from tests.mesh.programs import Program
 
 _PIECE_BYTES = 16 << 20
 _OVERLAP_BYTES = 256
 
 
-def private_keys(program: Program) -> Mapping[str, bytes]:
-    """Every private key of every identity in the program's keystore, named."""
+def private_keys(program: Program, *, agent: str | None = None) -> Mapping[str, bytes]:
+    """The private keys of the node and of one agent in the program's keystore, named."""
     keystore = Keystore.open(
         program.paths.database, load_master_key(program.paths.master_key, environment={})
     )
     found: dict[str, bytes] = {}
     try:
-        for name in keystore.names():
+        for name in filter(None, (NODE_KEY, agent)):
             own = keystore.load(name)
             assert own is not None
             found[f"{program.name} {name} signing"] = own.signing_key.private_bytes()
@@ -55,12 +56,13 @@ def files(folder: Path) -> Iterator[bytes]:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """All that the process can read of its own memory, piece by piece."""
+    """All of its memory that the process has ever been able to write, piece by piece."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
     with Path(f"/proc/{pid}/mem").open("rb") as file:
         for line in maps:
-            extent, mode, *_ = line.split(maxsplit=5)
-            if "r" not in mode or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+            extent, mode, _offset, _device, inode, *_ = line.split(maxsplit=5)
+            # A file that is mapped and was never writable holds what was on the disk, no secret.
+            if "r" not in mode or ("w" not in mode and inode != "0") or "[v" in line:
                 continue
             start, end = (int(number, 16) for number in extent.split("-"))
             yield from _extent(file, start, end)

@@ -39,9 +39,9 @@ STRANGER = Identifier(bytes(range(32)))
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    """An authority and a gateway; the sidecars are what is tested."""
+    """A whole one, for what is refused is tried beside what is not."""
     with Mesh() as mesh:
-        yield mesh.up_gateway()
+        yield mesh.up()
 
 
 @pytest.fixture
@@ -299,12 +299,6 @@ def assert_kept_out(mesh: Mesh, program: Program, code: Code) -> None:
 # What a sidecar that has a credential may still not do with it.
 
 
-@pytest.fixture(scope="module")
-def peopled_mesh() -> Iterator[Mesh]:
-    with Mesh() as mesh:
-        yield mesh.up()
-
-
 def hostile(mesh: Mesh, sin: str) -> Program:
     """A sidecar that is enrolled for ``rogue`` and cheats."""
     program = mesh.sidecar(f"rogue-{sin}")
@@ -314,27 +308,27 @@ def hostile(mesh: Mesh, sin: str) -> Program:
     return program
 
 
-async def test_an_agent_whose_name_is_outside_the_prefix_is_not_opened(peopled_mesh: Mesh) -> None:
-    async with asyncio.timeout(20), sidelink.connect(peopled_mesh.a.agent_socket) as mesh:
+async def test_an_agent_whose_name_is_outside_the_prefix_is_not_opened(mesh: Mesh) -> None:
+    async with asyncio.timeout(20), sidelink.connect(mesh.a.agent_socket) as people:
         with pytest.raises(sidelink.LocalError) as refused:
-            await mesh.agent("billing/main")
+            await people.agent("billing/main")
 
     assert refused.value.code == "local.name_outside_prefix"
     assert "agent://acme/finance" in refused.value.message
     assert refused.value.remedy
 
 
-async def test_an_agent_whose_attribute_is_not_delegated_is_not_opened(peopled_mesh: Mesh) -> None:
-    async with asyncio.timeout(20), sidelink.connect(peopled_mesh.a.agent_socket) as mesh:
+async def test_an_agent_whose_attribute_is_not_delegated_is_not_opened(mesh: Mesh) -> None:
+    async with asyncio.timeout(20), sidelink.connect(mesh.a.agent_socket) as people:
         with pytest.raises(sidelink.LocalError) as refused:
-            await mesh.agent("finance/ambitious", attributes={"clearance": 4})
+            await people.agent("finance/ambitious", attributes={"clearance": 4})
 
     assert refused.value.code == "local.attribute_denied"
     assert refused.value.remedy
 
 
-def test_a_node_that_registers_a_prefix_it_was_not_given_loses_its_hop(peopled_mesh: Mesh) -> None:
-    program = hostile(peopled_mesh, "register-beyond")
+def test_a_node_that_registers_a_prefix_it_was_not_given_loses_its_hop(mesh: Mesh) -> None:
+    program = hostile(mesh, "register-beyond")
 
     status = program.wait_status(
         lambda status: "route.prefix_denied" in str(status.get("gateways")), "route.prefix_denied"
@@ -342,29 +336,29 @@ def test_a_node_that_registers_a_prefix_it_was_not_given_loses_its_hop(peopled_m
 
     assert not status["ready"]
     assert Code.ROUTE_PREFIX_DENIED.remedy in program.log_text()
-    routes = {route["prefix"]: route["node"] for route in peopled_mesh.gateway.status()["routes"]}
-    assert routes["agent://acme/billing"] == peopled_mesh.b.status()["identifier"]
+    routes = {route["prefix"]: route["node"] for route in mesh.gateway.status()["routes"]}
+    assert routes["agent://acme/billing"] == mesh.b.status()["identifier"]
 
 
 async def test_a_node_that_speaks_as_somebody_elses_agent_is_refused_by_the_gateway(
-    peopled_mesh: Mesh,
+    mesh: Mesh,
 ) -> None:
-    program = await asyncio.to_thread(hostile, peopled_mesh, "name-beyond")
+    program = await asyncio.to_thread(hostile, mesh, "name-beyond")
     await asyncio.to_thread(program.wait_ready)
 
-    refused = await ask_main(peopled_mesh, program, "finance/planner", {})
+    refused = await ask_main(mesh, program, "finance/planner", {})
 
     assert refused.code == "route.source_denied"
     assert refused.remedy
 
 
 async def test_an_agent_with_an_attribute_beyond_its_nodes_ticket_is_refused_by_the_far_side(
-    peopled_mesh: Mesh,
+    mesh: Mesh,
 ) -> None:
-    program = await asyncio.to_thread(hostile, peopled_mesh, "attribute-beyond")
+    program = await asyncio.to_thread(hostile, mesh, "attribute-beyond")
     await asyncio.to_thread(program.wait_ready)
 
-    refused = await ask_main(peopled_mesh, program, "rogue/agent", {"role": "planner"})
+    refused = await ask_main(mesh, program, "rogue/agent", {"role": "planner"})
 
     # The first message went along with the proof, so only its reader could say what became of it.
     assert refused.code == "message.outcome_unknown"
