@@ -215,7 +215,9 @@ class AgentRegistry:
         """The identity with a credential that is past neither half its life nor its attributes."""
         if own.chain:
             held = decode_credential_untrusted(own.chain[0].credential).credential
-            fresh = unix_s < (held.issued_unix_s + held.expires_unix_s) / 2
+            # One that begins in the future is what a clock that was put right leaves behind.
+            middle_unix_s = (held.issued_unix_s + held.expires_unix_s) / 2
+            fresh = held.not_before_unix_s <= unix_s < middle_unix_s
             same_node = own.chain[1:] == self._node.chain
             if fresh and same_node and dict(held.attributes) == dict(attributes):
                 return own

@@ -145,6 +145,7 @@ class Sidecar:
         self.network = network
         self.name = name
         self.node = who or node(name)
+        self.keystore = self.node.new_keystore()
         self.policy = policy or engine()
         self.is_up = False
         self.hops: list[SimulatedHop] = []
@@ -160,7 +161,7 @@ class Sidecar:
         self.is_up = True
         self.decisions = Decisions(self.network, self.policy)
         self.router = Router(
-            self.node.new_registry(**self._registry),
+            self.node.new_registry(self.keystore, **self._registry),
             SidecarDecisions(
                 self.decisions.decide,
                 self.decisions.could_allow,

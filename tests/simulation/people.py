@@ -89,7 +89,6 @@ class Node:
 
     own: OwnIdentity
     identity: VerifiedIdentity
-    keystore: MemoryKeystore
 
     @property
     def peer(self) -> VerifiedPeer:
@@ -101,10 +100,13 @@ class Node:
         delegable = self.identity.delegable
         return () if delegable is None else delegable.name_prefixes
 
-    def new_registry(self, **options: Any) -> AgentRegistry:
+    def new_keystore(self) -> MemoryKeystore:
+        return MemoryKeystore({self.own.name: self.own})
+
+    def new_registry(self, keystore: MemoryKeystore | None = None, **options: Any) -> AgentRegistry:
         """As after a start: nothing in memory, everything in the keystore."""
-        keystore: Any = self.keystore
-        return AgentRegistry(keystore, self.own, self.identity, **options)
+        kept: Any = keystore or self.new_keystore()
+        return AgentRegistry(kept, self.own, self.identity, **options)
 
 
 @functools.cache
@@ -139,7 +141,7 @@ def node(
         expires_unix_s=int(START_UNIX_S) + lifetime_s,
     )
     own = own.with_chain((ChainLink(signed.encoded, issuer.history.encode()),))
-    return Node(own, _seen(own, signed.credential), MemoryKeystore({own.name: own}))
+    return Node(own, _seen(own, signed.credential))
 
 
 def _seen(own: OwnIdentity, held: Any) -> VerifiedIdentity:
@@ -171,7 +173,7 @@ def stranger(number: int = 0) -> Node:
         delegable=None,
         expires_unix_s=0,
     )
-    return Node(own, identity, MemoryKeystore())
+    return Node(own, identity)
 
 
 @functools.cache
@@ -188,7 +190,7 @@ def authority_node(trust_domain: str = "acme") -> Node:
         delegable=None,
         expires_unix_s=int(START_UNIX_S) + 10 * 365 * DAY_S,
     )
-    return Node(own, identity, MemoryKeystore())
+    return Node(own, identity)
 
 
 @functools.cache
