@@ -102,6 +102,11 @@ _LISTED: Final[Mapping[str, tuple[str, Callable[[_Item], McpAsk]]]] = {
         "resources",
         lambda item: McpAsk(Action.MCP_READ, "resources/read", uri=item.uri),
     ),
+    # What a template will name is open, so those are kept for whoever may read anything.
+    "resources/templates/list": (
+        "resourceTemplates",
+        lambda _: McpAsk(Action.MCP_READ, "resources/read"),
+    ),
 }
 _RESULT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])

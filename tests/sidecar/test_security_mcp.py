@@ -12,10 +12,14 @@ import pytest
 
 from identity import Code, VerifiedIdentity
 from identity.master_key import MASTER_KEY_FILE_VARIABLE
+from policy import Action
 from sidecar import mcp_egress
 from sidecar.child import ChildSettings
+from sidecar.mcp_answers import filter_list
 from sidecar.mcp_egress import StdioService
+from sidecar.mcp_message import McpAsk
 from sidecar.mcp_service import McpService
+from sidecar.mcp_stdio import Answer
 from sidecar.mcp_wire import ExchangeReader, ResponseHead
 from tests.sidecar.mcp_helpers import call_of
 from tests.sidecar.mcp_memory import identity_of
@@ -79,6 +83,21 @@ async def test_a_finished_request_gives_its_place_back(
         for _ in range(3):
             assert (await side.echo(agent_of(HONEST, 1)))["pid"]
             await asyncio.gather(*side.tasks)
+
+
+@pytest.mark.parametrize(("may_read", "left"), [(False, 0), (True, 1)])
+def test_templates_of_resources_are_for_those_who_may_read(may_read: bool, left: int) -> None:
+    answer = Answer(b'{"resourceTemplates":[{"name":"payroll","uriTemplate":"p://{id}"}]}', b"")
+    asked: list[McpAsk] = []
+
+    def may_offer(ask: McpAsk) -> bool:
+        asked.append(ask)
+        return may_read
+
+    filtered = filter_list("resources/templates/list", answer, may_offer)
+
+    assert asked == [McpAsk(Action.MCP_READ, "resources/read")]
+    assert len(json.loads(filtered.result)["resourceTemplates"]) == left
 
 
 def test_a_master_key_and_a_ticket_kept_elsewhere_are_hidden_from_children(
