@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -23,10 +24,33 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """One field a line: its name, then its value."""
-    width = max((len(name) for name in fields), default=0)
-    for name, value in fields.items():
-        click.echo(f"{name.ljust(width)}{CELL_SEPARATOR}{cell_text(value)}".rstrip())
+    """One field a line: its name, then its value. Lists of objects follow, each as a table."""
+    tables = {name: value for name, value in fields.items() if _is_table(value)}
+    lines = {name: value for name, value in fields.items() if name not in tables}
+    width = max((len(_heading(name)) for name in lines), default=0)
+    for name, value in lines.items():
+        text = _field_text(name, value)
+        click.echo(f"{_heading(name).ljust(width)}{CELL_SEPARATOR}{text}".rstrip())
+    for name, rows in tables.items():
+        click.echo(f"\n{name}:")
+        names = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[_field_text(key, row.get(key)) for key in names] for row in rows]
+        print_table([_heading(key) for key in names], cells)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
+def _heading(name: str) -> str:
+    return name.removesuffix("_unix_s")
+
+
+def _field_text(name: str, value: object) -> str:
+    """Times are said as a person says them; programs read seconds with --json."""
+    if name.endswith("_unix_s") and isinstance(value, int):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return cell_text(value)
 
 
 def cell_text(value: object) -> str:

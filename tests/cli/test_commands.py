@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cli.main import COMMANDS, main
 from cli.options import parse_attributes
-from cli.output import cell_text
+from cli.output import cell_text, print_fields
 from cli.tickets import parse_allowed, parse_lifetime
 from node.http_servers import AdminHandler, AdminServer
 from node.state_folder import StateFolder
@@ -293,3 +293,30 @@ def test_lifetimes_and_allowed_values_are_read() -> None:
 @given(st.text())
 def test_a_cell_is_one_line_that_no_terminal_obeys(text: str) -> None:
     assert cell_text(text) == "" or cell_text(text).isprintable()
+
+
+def test_status_shows_times_as_dates_and_lists_of_objects_as_tables(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_fields(
+        {
+            "ready": True,
+            "credential_expires_unix_s": 1_800_000_000,
+            "hops": [
+                {"peer": "sl1a", "engine": "qh3"},
+                {"peer": "sl1bb", "fault": "hop.timeout"},
+            ],
+            "routes": [],
+        }
+    )
+
+    assert capsys.readouterr().out == (
+        "ready               yes\n"
+        "credential_expires  2027-01-15 08:00 UTC\n"
+        "routes              -\n"
+        "\n"
+        "hops:\n"
+        "peer   engine  fault\n"
+        "sl1a   qh3     -\n"
+        "sl1bb  -       hop.timeout\n"
+    )
