@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from policy.strict_yaml import Positions, load_strict
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from identity import Code
 from node.errors import ConfigError
+from policy.strict_yaml import Positions, load_strict
 
 CONFIG_FILE_NAME: Final = "config.yaml"
 CONFIG_BYTES_MAX: Final = 1 << 20
