@@ -30,6 +30,7 @@ from link import (
     lane_of,
 )
 from link.limits import (
+    FRAME_HEADER_BYTES,
     LANES,
     LINKS_PER_HOP_MAX,
     RECORD_BODY_BYTES_MIN,
@@ -53,8 +54,10 @@ LINKS_PER_ENROLMENT_MAX: Final = 4
 # filled by its friends: it loses its hop instead. Looked at once for so many bytes.
 HOP_QUEUED_BYTES_MAX: Final = 256 << 20
 HOP_QUEUE_CHECK_BYTES: Final = 4 << 20
+# Beyond this a hop is offered no further links.
+HOP_CONGESTED_BYTES: Final = 32 << 20
 
-assert HOP_QUEUE_CHECK_BYTES < HOP_QUEUED_BYTES_MAX
+assert HOP_QUEUE_CHECK_BYTES < HOP_CONGESTED_BYTES < HOP_QUEUED_BYTES_MAX
 assert STREAMS_PER_LINK_MAX <= STREAMS_PER_HOP_MAX
 
 
@@ -257,9 +260,12 @@ class GatewayRelay:
         self.counters.frame_bytes += len(body)
         if self._observe is not None:
             self._observe(Frame(to.link, kind, body))
-        state = self._hops[to.hop]
-        state.hop.send_frame(to.link, kind, body)
-        state.unchecked_bytes += len(body)
+        self._say(self._hops[to.hop], to.link, kind, body)
+
+    def _say(self, state: HopState, link: int, kind: int, body: bytes) -> None:
+        """Send a frame, and look now and then whether the peer takes what it is sent."""
+        state.hop.send_frame(link, kind, body)
+        state.unchecked_bytes += FRAME_HEADER_BYTES + len(body)
         if state.unchecked_bytes >= HOP_QUEUE_CHECK_BYTES:
             state.unchecked_bytes = 0
             if state.hop.queued_bytes > HOP_QUEUED_BYTES_MAX:
@@ -286,7 +292,9 @@ class GatewayRelay:
         if isinstance(far, Code):
             self._refuse_link(near, far)
             return
-        if self._table.links_of(far.hop.id) >= far.limits.links:
+        is_congested = far.hop.queued_bytes > HOP_CONGESTED_BYTES
+        if is_congested or self._table.links_of(far.hop.id) >= far.limits.links:
+            # No window holds openings back, and whoever is slow must not lose its hop to them.
             self._refuse_link(near, Code.ROUTE_LINK_LIMIT)
             return
         answer = self._decisions.may_relay(hop, far.hop, opening)
@@ -342,9 +350,9 @@ class GatewayRelay:
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, answer.reason)
         route, displaced = self.directory.register(prefix, state.hop.id, state.hop.peer.identifier)
         told = encode_prefix_epoch(PrefixEpoch(prefix, route.epoch))
-        state.hop.send_frame(0, FrameKind.REGISTERED, told)
+        self._say(state, 0, FrameKind.REGISTERED, told)
         if displaced is not None:
-            self._hops[displaced.hop].hop.send_frame(0, FrameKind.DISPLACED, told)
+            self._say(self._hops[displaced.hop], 0, FrameKind.DISPLACED, told)
 
     def _credit_untrusted(self, state: HopState, frame: Frame) -> None:
         """A receiver grants more: note it for what flows towards it, and pass it to the sender."""
@@ -357,14 +365,14 @@ class GatewayRelay:
         window = towards.streams.get(credit.stream) if credit.stream else towards.window
         if window is None or not window.grant_untrusted(credit.limit):
             return
-        self._hops[direction.to.hop].hop.send_frame(direction.to.link, FrameKind.CREDIT, frame.body)
+        self._say(self._hops[direction.to.hop], direction.to.link, FrameKind.CREDIT, frame.body)
 
     def _close_untrusted(self, state: HopState, frame: Frame) -> None:
         if len(frame.body) != 2:
             raise FrameError("LINK_CLOSE must carry a code")
         other = self._table.part(LinkEnd(state.hop.id, frame.link))
         if other is not None:
-            self._hops[other.hop].hop.send_frame(other.link, FrameKind.LINK_CLOSE, frame.body)
+            self._say(self._hops[other.hop], other.link, FrameKind.LINK_CLOSE, frame.body)
 
     def _reset_link(self, near: LinkEnd, code: Code) -> None:
         other = self._table.part(near)
@@ -379,4 +387,4 @@ class GatewayRelay:
     def _close_link(self, end: LinkEnd, code: Code) -> None:
         state = self._hops.get(end.hop)
         if state is not None:
-            state.hop.send_frame(end.link, FrameKind.LINK_CLOSE, encode_code(code))
+            self._say(state, end.link, FrameKind.LINK_CLOSE, encode_code(code))

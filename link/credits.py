@@ -4,7 +4,7 @@ A grant is the total that may ever have been sent, so that a lost or repeated gr
 """
 
 from link.errors import CreditError
-from link.limits import CREDIT_MAX, INITIAL_WINDOW_BYTES
+from link.limits import CREDIT_MAX, GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
 
 
 class SendWindow:
@@ -73,16 +73,24 @@ class ReceiveWindow:
 class RelayWindow:
     """What a relay lets pass in one direction: it sees both the grants and the bytes."""
 
-    __slots__ = ("_granted", "_passed")
+    __slots__ = ("_granted", "_grants", "_passed")
 
     def __init__(self) -> None:
         self._granted = INITIAL_WINDOW_BYTES
+        self._grants = 0
         self._passed = 0
 
     def grant_untrusted(self, limit: int) -> bool:
-        """Note a grant on its way. Return whether it says anything new, and so is worth passing."""
+        """Note a grant on its way. Return whether it says anything new, and so is worth passing.
+
+        Raises CreditError for more grants than the bytes that were sent on them are worth: they
+        would only burden the one to whom they go.
+        """
         if limit <= self._granted:
             return False
+        self._grants += 1
+        if self._grants > GRANTS_UNEARNED_MAX + self._passed // GRANT_BYTES_MIN:
+            raise CreditError(f"{self._grants} grants for {self._passed} bytes")
         self._granted = min(limit, CREDIT_MAX)
         return True
 

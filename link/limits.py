@@ -23,6 +23,9 @@ INITIAL_WINDOW_BYTES: Final = 256 << 10
 # What our own receivers then keep open. Theirs to choose; a node short of memory keeps less.
 LINK_WINDOW_BYTES: Final = 1 << 20
 STREAM_WINDOW_BYTES: Final = 1 << 20
+# A relay passes this many grants of a window, and one more for so many bytes that were sent on it.
+GRANTS_UNEARNED_MAX: Final = 64
+GRANT_BYTES_MIN: Final = 4 << 10
 CREDIT_MAX: Final = (1 << 63) - 1
 
 LINKS_PER_HOP_MAX: Final = 65_536
@@ -43,6 +46,7 @@ STREAM_PREAMBLE_BYTES: Final = 13
 assert FRAME_BODY_BYTES_MAX < 1 << 16
 assert NOISE_1_BYTES_MAX + 4 * URI_TEXT_BYTES_MAX < FRAME_BODY_BYTES_MAX
 assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
+assert min(LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES) >= 16 * GRANT_BYTES_MIN, "ours are well earned"
 assert INITIAL_WINDOW_BYTES <= STREAM_WINDOW_BYTES
 assert LINK_WINDOW_BYTES >= 4 * QUANTUM_BYTES, "a window must hold several records"
 assert LINKS_PER_HOP_MAX < ACCEPTOR_LINK_BIT

@@ -17,7 +17,7 @@ class HopPort(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of frames that wait to leave, on all lanes."""
+        """Bytes of frames that wait to leave, on control and all lanes."""
 
     def send_frame(self, link: int, kind: int, body: bytes) -> None:
         """Queue a frame on the lane of ``link``, or on the control stream by its kind."""

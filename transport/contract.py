@@ -108,7 +108,7 @@ class Hop(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of frames that wait here or in the engine, on all lanes."""
+        """Bytes of frames that wait here or in the engine, on control and all lanes."""
         ...
 
     def close(self, code: Code) -> None:

@@ -21,7 +21,9 @@ class HopOutput:
         return sum(lane.queued_bytes for lane in self._lanes)
 
     def handed_down_bytes(self, carrier: HopCarrier) -> int:
-        return sum(carrier.stream_queued_bytes(stream) for stream in self._writable)
+        """What the engine holds of lanes and of control, which waits for no room."""
+        lanes = sum(carrier.stream_queued_bytes(stream) for stream in self._writable)
+        return lanes + carrier.stream_queued_bytes(CONTROL_STREAM)
 
     def add_control(self, link: int, kind: int, body: bytes) -> None:
         self._control.append(encode_frame(link, kind, body))

@@ -1,0 +1,64 @@
+"""What no window counts is bounded too: grants, and openings towards somebody who is slow."""
+
+import pytest
+
+from gateway import relay
+from gateway.relay import HOP_CONGESTED_BYTES, HOP_QUEUED_BYTES_MAX
+from identity import AgentUri, Code
+from link import Credit, FrameKind
+from link.limits import GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
+from link.messages import encode_credit
+from tests.gateway.helpers import Switchboard
+
+
+def grant(board: Switchboard, link: int, limit: int) -> None:
+    board.receive(board.alpha, link, FrameKind.CREDIT, encode_credit(Credit(0, limit)))
+
+
+def test_grants_without_end_for_nothing_cost_the_hop_of_who_gives_them() -> None:
+    board = Switchboard()
+    board.join()
+    for number in range(GRANTS_UNEARNED_MAX + 1):
+        assert board.alpha.closed is None
+        grant(board, 1, INITIAL_WINDOW_BYTES + 1 + number)
+
+    assert board.alpha.closed is Code.ROUTE_CREDIT_EXCEEDED
+    assert len(board.beta.of(FrameKind.CREDIT)) == GRANTS_UNEARNED_MAX
+
+
+def test_grants_for_bytes_that_came_go_on_for_ever() -> None:
+    board = Switchboard()
+    there = board.join()
+    for number in range(4 * GRANTS_UNEARNED_MAX):
+        board.receive(board.beta, there, FrameKind.RECORD, bytes(GRANT_BYTES_MIN))
+        grant(board, 1, INITIAL_WINDOW_BYTES + (number + 1) * GRANT_BYTES_MIN)
+
+    assert board.alpha.closed is None
+    assert len(board.beta.of(FrameKind.CREDIT)) == 4 * GRANTS_UNEARNED_MAX
+
+
+def test_who_is_slow_is_offered_no_links_and_keeps_its_hop() -> None:
+    board = Switchboard()
+    board.beta.queued_bytes = HOP_CONGESTED_BYTES + 1
+
+    board.open(board.alpha)
+
+    assert board.alpha.closes() == [(1, Code.ROUTE_LINK_LIMIT)]
+    assert board.beta.closed is None
+    board.beta.queued_bytes = 0
+    board.open(board.alpha, 2)
+    assert len(board.beta.of(FrameKind.LINK_OPEN)) == 1
+
+
+def test_a_node_that_asks_and_reads_no_answer_loses_its_hop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "HOP_QUEUE_CHECK_BYTES", 100)
+    board = Switchboard()
+    board.alpha.queued_bytes = HOP_QUEUED_BYTES_MAX + 1
+
+    # Each opening is refused in a few bytes; nothing is relayed.
+    for number in range(1, 20):
+        board.open(board.alpha, number, target=AgentUri.parse("agent://acme/nobody/home"))
+
+    assert board.alpha.closed is Code.HOP_LIMIT_EXCEEDED
