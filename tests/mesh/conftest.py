@@ -1,24 +1,11 @@
 """One mesh for the tests that leave it as it was, and the programs' logs beside a failed test."""
 
 from collections.abc import AsyncIterator, Generator, Iterator
-from pathlib import Path
 
 import pytest
 import sidelink
 
 from tests.mesh.meshes import Mesh
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Under ``pytest-xdist --dist loadgroup`` tests that share a mesh run in one process."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            shares = "shared_mesh" in getattr(item, "fixturenames", ())
-            group = "the shared mesh" if shares else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
-    # Marked before xdist looks.
-    return (yield)
 
 
 @pytest.fixture(scope="session")

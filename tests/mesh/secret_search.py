@@ -1,7 +1,6 @@
 """Finds byte strings in the files and in the memory of a process. Linux only, like ``/proc``."""
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -44,9 +43,12 @@ def spellings(secret: bytes) -> tuple[bytes, ...]:
 
 def search(pieces: Iterator[bytes], secrets: Mapping[str, bytes]) -> set[str]:
     """The names of the secrets that occur, in any spelling."""
-    names = {spelling: name for name, secret in secrets.items() for spelling in spellings(secret)}
-    pattern = re.compile(b"|".join(re.escape(spelling) for spelling in names))
-    return {names[match[0]] for piece in pieces for match in pattern.finditer(piece)}
+    found: set[str] = set()
+    for piece in pieces:
+        for name, secret in secrets.items():
+            if name not in found and any(text in piece for text in spellings(secret)):
+                found.add(name)
+    return found
 
 
 def files(folder: Path) -> Iterator[bytes]:
