@@ -271,6 +271,8 @@ def check_quiet(sidecar: Sidecar) -> None:
     channels, outbound = router.channels, router.outbound
     assert len(channels) == 0
     assert channels._unverified == 0
+    assert not channels._unverified_of_node
+    assert not channels._of_node
     assert not channels._hops
     assert not channels._ids
     assert not channels._last_link
