@@ -56,8 +56,8 @@ async def run(
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]
-        parts.awaiting["a credential from the authority"] = lambda: parts.node.enrolled
         running: list[Sidecar] = []
+        _await_all(parts, running)
 
         async def list_agents(_: Any) -> object:
             return {"agents": [agent for one in running for agent in one.agent_status()]}
@@ -71,6 +71,17 @@ async def run(
         running.append(sidecar)
         await stop.wait()
         _log.info("draining")
+
+
+def _await_all(parts: Parts, running: "list[Sidecar]") -> None:
+    """All that a sidecar waits for, from its first moment on: it is not ready in between."""
+    parts.awaiting["a credential from the authority"] = lambda: parts.node.enrolled
+    parts.awaiting["a gateway that is connected"] = lambda: any(
+        sidecar.uplink.connected for sidecar in running
+    )
+    parts.awaiting["its prefixes at the gateway"] = lambda: any(
+        sidecar.uplink.registered for sidecar in running
+    )
 
 
 class Sidecar:
@@ -118,8 +129,6 @@ class Sidecar:
 
     async def __aenter__(self) -> "Sidecar":
         parts = self._parts
-        parts.awaiting["a gateway that is connected"] = lambda: self.uplink.connected
-        parts.awaiting["its prefixes at the gateway"] = lambda: self.uplink.registered
         await self._local_api.start(self._settings.agent_socket or parts.folder.agent_socket)
         try:
             await self._mcp.start()
