@@ -5,13 +5,14 @@ A panic in the Rust part is no ``Exception``; the caller catches it with everyth
 
 import hashlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from qh3.quic import events
 from qh3.quic.configuration import QuicConfiguration
-from qh3.quic.connection import QuicConnection
+from qh3.quic.connection import QuicConnection, QuicConnectionError
 
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
@@ -31,6 +32,7 @@ from transport.traffic_secrets import TrafficSecrets
 
 # Bytes queued for their first transmission. More than a loopback flight, less than a second.
 _SEND_BUFFER_BYTES: Final = 1 << 20
+_CLOSED_REASON: Final = "connection is closed"
 
 
 class _QuietConnection(QuicConnection):
@@ -39,6 +41,16 @@ class _QuietConnection(QuicConnection):
     def _log_packets(self, event: str, data: bytes) -> None:
         if self._quic_logger is not None:
             super()._log_packets(event, data)
+
+
+@contextmanager
+def _closed_is_no_failure() -> Iterator[None]:
+    """A peer may close in the very read that we answer: qh3 raises then, and tells of it later."""
+    try:
+        yield
+    except QuicConnectionError as error:
+        if error.reason_phrase != _CLOSED_REASON:
+            raise
 
 
 class _WatchedHybrid:
@@ -119,13 +131,15 @@ class Qh3Connection:
         if stream in self._blocked or self._is_beyond_limit(stream):
             self._blocked.setdefault(stream, []).append((data, end))
         else:
-            self._connection.send_stream_data(stream, data, end)
+            with _closed_is_no_failure():
+                self._connection.send_stream_data(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
         if self._blocked.pop(stream, None) is not None:
             return  # The peer never heard of it.
-        self._connection.reset_stream(stream, code)
-        self._connection.stop_stream(stream, code)
+        with _closed_is_no_failure():
+            self._connection.reset_stream(stream, code)
+            self._connection.stop_stream(stream, code)
 
     def stream_queued_bytes(self, stream: int) -> int:
         if stream in self._blocked:

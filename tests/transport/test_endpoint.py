@@ -357,3 +357,19 @@ async def test_who_missed_the_last_words_hears_them_again() -> None:
         hop.send_frame(1, FrameKind.RECORD, b"are you there?")
         await dialler.wait_for("closed")
         assert dialler.code is Code.HOP_DENIED
+
+
+@pytest.mark.parametrize("engine", ["qh3", "aioquic"])
+async def test_a_dialler_that_turns_us_away_while_we_let_it_in_is_no_failure(engine: str) -> None:
+    owner = Owner()
+    refusing = Owner(decide=lambda hop: hop.refuse(Code.HOP_DENIED))
+    async with (
+        endpoint(owner, engine=engine) as target,
+        endpoint(refusing, make_identity("d"), engine=engine) as near,
+    ):
+        near.dial(*target.address, purpose=HopPurpose.ADMIT, target=None)
+        await owner.wait_for("closed")
+        await refusing.wait_for("closed")
+
+        assert target.counters.failed_connections == near.counters.failed_connections == 0
+    assert owner.code is refusing.code is Code.HOP_DENIED
