@@ -1,5 +1,7 @@
 """What arrives on channels: decided, delivered or rejected. Pure."""
 
+from typing import Final
+
 from sidelink import wire
 
 from identity import Code
@@ -20,6 +22,10 @@ from sidecar.envelope import (
 )
 from sidecar.mailbox import Waiting
 from sidecar.outbound import Outbound
+
+# What a peer may say of a message. That our own socket or settings are at fault, it may not: the
+# remedy that we add would send our reader the wrong way.
+_SAID_BY_PEERS: Final = ("message.", "policy.", "stream.", "channel.")
 
 
 class RemoteAnswers:
@@ -151,7 +157,7 @@ class Inbound:
     ) -> None:
         ask = conversation.asks.get(envelope.in_reply_to)
         if isinstance(envelope, Reject):
-            code = Code.from_number_untrusted(envelope.code)
+            code = _rejection_untrusted(envelope.code)
             failure = Failure(code, envelope.reason, envelope.rule or None)
             if conversation.has_told(envelope.in_reply_to):
                 self._outbound.tell_rejected(conversation, failure)
@@ -172,3 +178,8 @@ class Inbound:
             slot.sender.attributes,
         )
         ask.owner.session.deliver([reply])
+
+
+def _rejection_untrusted(number: int) -> Code:
+    code = Code.from_number_untrusted(number)
+    return code if code.text.startswith(_SAID_BY_PEERS) else Code.MESSAGE_REJECTED

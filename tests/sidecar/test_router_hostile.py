@@ -177,6 +177,29 @@ def test_the_rejection_of_a_tell_is_told_and_that_of_a_late_ask_is_not_taken_for
     assert alice.failures()[1:] == [(0, "message.mailbox_full")]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (Code.MESSAGE_MAILBOX_FULL, "message.mailbox_full"),
+        (Code.POLICY_DENIED, "policy.denied"),
+        (Code.CONFIG_STATE_UNSAFE, "message.rejected"),
+        (Code.LOCAL_UNAUTHORIZED, "message.rejected"),
+        (9_999, "message.rejected"),
+    ],
+)
+def test_a_peer_speaks_of_the_message_only_and_not_of_our_own_side(
+    lonely: Lonely, alice: Session, said: int, told: str
+) -> None:
+    alice.ask("agent://acme/beta/mallory", b"which")
+    puppet = Puppet(lonely)
+    puppet.respond()
+    [asked] = puppet.heard()
+    assert isinstance(asked, Ask)
+    puppet.say(Reject(asked.id, int(said), "", ""))
+
+    assert alice.failures() == [(1, told)]
+
+
 GARBAGE: dict[str, bytes] = {
     "nothing": b"",
     "no array": b"\x01",
