@@ -5,7 +5,7 @@ Who may open a channel, and what its messages mean, is its owner's to say (``sid
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -23,7 +23,7 @@ from channel import (
     Prologue,
     StreamOpenReceived,
 )
-from identity import AgentUri, Code, Identifier, VerifiedPeer
+from identity import AgentUri, AttributeValue, Code, Identifier, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
     CreditError,
@@ -82,6 +82,11 @@ class ChannelSlot:
     verified: bool = False
     opened: bool = False
     dead: bool = False
+    said: Mapping[str, AttributeValue] = field(init=False)
+    """The attributes that our agent had when it opened: what the peer believes of it."""
+
+    def __post_init__(self) -> None:
+        self.said = self.agent.identity.attributes
 
     @property
     def state(self) -> ChannelState:
@@ -186,6 +191,13 @@ class ChannelTable:
         """End a channel for a reason that its owner has yet to be told."""
         self.close(slot, code)
         self._owner.channel_closed(slot, code)
+
+    def end_outdated(self, agent: LocalAgent) -> None:
+        """End the channels in which this agent still says what it says no longer."""
+        said = agent.identity.attributes
+        for slot in [slot for slot in self._slots.values() if slot.agent is agent]:
+            if slot.said != said:
+                self.end(slot, Code.CHANNEL_CLOSED)
 
     def frames_received(self, hop: HopPort, frames: list[Frame], now_s: float) -> None:
         """Take frames of a hop. A neighbour that breaks the protocol loses the hop."""

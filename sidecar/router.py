@@ -93,7 +93,10 @@ class Router:
 
     def open_agent(self, name: str, attributes: Mapping[str, AttributeValue]) -> LocalAgent:
         """Raises SidelinkError when this sidecar may not name such an agent."""
-        return self.agents.open(name, attributes, self._clock.unix_s())
+        agent = self.agents.open(name, attributes, self._clock.unix_s())
+        self.channels.end_outdated(agent)
+        self._end_turn()
+        return agent
 
     def send_batch(self, agent: LocalAgent, session: LocalSession, sends: list[wire.Send]) -> None:
         self.outbound.send_batch(agent, session, sends)

@@ -452,3 +452,19 @@ def test_a_handshake_that_the_peer_does_not_finish_ends_in_time() -> None:
 
     assert alice.failures() == [(1, "channel.timeout")]
     assert len(alpha.router.channels) == 0
+
+
+def test_an_agent_that_is_minted_with_other_attributes_is_seen_with_them_at_once() -> None:
+    network, _, (alpha, beta) = new_mesh("alpha", "beta")
+    alice, bob = alpha.new_session("alice", role="planner"), beta.new_session("bob")
+    bob.listen()
+    alice.tell(bob.uri, b"as a planner")
+    network.run_for(1)
+
+    again = alpha.new_session("alice", role="clerk")
+    network.run_for(1)
+    again.tell(bob.uri, b"as a clerk")
+    network.run_for(1)
+
+    seen = [(told.body, told.attributes["role"]) for told in bob.of(wire.Deliver)]
+    assert seen == [(b"as a planner", "planner"), (b"as a clerk", "clerk")]

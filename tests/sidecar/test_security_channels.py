@@ -41,7 +41,12 @@ class Stage:
     """A table with one agent, and one message 1 that is good for as many openings as one likes."""
 
     def __init__(self) -> None:
-        agent = SimpleNamespace(noise_key=NoiseKey.generate(), proof=b"", users=0)
+        agent = SimpleNamespace(
+            noise_key=NoiseKey.generate(),
+            proof=b"",
+            users=0,
+            identity=SimpleNamespace(attributes={}),
+        )
         owner: Any = SimpleNamespace(
             find_agent=lambda name: agent, arm=lambda slot: None, disarm=lambda slot: None
         )
