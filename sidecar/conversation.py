@@ -101,6 +101,12 @@ class Conversation:
         self.last_id = (self.last_id | 1) + 1 + is_ask
         return self.last_id
 
+    def next_tell_ids(self, count: int) -> int:
+        """The first of ``count`` numbers for tells that follow each other in steps of two."""
+        first = self.next_id(is_ask=False)
+        self.last_id = first + 2 * (count - 1)
+        return first
+
     def has_told(self, number: int) -> bool:
         """Whether a tell of this number was ever sent."""
         return 0 < number <= self.last_id and number % 2 == 0

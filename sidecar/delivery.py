@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sidelink.wire import ASK, TELL, Deliver
+from sidelink.wire import ASK, Deliver, DeliverRun
 
 from identity import Code
 from node.clocks import Clock
@@ -112,38 +112,47 @@ class Deliveries:
     def _hand_over(self, agent: LocalAgent, session: LocalSession) -> None:
         now_s = self._clock.now_s()
         taken = agent.mailbox.take(TURN_BYTES_MAX)
-        frames = []
+        frames: list[Deliver | DeliverRun] = []
         for waiting in taken:
-            remaining_ms = 0
-            if waiting.answers is not None:
-                remaining_ms = int((waiting.deadline_s - now_s) * 1000)
-                if remaining_ms <= 0:
-                    waiting.answers.reject("it waited too long in the mailbox", expired=True)
-                    continue
-            self._number += 1
-            if waiting.answers is not None and not self._lease(agent, waiting, now_s):
-                waiting.answers.reject("the agent has too many asks to answer")
-                continue
-            frames.append(
-                Deliver(
-                    agent.handle,
-                    self._number,
-                    TELL if waiting.answers is None else ASK,
-                    waiting.sender.uri,
-                    waiting.sender.identifier,
-                    waiting.sender.attributes,
-                    waiting.body,
-                    waiting.content_type,
-                    remaining_ms,
-                )
+            frame = (
+                _run_frame(agent, waiting)
+                if waiting.answers is None
+                else self._ask_frame(agent, waiting, waiting.answers, now_s)
             )
+            if frame is not None:
+                frames.append(frame)
         if frames:
             session.deliver(frames)
         for waiting in taken:
             _release(waiting)
 
-    def _lease(self, agent: LocalAgent, waiting: Waiting, now_s: float) -> bool:
-        assert waiting.answers is not None
+    def _ask_frame(
+        self, agent: LocalAgent, waiting: Waiting, answers: Answers, now_s: float
+    ) -> Deliver | None:
+        """The frame that hands an ask over, leased until it is answered. None once rejected."""
+        remaining_ms = int((waiting.deadline_s - now_s) * 1000)
+        if remaining_ms <= 0:
+            answers.reject("it waited too long in the mailbox", expired=True)
+            return None
+        self._number += 1
+        if not self._lease(agent, waiting.deadline_s, answers, now_s):
+            answers.reject("the agent has too many asks to answer")
+            return None
+        sender = waiting.sender
+        [body] = waiting.bodies
+        return Deliver(
+            agent.handle,
+            self._number,
+            ASK,
+            sender.uri,
+            sender.identifier,
+            sender.attributes,
+            body,
+            waiting.content_type,
+            remaining_ms,
+        )
+
+    def _lease(self, agent: LocalAgent, deadline_s: float, answers: Answers, now_s: float) -> bool:
         leases = self._leases.setdefault(agent.handle, {})
         if len(leases) >= LEASES_PER_AGENT_MAX:
             # Only those whose asker has given up make room.
@@ -151,8 +160,20 @@ class Deliveries:
             self._leases[agent.handle] = leases
             if len(leases) >= LEASES_PER_AGENT_MAX:
                 return False
-        leases[self._number] = (waiting.deadline_s, waiting.answers)
+        leases[self._number] = (deadline_s, answers)
         return True
+
+
+def _run_frame(agent: LocalAgent, waiting: Waiting) -> DeliverRun:
+    sender = waiting.sender
+    return DeliverRun(
+        agent.handle,
+        sender.uri,
+        sender.identifier,
+        sender.attributes,
+        waiting.content_type,
+        waiting.bodies,
+    )
 
 
 def _release(waiting: Waiting) -> None:

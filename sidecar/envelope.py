@@ -58,7 +58,15 @@ class Reject(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
     reason: str
 
 
-Envelope = Tell | Ask | Reply | Reject
+class TellRun(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """Tells that follow each other: their numbers are first_id, first_id + 2, and so on."""
+
+    first_id: int
+    bodies: list[bytes]
+    content_type: str
+
+
+Envelope = Tell | Ask | Reply | Reject | TellRun
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(list[Envelope])
@@ -74,10 +82,13 @@ def decode_batch_untrusted(data: bytes) -> list[Envelope]:
         batch = _DECODER.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
         raise EnvelopeError(f"not a batch of envelopes: {exc}") from exc
-    if len(batch) > ENVELOPES_PER_BATCH_MAX:
-        raise EnvelopeError(f"more than {ENVELOPES_PER_BATCH_MAX} envelopes in a batch")
+    messages = len(batch)
     for envelope in batch:
         _check_untrusted(envelope)
+        if isinstance(envelope, TellRun):
+            messages += len(envelope.bodies)
+    if messages > ENVELOPES_PER_BATCH_MAX:
+        raise EnvelopeError(f"more than {ENVELOPES_PER_BATCH_MAX} messages in a batch")
     return batch
 
 
@@ -89,7 +100,10 @@ def _check_untrusted(envelope: Envelope) -> None:
             raise EnvelopeError("a content type that is too long")
         if isinstance(envelope, Ask) and not 0 <= envelope.remaining_ms <= REMAINING_MS_MAX:
             raise EnvelopeError("an ask that waits longer than a week, or less than nothing")
-    elif isinstance(envelope, Reject) and (
-        len(envelope.rule) > RULE_BYTES_MAX or len(envelope.reason) > REASON_BYTES_MAX
-    ):
+    elif isinstance(envelope, TellRun):
+        if not envelope.bodies or max(map(len, envelope.bodies)) > BODY_BYTES_MAX:
+            raise EnvelopeError(f"a run of no body, or a body of more than {BODY_BYTES_MAX} bytes")
+        if len(envelope.content_type) > CONTENT_TYPE_BYTES_MAX:
+            raise EnvelopeError("a content type that is too long")
+    elif len(envelope.rule) > RULE_BYTES_MAX or len(envelope.reason) > REASON_BYTES_MAX:
         raise EnvelopeError("a rejection that is too long")

@@ -18,6 +18,7 @@ from sidecar.envelope import (
     Reject,
     Reply,
     Tell,
+    TellRun,
     decode_batch_untrusted,
 )
 from sidecar.mailbox import Waiting
@@ -79,7 +80,9 @@ class Inbound:
         unix_s = self._clock.unix_s()
         last: Waiting | None = None
         for envelope in batch:
-            if isinstance(envelope, (Tell, Ask)):
+            if isinstance(envelope, TellRun):
+                last = self._run(conversation, slot, envelope, unix_s) or last
+            elif isinstance(envelope, (Tell, Ask)):
                 last = self._message(conversation, slot, envelope, unix_s) or last
             else:
                 self._answer(conversation, slot, envelope)
@@ -88,6 +91,25 @@ class Inbound:
             links.consume(owed_bytes)
         else:
             last.release = lambda: links.consume(owed_bytes)
+
+    def _run(
+        self, conversation: Conversation, slot: ChannelSlot, run: TellRun, unix_s: float
+    ) -> Waiting | None:
+        """Take tells that came together. What cannot be said of all is said of each."""
+        permit = slot.permits_in.get(Action.MESSAGE_TELL)
+        bodies = run.bodies
+        if permit is not None and self._decisions.still_holds(
+            permit, max(map(len, bodies)), unix_s
+        ):
+            waiting = self._tells(permit, slot, bodies, run.content_type)
+            if self._deliveries.offer(slot.agent, waiting) is None:
+                self.received += len(bodies)
+                return waiting
+        last: Waiting | None = None
+        for index, body in enumerate(bodies):
+            tell = Tell(run.first_id + 2 * index, body, run.content_type)
+            last = self._message(conversation, slot, tell, unix_s) or last
+        return last
 
     def _message(
         self, conversation: Conversation, slot: ChannelSlot, envelope: Tell | Ask, unix_s: float
@@ -130,14 +152,21 @@ class Inbound:
         self, permit: Permit, conversation: Conversation, slot: ChannelSlot, envelope: Tell | Ask
     ) -> Waiting:
         """What a mailbox keeps. Made only under a Permit for this very action."""
-        assert slot.sender is not None
         if isinstance(envelope, Tell):
-            permit.require(Action.MESSAGE_TELL)
-            return Waiting(slot.sender, envelope.body, envelope.content_type)
+            return self._tells(permit, slot, [envelope.body], envelope.content_type)
         permit.require(Action.MESSAGE_ASK)
+        assert slot.sender is not None
         deadline_s = self._clock.now_s() + envelope.remaining_ms / 1000
         answers = RemoteAnswers(self._outbound, conversation, slot, envelope.id)
-        return Waiting(slot.sender, envelope.body, envelope.content_type, deadline_s, answers)
+        return Waiting(slot.sender, [envelope.body], envelope.content_type, deadline_s, answers)
+
+    @staticmethod
+    def _tells(
+        permit: Permit, slot: ChannelSlot, bodies: list[bytes], content_type: str
+    ) -> Waiting:
+        permit.require(Action.MESSAGE_TELL)
+        assert slot.sender is not None
+        return Waiting(slot.sender, bodies, content_type)
 
     def _reject(
         self,

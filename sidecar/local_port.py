@@ -18,6 +18,7 @@ from sidelink.wire import (
     Refuse,
     Send,
     ServerFrame,
+    TellRun,
     Welcome,
 )
 
@@ -96,6 +97,9 @@ class LocalRouter(Protocol):
         Each is accepted or refused before this returns, or else keeps its place: a Flush behind
         it is answered at once. With `request` 0 only a failure is told: Failed with request 0.
         """
+
+    def send_run(self, session: LocalSession, run: TellRun) -> None:
+        """Tells in the order in which they were sent, each as a Send with ``request`` 0."""
 
     def listen(self, session: LocalSession, agent: int, on: bool) -> None: ...
 

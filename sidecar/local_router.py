@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from sidelink.wire import LOCAL_API_VERSION, Answer, Opened, Refuse, Send, Welcome
+from sidelink.wire import LOCAL_API_VERSION, Answer, Opened, Refuse, Send, TellRun, Welcome
 
 from identity import AttributeValue, Code, SidelinkError
 from sidecar.agents import LocalAgent
@@ -67,6 +67,10 @@ class RouterPort:
             if index == len(sends) or sends[index].agent != sends[start].agent:
                 self._router.send_batch(mine[sends[start].agent], session, sends[start:index])
                 start = index
+        self._wake()
+
+    def send_run(self, session: LocalSession, run: TellRun) -> None:
+        self._router.send_run(self._agents[session][run.agent], session, run)
         self._wake()
 
     def listen(self, session: LocalSession, agent: int, on: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -15,6 +15,8 @@ MAILBOX_BYTES_MAX: Final = 16 << 20
 
 # Beside its body a message costs about this much memory.
 MESSAGE_OVERHEAD_BYTES: Final = 512
+# Beside itself a further body of a run costs about this much.
+BODY_OVERHEAD_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,32 @@ class Answers(Protocol):
     def reject(self, reason: str, *, expired: bool = False) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """One message in a mailbox. A tell has neither deadline nor answers."""
+    """One message in a mailbox, or a run of tells. A tell has neither deadline nor answers."""
 
     sender: Sender
-    body: bytes
+    bodies: list[bytes]
     content_type: str
     deadline_s: float = 0.0
     answers: Answers | None = None
     release: Callable[[], None] | None = None
     """Called once it has left, so that its sender may send more."""
+    body_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.body_bytes = sum(map(len, self.bodies))
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of a mailbox's room."""
+        return self.body_bytes + MESSAGE_OVERHEAD_BYTES + BODY_OVERHEAD_BYTES * len(self.bodies)
 
 
 class Mailbox:
     """First in, first out. ``add`` says whether there was room."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_messages", "_messages_max")
+    __slots__ = ("_bytes", "_bytes_max", "_count", "_messages_max", "_waiting")
 
     def __init__(
         self,
@@ -65,41 +76,48 @@ class Mailbox:
         messages_max: int = MAILBOX_MESSAGES_MAX,
         bytes_max: int = MAILBOX_BYTES_MAX,
     ) -> None:
-        self._messages: deque[Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._count = 0
         self._bytes = 0
         self._messages_max = messages_max
         self._bytes_max = bytes_max
 
     def __len__(self) -> int:
-        return len(self._messages)
+        """How many messages wait, those of runs one by one."""
+        return self._count
 
     def __iter__(self) -> Iterator[Waiting]:
-        return iter(self._messages)
+        return iter(self._waiting)
 
     @property
     def held_bytes(self) -> int:
         return self._bytes
 
     def add(self, waiting: Waiting, *, counted: bool = True) -> bool:
-        """``counted`` is false while somebody reads: then windows hold the senders back long
-        before the bytes are full, however small the messages are."""
-        size = len(waiting.body) + MESSAGE_OVERHEAD_BYTES
-        full = counted and len(self._messages) >= self._messages_max
+        """Take it whole or not at all.
+
+        ``counted`` is false while somebody reads: then windows hold the senders back long before
+        the bytes are full, however small the messages are.
+        """
+        count = len(waiting.bodies)
+        size = waiting.held_bytes
+        full = counted and self._count + count > self._messages_max
         if full or self._bytes + size > self._bytes_max:
             return False
-        self._messages.append(waiting)
+        self._waiting.append(waiting)
+        self._count += count
         self._bytes += size
         return True
 
     def take(self, bytes_max: int) -> list[Waiting]:
-        """Take the oldest messages, at least one if any waits, until their reader would be sent
-        ``bytes_max``."""
+        """Take the oldest, at least one if any waits, until their reader would be sent
+        ``bytes_max``. A run is taken whole."""
         taken: list[Waiting] = []
-        size = sent = 0
-        while self._messages and (not taken or sent < bytes_max):
-            waiting = self._messages.popleft()
-            size += len(waiting.body) + MESSAGE_OVERHEAD_BYTES
-            sent += len(waiting.body) + MESSAGE_OVERHEAD_BYTES + waiting.sender.attributes_bytes
+        sent = 0
+        while self._waiting and (not taken or sent < bytes_max):
+            waiting = self._waiting.popleft()
+            self._count -= len(waiting.bodies)
+            self._bytes -= waiting.held_bytes
+            sent += waiting.held_bytes + waiting.sender.attributes_bytes
             taken.append(waiting)
-        self._bytes -= size
         return taken

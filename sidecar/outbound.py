@@ -8,7 +8,7 @@ from identity import AgentUri, Code, IdentityError
 from node.clocks import Clock
 from policy import Action, Denial, Party, Permit
 from sidecar.agents import AgentRegistry, LocalAgent
-from sidecar.batches import BATCH_BYTES_MAX, ENVELOPE_BYTES, pieces_of, size_of
+from sidecar.batches import BATCH_BYTES_MAX, ENVELOPE_BYTES, pieces_of, runs_of, size_of
 from sidecar.channels import ChannelSlot, ChannelTable
 from sidecar.conversation import (
     ANSWER_BYTES_WAITING_MAX,
@@ -23,49 +23,14 @@ from sidecar.conversation import (
 )
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
-from sidecar.envelope import Ask, Envelope, Tell, encode_batch
+from sidecar.envelope import Ask, Envelope, Tell, TellRun, encode_batch
+from sidecar.local_messages import LocalMessages, confirm
 from sidecar.local_port import LocalSession, failure
-from sidecar.mailbox import Sender, Waiting
 from sidecar.pauses import Pauses
 from sidecar.timers import Timers
 
 # How long a message waits for a hop before it has failed.
 HOP_WAIT_SECONDS: Final = 10.0
-
-
-class LocalAnswers:
-    """The way back of an ask between two agents of this sidecar."""
-
-    __slots__ = ("_conversation", "_number", "_outbound", "_target")
-
-    def __init__(
-        self, outbound: "Outbound", conversation: Conversation, number: int, target: LocalAgent
-    ) -> None:
-        self._outbound = outbound
-        self._conversation = conversation
-        self._number = number
-        self._target = target
-
-    def reply(self, body: bytes, content_type: str) -> None:
-        ask = self._outbound.take_ask(self._conversation, self._number)
-        if ask is None:
-            return
-        sender = Sender.of(self._target.identity)
-        reply = wire.Reply(
-            ask.owner.request,
-            body,
-            content_type,
-            sender.uri,
-            sender.identifier,
-            sender.attributes,
-        )
-        ask.owner.session.deliver([reply])
-
-    def reject(self, reason: str, *, expired: bool = False) -> None:
-        ask = self._outbound.take_ask(self._conversation, self._number)
-        if ask is not None:
-            code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
-            self._outbound.fail(ask.owner, Failure(code, reason))
 
 
 class Outbound:
@@ -81,7 +46,6 @@ class Outbound:
     ) -> None:
         self._agents = agents
         self._decisions = decisions
-        self._deliveries = deliveries
         self._timers = timers
         self._clock = clock
         self._conversations: dict[tuple[int, str], Conversation] = {}
@@ -89,6 +53,7 @@ class Outbound:
         self._dirty: dict[Conversation, None] = {}
         self._channels: ChannelTable | None = None
         self._pauses = Pauses()
+        self._local = LocalMessages(self, agents, decisions, deliveries)
         self._drop_idle_at = CONVERSATIONS_MAX
         self.sent = 0
         self.failed: dict[Code, int] = {}
@@ -115,10 +80,32 @@ class Outbound:
             if slot is not None and slot.verified and unix_s < slot.expires_unix_s:
                 self._decide(conversation, slot, owner, send, unix_s)
             elif self._agents.covers(conversation.remote):
-                self._send_locally(conversation, owner, send, unix_s)
+                self._local.send(conversation, owner, send, unix_s)
             else:
                 self._queue(conversation, owner, send)
             self._pauses.pause_if_full(conversation, session)
+
+    def send_run(self, agent: LocalAgent, session: LocalSession, run: wire.TellRun) -> None:
+        """Tells of one agent to one name, in order. What cannot be said of all is said of each."""
+        conversation = self._conversations.get((agent.handle, run.to))
+        slot = None if conversation is None else conversation.slot
+        unix_s = self._clock.unix_s()
+        if (
+            conversation is not None
+            and slot is not None
+            and slot.opened
+            and unix_s < slot.expires_unix_s
+            and (permit := slot.permits_out.get(Action.MESSAGE_TELL)) is not None
+            and self._decisions.still_holds(permit, max(map(len, run.bodies)), unix_s)
+        ):
+            self._send_tells(permit, conversation, Owner(session, 0, agent.handle), run)
+            self._pauses.pause_if_full(conversation, session)
+            return
+        sends = [
+            wire.Send(0, run.agent, run.to, wire.TELL, body, run.content_type, 0)
+            for body in run.bodies
+        ]
+        self.send_batch(agent, session, sends)
 
     def answer(self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope) -> None:
         """Send an answer on the channel that carried the question."""
@@ -221,7 +208,7 @@ class Outbound:
         for then in wanted:
             then(slot)
         for _number, owner in conversation.unconfirmed:
-            self._confirm(owner)
+            confirm(owner)
         conversation.unconfirmed.clear()
         self._dirty[conversation] = None
 
@@ -355,21 +342,33 @@ class Outbound:
             number = conversation.next_id(is_ask=False)
             self._add(conversation, Tell(number, send.body, send.content_type))
             if slot.opened:
-                self._confirm(owner)
+                confirm(owner)
             else:
                 conversation.unconfirmed.append((number, owner))
         else:
             permit.require(Action.MESSAGE_ASK)
-            number = self._begin_ask(conversation, owner, send, slot)
+            number = self.begin_ask(conversation, owner, send, slot)
             if number == 0:
                 return
             ask = Ask(number, send.body, send.content_type, send.timeout_ms)
             self._add(conversation, ask)
         self.sent += 1
 
-    def _begin_ask(
+    def _send_tells(
+        self, permit: Permit, conversation: Conversation, owner: Owner, run: wire.TellRun
+    ) -> None:
+        """Put a run into the batch of this turn, under one Permit that covers its largest."""
+        permit.require(Action.MESSAGE_TELL)
+        conversation.last_owner = owner
+        for bodies in runs_of(run.bodies):
+            first_id = conversation.next_tell_ids(len(bodies))
+            self._add(conversation, TellRun(first_id, bodies, run.content_type))
+        self.sent += len(run.bodies)
+
+    def begin_ask(
         self, conversation: Conversation, owner: Owner, send: wire.Send, slot: ChannelSlot | None
     ) -> int:
+        """Give an ask its number and its time. 0 when there are too many, and that is told."""
         if len(conversation.asks) >= ASKS_PER_CONVERSATION_MAX:
             self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "too many asks are in flight"))
             return 0
@@ -378,43 +377,6 @@ class Outbound:
         timer = self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
         conversation.asks[number] = PendingAsk(owner, deadline_s, slot, timer)
         return number
-
-    def _send_locally(
-        self, conversation: Conversation, owner: Owner, send: wire.Send, unix_s: float
-    ) -> None:
-        """Both agents are ours. Both decisions are taken all the same, and audited."""
-        target = self._agents.find(conversation.remote, unix_s)
-        if target is None:
-            self.fail(owner, Failure(Code.MESSAGE_AGENT_UNKNOWN, str(conversation.remote)))
-            return
-        sender = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
-        for _side in ("sender", "receiver"):
-            answer = self._decisions.may_message(
-                _action_of(send),
-                sender.party,
-                target.party,
-                len(send.body),
-                expires_unix_s=min(sender.expires_unix_s, target.expires_unix_s),
-            )
-            if isinstance(answer, Denial):
-                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
-                return
-        waiting = Waiting(Sender.of(sender.identity), send.body, send.content_type)
-        number = 0
-        if send.kind == wire.ASK:
-            number = self._begin_ask(conversation, owner, send, None)
-            if number == 0:
-                return
-            waiting.deadline_s = conversation.asks[number].deadline_s
-            waiting.answers = LocalAnswers(self, conversation, number, target)
-        code = self._deliveries.offer(target, waiting)
-        if code is not None:
-            self.take_ask(conversation, number)
-            self.fail(owner, Failure(code))
-            return
-        self.sent += 1
-        if send.kind == wire.TELL:
-            self._confirm(owner)
 
     def _add(self, conversation: Conversation, envelope: Envelope) -> None:
         size_bytes = size_of(envelope)
@@ -448,10 +410,6 @@ class Outbound:
             slot.links.channel.send(encode_batch(piece), now_s)
         slot.links.pump()
 
-    def _confirm(self, owner: Owner) -> None:
-        if owner.request:
-            owner.session.deliver([wire.Receipt(owner.request)])
-
     def _time_out(self, conversation: Conversation, number: int) -> None:
         ask = self.take_ask(conversation, number)
         if ask is not None:
@@ -482,7 +440,7 @@ def _action_of(send: wire.Send) -> Action:
 def _first_id(batch: list[Envelope]) -> int:
     """The number of the first message. Behind an opening there are no answers yet."""
     first = batch[0]
-    assert isinstance(first, (Tell, Ask))
+    assert isinstance(first, (Tell, Ask)), "runs go out on open channels only"
     return first.id
 
 

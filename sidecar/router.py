@@ -102,6 +102,10 @@ class Router:
         self.outbound.send_batch(agent, session, sends)
         self._end_turn()
 
+    def send_run(self, agent: LocalAgent, session: LocalSession, run: wire.TellRun) -> None:
+        self.outbound.send_run(agent, session, run)
+        self._end_turn()
+
     def answer(self, agent: LocalAgent, delivery: int, body: bytes, content_type: str) -> bool:
         """Reply to a delivered ask. False when there is none of this number any more."""
         found = self.deliveries.answer(agent, delivery, body, content_type)

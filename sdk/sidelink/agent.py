@@ -54,6 +54,7 @@ class Agent:
         self._confirmed = 0
         self._failures = 0
         self._first_failure: SidelinkError | None = None
+        self._last_to = ""
         self.name: Final = name
 
     def __repr__(self) -> str:
@@ -134,8 +135,11 @@ class Agent:
         connection = self._live_connection()
         if not connection.writable:
             connection.check_unsent()
-        frame = self._frame(0, to, TELL, body, content_type, None)
-        connection.post(frame, len(frame.body))
+        if to is not self._last_to:
+            _check_uri(to)
+            self._last_to = to
+        data, content_type = encode_body(body, content_type)
+        connection.post_tell(self._number, to, content_type, data)
         self._posted += 1
 
     @property
@@ -222,9 +226,13 @@ class Agent:
 
     # What the connection and the mesh call.
 
-    def delivered(self, connection: Connection, frame: wire.Deliver) -> None:
-        self._inbox.append(Message(self, connection, frame))
-        self._inbox_bytes += len(frame.body)
+    def delivered(self, connection: Connection, frame: wire.Deliver | wire.DeliverRun) -> None:
+        if isinstance(frame, wire.DeliverRun):
+            self._inbox.extend([Message(self, connection, frame, body) for body in frame.bodies])
+            self._inbox_bytes += sum(map(len, frame.bodies))
+        else:
+            self._inbox.append(Message(self, connection, frame, frame.body))
+            self._inbox_bytes += len(frame.body)
         if not self._arrived.is_set():
             self._arrived.set()
         count, count_bytes = len(self._inbox), self._inbox_bytes
@@ -307,8 +315,7 @@ class Agent:
         content_type: str | None,
         timeout_s: float | None,
     ) -> wire.Send:
-        if type(to) is not str or len(to) > wire.URI_CHARACTERS_MAX or not to.isascii():
-            raise LocalError("local.bad_request", f"not an agent URI: {to!r:.300}")
+        _check_uri(to)
         timeout_ms = 0
         if timeout_s is not None:
             if not 0 < timeout_s * 1000 <= wire.TIMEOUT_MS_MAX:
@@ -334,3 +341,8 @@ class Agent:
             ) from None
         if not cast("wire.Receipt", answer).ok:
             raise Unreachable("local.draining", "the sidecar is stopping and did not accept it")
+
+
+def _check_uri(to: object) -> None:
+    if type(to) is not str or len(to) > wire.URI_CHARACTERS_MAX or not to.isascii():
+        raise LocalError("local.bad_request", f"not an agent URI: {to!r:.300}")

@@ -23,12 +23,14 @@ from sidelink.wire import (
     ClientFrame,
     CloseAgent,
     Deliver,
+    DeliverRun,
     Failed,
     Goodbye,
     Hello,
     Opened,
     Reply,
     ServerFrame,
+    TellRun,
     Welcome,
     encode_batches,
     server_frame_reader,
@@ -43,6 +45,8 @@ UNSENT_BYTES_MAX: Final = 16 * 1024 * 1024
 CALLS_MAX: Final = 65_536
 FRAME_OVERHEAD_BYTES: Final = 64
 """What a frame is counted for on top of its body."""
+BODY_COST_BYTES: Final = 16
+"""What a further body of a run is counted for, so that empty ones have an end too."""
 
 assert BATCH_BYTES_TARGET < WRITE_LOW_BYTES < WRITE_HIGH_BYTES < UNSENT_BYTES_MAX
 
@@ -52,7 +56,7 @@ NO_SIDECAR: Final = "Start the sidecar on this machine with `sidelink up`, or co
 class Receiver(Protocol):
     """What an opened agent is to its connection."""
 
-    def delivered(self, connection: "Connection", frame: Deliver) -> None: ...
+    def delivered(self, connection: "Connection", frame: Deliver | DeliverRun) -> None: ...
 
     def failed_unasked(self, error: SidelinkError) -> None: ...
 
@@ -67,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._pending: list[ClientFrame] = []
         self._pending_bytes = 0
+        self._run: TellRun | None = None
         self._flush_scheduled = False
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._last_request = 0
@@ -89,6 +94,7 @@ class Connection(asyncio.Protocol):
         """Queue a frame: it leaves in this loop turn's batch. Raises if the connection is lost."""
         if self.lost is not None:
             raise self.lost_before_sending()
+        self._run = None
         self._pending.append(frame)
         self._pending_bytes += body_bytes + FRAME_OVERHEAD_BYTES
         if self._pending_bytes >= BATCH_BYTES_TARGET:
@@ -96,6 +102,26 @@ class Connection(asyncio.Protocol):
         elif not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_turn)
+
+    def post_tell(self, agent: int, to: str, content_type: str, body: bytes) -> None:
+        """Queue a tell that wants no receipt: those to one receiver gather in one frame."""
+        run = self._run
+        if (
+            run is not None
+            and run.to == to
+            and run.agent == agent
+            and run.content_type == content_type
+        ):
+            # `_run` is only set while its frame is the last that waits, so order is kept.
+            run.bodies.append(body)
+            self._pending_bytes += len(body) + BODY_COST_BYTES
+            if self._pending_bytes >= BATCH_BYTES_TARGET:
+                self._flush()
+            return
+        run = TellRun(agent, to, content_type, [body])
+        self.post(run, len(body))
+        if self._pending:
+            self._run = run
 
     def check_unsent(self) -> None:
         """Raises MailboxFull when the sidecar is too far behind for a caller that cannot wait."""
@@ -150,6 +176,7 @@ class Connection(asyncio.Protocol):
         if not self._pending or self._transport is None or self.lost is not None:
             return
         frames, self._pending, self._pending_bytes = self._pending, [], 0
+        self._run = None
         for batch in encode_batches(frames):
             self._transport.write(batch)
 
@@ -177,7 +204,7 @@ class Connection(asyncio.Protocol):
             return
         for frame in frames:
             kind = type(frame)
-            if kind is Deliver:
+            if kind is DeliverRun or kind is Deliver:
                 receiver = self.receivers.get(frame.agent)  # type: ignore[union-attr]
                 if receiver is not None:
                     receiver.delivered(self, frame)  # type: ignore[arg-type]
@@ -194,7 +221,7 @@ class Connection(asyncio.Protocol):
             case Welcome():
                 if not self.welcome.done():
                     self.welcome.set_result(frame)
-            case Deliver() | Failed():
+            case Deliver() | DeliverRun() | Failed():
                 raise AssertionError("handled by the caller")
             case _:
                 answer = self._calls.pop(frame.request, None)
@@ -263,6 +290,7 @@ class Connection(asyncio.Protocol):
         self.lost = error
         self.writable = False
         self._pending.clear()
+        self._run = None
         if self._transport is not None:
             self._transport.abort()
         if not self.welcome.done():

@@ -29,6 +29,8 @@ MESSAGE_BYTES_MAX: Final = 1024 * 1024
 ATTRIBUTES_MAX: Final = 64
 ATTRIBUTE_NAME_CHARACTERS_MAX: Final = 63
 ATTRIBUTE_TEXT_CHARACTERS_MAX: Final = 1024
+BODY_OVERHEAD_BYTES: Final = 5
+"""What a body adds to a run beside itself, at most: the header of a msgpack bin."""
 URI_CHARACTERS_MAX: Final = 255
 CONTENT_TYPE_CHARACTERS_MAX: Final = 128
 REASON_CHARACTERS_MAX: Final = 512
@@ -54,11 +56,17 @@ Attributes = Annotated[
     dict[_AttributeName, AttributeValue], msgspec.Meta(max_length=ATTRIBUTES_MAX)
 ]
 MessageKind = Literal[0, 1]
+Bodies = Annotated[list[bytes], msgspec.Meta(min_length=1, max_length=BATCH_FRAMES_MAX)]
 
 
 # gc=False: frames hold plain data and never a cycle; it keeps batches out of the collector's way.
 class _Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False, frozen=True):
     pass
+
+
+def bodies_bytes(bodies: Sequence[bytes]) -> int:
+    """What the bodies of a run take on the wire, at most."""
+    return sum(map(len, bodies)) + BODY_OVERHEAD_BYTES * len(bodies)
 
 
 # From the client.
@@ -134,6 +142,18 @@ class Flush(_Frame, frozen=True, tag=8):
     agent: Number
 
 
+class TellRun(_Frame, frozen=True, tag=9):
+    """Consecutive tells to one receiver, each as if it were a Send of its own with request 0.
+
+    It is what makes a small message cheap: one frame, one decision about the largest, one array.
+    """
+
+    agent: Number
+    to: Uri
+    content_type: ContentType
+    bodies: Bodies
+
+
 # From the sidecar.
 
 
@@ -192,6 +212,17 @@ class Deliver(_Frame, frozen=True, tag=37):
     deadline_ms: Milliseconds
 
 
+class DeliverRun(_Frame, frozen=True, tag=39):
+    """Consecutive tells of one sender. They have no delivery number: nothing answers a tell."""
+
+    agent: Number
+    sender: Uri
+    sender_identifier: Uri
+    attributes: Attributes
+    content_type: ContentType
+    bodies: Bodies
+
+
 class Goodbye(_Frame, frozen=True, tag=38):
     """The last frame of a connection. delay_ms: when it may be worth coming back."""
 
@@ -199,8 +230,8 @@ class Goodbye(_Frame, frozen=True, tag=38):
     delay_ms: Milliseconds = 0
 
 
-ClientFrame = Hello | OpenAgent | CloseAgent | Send | Listen | Answer | Refuse | Flush
-ServerFrame = Welcome | Opened | Receipt | Failed | Reply | Deliver | Goodbye
+ClientFrame = Hello | OpenAgent | CloseAgent | Send | TellRun | Listen | Answer | Refuse | Flush
+ServerFrame = Welcome | Opened | Receipt | Failed | Reply | Deliver | DeliverRun | Goodbye
 _F = TypeVar("_F")
 _BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_FRAMES_MAX)
 

@@ -46,7 +46,7 @@ from node.enrolment_wire import (
     encode_refusal,
     encode_request,
 )
-from sidecar.envelope import Ask, Reject, Reply, Tell, encode_batch
+from sidecar.envelope import Ask, Reject, Reply, Tell, TellRun, encode_batch
 from sidecar.mcp_wire import RequestHead, ResponseHead, encode_request_head, encode_response_head
 
 KEY: Final = SigningKey.from_private_bytes(bytes(range(32)))
@@ -115,6 +115,7 @@ def hex_examples() -> Mapping[str, bytes]:
         "enrol-grant": encode_grant(EnrolGrant(b"C", b"H", (gateway,))),
         "enrol-refusal": encode_refusal(EnrolRefusal(Code.ENROL_TICKET_USED)),
         "questions": encode_batch([Tell(1, b"hi", "text/plain"), Ask(2, b"\xc0", "a/b", 30_000)]),
+        "run": encode_batch([TellRun(2, [b"hi", b"ho"], "text/plain")]),
         "answers": encode_batch(
             [Reply(2, b"ok", "text/plain"), Reject(1, Code.POLICY_DENIED, "quarantine", "No.")]
         ),

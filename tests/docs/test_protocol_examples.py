@@ -43,7 +43,7 @@ CONSTANTS = {
     "plaintext under one key": channel.REKEY_LIMITS.bytes_max,
     "from the first message of a channel to OPEN": channel.HANDSHAKE_S_MAX,
     "body of an envelope": envelope.BODY_BYTES_MAX,
-    "envelopes of a batch": envelope.ENVELOPES_PER_BATCH_MAX,
+    "messages of a batch": envelope.ENVELOPES_PER_BATCH_MAX,
     "enrolment message": enrolment_wire.ENROLMENT_BYTES_MAX,
     "prefixes of a node": link.PREFIXES_PER_NODE_MAX,
     "longest restart delay": link.RESTART_DELAY_MS_MAX,

@@ -8,6 +8,7 @@ from pathlib import Path
 import sidelink
 from sidelink.wire import (
     ASK,
+    TELL,
     Answer,
     AttributeValue,
     Deliver,
@@ -17,6 +18,7 @@ from sidelink.wire import (
     Reply,
     Send,
     ServerFrame,
+    TellRun,
     Welcome,
 )
 
@@ -95,6 +97,12 @@ class FakeRouter:
             session.deliver(answers)
         for agent, frames in deliveries.items():
             agent.session.deliver(frames)
+
+    def send_run(self, session: LocalSession, run: TellRun) -> None:
+        self.send_batch(
+            session,
+            [Send(0, run.agent, run.to, TELL, body, run.content_type, 0) for body in run.bodies],
+        )
 
     def _send(
         self,

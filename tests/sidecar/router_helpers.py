@@ -13,6 +13,7 @@ from node.link_channel import LinkChannel
 from policy import Action, Party, Request
 from sidecar.agents import LocalAgent
 from sidecar.envelope import Envelope, decode_batch_untrusted, encode_batch
+from tests.runs import envelopes_of
 from tests.simulation.mesh import Sidecar
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.people import Node, engine, node, verifier_of
@@ -159,7 +160,7 @@ class Puppet:
         return [
             envelope
             for event in self.of(DataReceived)
-            for envelope in decode_batch_untrusted(event.data)
+            for envelope in envelopes_of(decode_batch_untrusted(event.data))
         ]
 
     @property

@@ -73,7 +73,7 @@ def test_an_agent_is_refused_for(path: str, attributes: dict[str, Any], code: Co
 def test_a_credential_is_renewed_at_half_its_life_in_place() -> None:
     registry = node("alpha").new_registry()
     agent = registry.open("alpha/alice", {"role": "x"}, NOW)
-    agent.mailbox.add(Waiting(Sender("a", "b", {}, 1), b"kept", ""))
+    agent.mailbox.add(Waiting(Sender("a", "b", {}, 1), [b"kept"], ""))
     first = agent.proof
     assert registry.find(agent.uri, NOW + AGENT_CREDENTIAL_SECONDS / 2 - 1) is agent
     assert agent.proof == first
@@ -139,7 +139,7 @@ def test_an_agent_that_somebody_holds_or_writes_to_does_not_sleep() -> None:
     held = registry.open("alpha/held", {}, NOW)
     held.users += 1
     read = registry.open("alpha/read", {}, NOW)
-    read.mailbox.add(Waiting(Sender("a", "b", {}, 1), b"", ""))
+    read.mailbox.add(Waiting(Sender("a", "b", {}, 1), [b""], ""))
     for number in range(4):
         registry.open(f"alpha/a{number}", {}, NOW)
 

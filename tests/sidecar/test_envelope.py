@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from channel import MESSAGE_BYTES_MAX
 from identity import Code
-from sidecar.batches import BATCH_BYTES_MAX, pieces_of, size_of
+from sidecar.batches import BATCH_BYTES_MAX, pieces_of, runs_of, size_of
 from sidecar.envelope import (
     BODY_BYTES_MAX,
     CONTENT_TYPE_BYTES_MAX,
@@ -24,6 +24,7 @@ from sidecar.envelope import (
     Reject,
     Reply,
     Tell,
+    TellRun,
     decode_batch_untrusted,
     encode_batch,
 )
@@ -35,6 +36,7 @@ ENVELOPES = st.one_of(
     st.builds(Tell, IDS, BODIES, TYPES),
     st.builds(Ask, IDS, BODIES, TYPES, st.integers(0, REMAINING_MS_MAX)),
     st.builds(Reply, IDS, BODIES, TYPES),
+    st.builds(TellRun, IDS, st.lists(BODIES, min_size=1, max_size=4), TYPES),
     st.builds(
         Reject,
         IDS,
@@ -51,13 +53,20 @@ def test_a_batch_is_read_as_it_was_written(batch: list[Envelope]) -> None:
 
 
 def test_an_envelope_is_an_array_that_begins_with_its_tag() -> None:
-    batch = [Tell(2, b"t", "x"), Ask(3, b"a", "x", 9), Reply(4, b"r", "x"), Reject(5, 6, "r", "s")]
+    batch: list[Envelope] = [
+        Tell(2, b"t", "x"),
+        Ask(3, b"a", "x", 9),
+        Reply(4, b"r", "x"),
+        Reject(5, 6, "r", "s"),
+        TellRun(8, [b"t", b"u"], "x"),
+    ]
 
     assert msgspec.msgpack.decode(encode_batch(batch)) == [
         [0, 2, b"t", "x"],
         [1, 3, b"a", "x", 9],
         [2, 4, b"r", "x"],
         [3, 5, 6, "r", "s"],
+        [4, 8, [b"t", b"u"], "x"],
     ]
 
 
@@ -81,6 +90,12 @@ REFUSED: dict[str, Any] = {
     "an ask for less than nothing": [[1, 1, b"", "", -1]],
     "a rule that is too long": [[3, 1, 1, "x" * (RULE_BYTES_MAX + 1), ""]],
     "a reason that is too long": [[3, 1, 1, "", "x" * (REASON_BYTES_MAX + 1)]],
+    "a run of nothing": [[4, 2, [], ""]],
+    "a run whose bodies are text": [[4, 2, ["text"], ""]],
+    "a run with a body that is too large": [[4, 2, [b"", bytes(BODY_BYTES_MAX + 1)], ""]],
+    "a run with a content type that is too long": [[4, 2, [b""], "x" * 129]],
+    "too many messages in one run": [[4, 2, [b""] * (ENVELOPES_PER_BATCH_MAX + 1), ""]],
+    "too many messages in several runs": [[4, 2, [b""] * 4_096, ""]] * 2 + [[0, 1, b"", ""]],
     "too many envelopes": [[0, 1, b"", ""]] * (ENVELOPES_PER_BATCH_MAX + 1),
 }
 
@@ -133,6 +148,16 @@ def test_a_batch_is_cut_into_pieces_that_fit_and_keep_the_order(sizes: list[int]
     for piece in pieces:
         assert len(piece) == 1 or sum(map(size_of, piece)) <= BATCH_BYTES_MAX
         assert len(encode_batch(piece)) <= MESSAGE_BYTES_MAX
+
+
+@given(st.lists(SIZES, min_size=1, max_size=30))
+def test_a_run_is_cut_so_that_each_part_fits_a_record_and_order_is_kept(sizes: list[int]) -> None:
+    bodies = [bytes([at]) * size for at, size in enumerate(sizes)]
+    runs = runs_of(bodies)
+
+    assert [body for run in runs for body in run] == bodies
+    for run in runs:
+        assert len(run) == 1 or size_of(TellRun(2, run, "x" * 128)) <= BATCH_BYTES_MAX
 
 
 def test_a_batch_of_the_wordiest_rejections_still_fits_a_message() -> None:

@@ -25,7 +25,7 @@ from sidelink.wire import (
 )
 
 from identity import Code
-from sidecar import local_api as module
+from sidecar import local_session as module
 from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalApiError
 from sidecar.local_port import PeerCredentials
 from tests.sdk.fakes import WAIT_S, FakeRouter, local_api

@@ -24,7 +24,7 @@ from sidelink.wire import (
 )
 
 from identity import Code
-from sidecar import local_api as module
+from sidecar import local_session as module
 from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalApiError, read_peer_credentials
 from sidecar.local_port import failure
 from tests.sdk.fakes import FakeRouter, local_api, uri

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.mailbox import MESSAGE_OVERHEAD_BYTES, Mailbox, Sender, Waiting
+from sidecar.mailbox import Mailbox, Sender, Waiting
 
 SENDER = Sender("agent://acme/x", "sl1", {}, 1)
 
 
 def message(number: int, size: int = 4) -> Waiting:
-    return Waiting(SENDER, number.to_bytes(4, "big") + bytes(max(0, size - 4)), "")
+    return Waiting(SENDER, [number.to_bytes(4, "big") + bytes(max(0, size - 4))], "")
 
 
 @given(
@@ -27,8 +27,8 @@ def test_messages_leave_in_the_order_in_which_they_came(steps: list[tuple[str, i
     for number, (what, value) in enumerate(steps):
         if what == "add":
             waiting = message(number, value)
-            held = sum(len(one.body) + MESSAGE_OVERHEAD_BYTES for one in model)
-            fits = len(model) < 10 and held + value + MESSAGE_OVERHEAD_BYTES <= 12_000
+            held = sum(one.held_bytes for one in model)
+            fits = len(model) < 10 and held + waiting.held_bytes <= 12_000
             assert mailbox.add(waiting) == fits
             if fits:
                 model.append(waiting)
@@ -39,7 +39,7 @@ def test_messages_leave_in_the_order_in_which_they_came(steps: list[tuple[str, i
             model = model[len(taken) :]
         assert len(mailbox) == len(model)
         assert list(mailbox) == model
-        assert mailbox.held_bytes == sum(len(one.body) + MESSAGE_OVERHEAD_BYTES for one in model)
+        assert mailbox.held_bytes == sum(one.held_bytes for one in model)
 
 
 def test_small_messages_are_counted_in_number_unless_somebody_reads() -> None:
@@ -62,6 +62,6 @@ def test_what_a_sender_adds_to_each_message_counts_when_messages_are_handed_over
     mailbox = Mailbox()
     wordy = Sender("agent://acme/x", "sl1", {"role": "x" * 50_000}, 50_008)
     for _ in range(4):
-        mailbox.add(Waiting(wordy, b"", ""))
+        mailbox.add(Waiting(wordy, [b""], ""))
 
     assert len(mailbox.take(100_000)) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from sidelink.wire import Deliver, Listen
+from sidelink.wire import DeliverRun, Listen
 
 from node.clocks import ManualClock
 from sidecar.delivery import Deliveries
@@ -29,7 +29,7 @@ class Delivering(FakeRouter):
         identity: Any = SimpleNamespace(name="a", identifier="b", attributes=ATTRIBUTES)
         sender = Sender.of(identity)
         for _ in range(MESSAGES):
-            assert mailbox.add(Waiting(sender, b"", ""))
+            assert mailbox.add(Waiting(sender, [b""], ""))
         self.agent: Any = SimpleNamespace(handle=1, mailbox=mailbox)
         self.deliveries = Deliveries(ManualClock())
 
@@ -51,5 +51,5 @@ async def test_many_small_messages_with_many_attributes_arrive_as_fast_as_they_a
         client = await clients.greeted()
         client.send(Listen(await client.open("planner"), True))
         for _ in range(MESSAGES):
-            assert isinstance(await client.next(), Deliver)
+            assert isinstance(await client.next(), DeliverRun)
         await clients.close()

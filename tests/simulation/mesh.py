@@ -16,6 +16,7 @@ from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from sidecar.agents import LocalAgent
 from sidecar.decisions import SidecarDecisions
 from sidecar.router import Router
+from tests.runs import deliveries_of
 from tests.simulation.network import SimulatedHop, SimulatedNetwork, Weather
 from tests.simulation.people import Node, engine, node, verifier_of
 
@@ -336,8 +337,9 @@ class Session:
     def deliver(self, frames: Sequence[Any]) -> None:
         if self.is_gone:
             return
-        self.frames += frames
-        for frame in frames:
+        apart = deliveries_of(frames)
+        self.frames += apart
+        for frame in apart:
             if isinstance(frame, wire.Deliver) and self.handler is not None:
                 # Never back into the router from here.
                 self.sidecar.network.after(0.0, lambda frame=frame: self._handle(frame))
