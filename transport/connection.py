@@ -79,6 +79,7 @@ class HopConnection:
         self._has_failed = False
         self._is_gone = False
         self._is_connecting = False
+        self._finish_by_s: float | None = None
 
     # --- the hop's carrier -------------------------------------------------------------------
 
@@ -130,9 +131,9 @@ class HopConnection:
 
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         """Feed the engine. Events wait until ``dispatch``, so that one read is one batch."""
-        if self.hop.closing is not None:
+        if self._is_gone or self._is_over:
             return
-        if not self.hop.is_permitted:
+        if self.hop.closing is None and not self.hop.is_permitted:
             self._early_bytes += len(data)
             if self._early_bytes > limits.PRE_AUTH_BYTES_MAX:
                 self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
@@ -161,15 +162,17 @@ class HopConnection:
         if self.is_half_open and self.hop.is_permitted:
             self.is_half_open = False
             self._home.let_in(self)
-        if self.hop.closing is not None:
+        if self._is_gone:
+            return
+        if self.hop.closing is not None and not self._has_last_words(now_s):
             self._finish(now_s)
-        elif not self._is_gone:
+        else:
             self._arm(now_s)
 
-    def stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def finish(self, now_s: float) -> None:
+        """Be gone now, whatever is still unsent."""
+        if not self._is_gone:
+            self._finish(now_s)
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -204,9 +207,9 @@ class HopConnection:
         engine_s = self._engine.deadline_s
         if engine_s is not None and engine_s < at_s:
             at_s = engine_s
-        hop_s = self.hop.deadline_s
-        if hop_s is not None and hop_s < at_s:
-            at_s = hop_s
+        for other_s in (self.hop.deadline_s, self._finish_by_s):
+            if other_s is not None and other_s < at_s:
+                at_s = other_s
         if self._timer is not None:
             # Deadlines mostly move away. Waking once too early is cheaper than a new timer for
             # each flight.
@@ -234,6 +237,14 @@ class HopConnection:
             self._pinged_s = now_s
             self._engine.ping()
 
+    def _has_last_words(self, now_s: float) -> bool:
+        """Whether a hop that has ended still waits, briefly, for what it said before."""
+        if self._is_over or self._has_failed or not self.hop.has_unsent:
+            return False
+        if self._finish_by_s is None:
+            self._finish_by_s = now_s + limits.CLOSE_FLUSH_S
+        return now_s < self._finish_by_s
+
     def _guard(self, step: Callable[[], None]) -> None:
         try:
             step()
@@ -248,10 +259,10 @@ class HopConnection:
 
     def _finish(self, now_s: float) -> None:
         """Say CONNECTION_CLOSE and be gone. Whoever still asks gets the same answer for a while."""
-        if self._is_gone:
-            return
         self._is_gone = True
-        self.stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         last_words: list[tuple[bytes, Address]] = []
         assert self.hop.closing is not None
         code = self.hop.closing[0]

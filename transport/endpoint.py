@@ -16,7 +16,7 @@ from transport import limits, retry
 from transport.certificate import ThrowAwayCertificate
 from transport.connection import HopConnection
 from transport.contract import Hop, HopHandler, HopPurpose, IdentityProvider
-from transport.engine import Address
+from transport.engine import Address, EngineConnection
 from transport.engines import make_engine
 from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
@@ -149,7 +149,8 @@ class Endpoint:
         """
         if self._is_closed:
             raise RuntimeError("the endpoint is closed")
-        connection = HopConnection(self, self._engine.dial(), is_dialler=True, source="")
+        engine = self._engine.dial(datagram_bytes=self._settings.datagram_bytes_for(host))
+        connection = HopConnection(self, engine, is_dialler=True, source="")
         hop = self._make_hop(
             connection, self._handler if handler is None else handler, purpose, target
         )
@@ -175,13 +176,15 @@ class Endpoint:
         for connection in list(self._connections):
             connection.hop.end(code, "closed by this node")
         self._flush()
-        if self.udp.is_blocked:
-            self._drained.clear()
-            try:
-                async with asyncio.timeout(limits.CLOSE_DRAIN_S):
+        try:
+            async with asyncio.timeout(limits.CLOSE_DRAIN_S):
+                while self._connections or self.udp.is_blocked:
+                    self._drained.clear()
                     await self._drained.wait()
-            except TimeoutError:
-                _log.info("closed with datagrams unsent")
+        except TimeoutError:
+            _log.info("closed with datagrams unsent")
+        for connection in list(self._connections):
+            connection.finish(self.loop.time())
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
@@ -223,6 +226,8 @@ class Endpoint:
         while len(self._lingering) > limits.LINGERING_MAX:
             self._lingering.popitem(last=False)
         self._connections.pop(connection, None)
+        if not self._connections:
+            self._drained.set()
 
     def note_failure(self, error: BaseException) -> None:
         """Count an exception of an engine or a handler, and log it, but not at a peer's pace."""
@@ -333,10 +338,16 @@ class Endpoint:
         if len(self._connections) >= self._settings.connections_max:
             self.counters.dropped_connections += 1
             return None
-        return self._make_accepted(original_id, header.destination_id, group)
+        engine = self._engine.accept(
+            original_id=original_id,
+            retry_id=header.destination_id,
+            datagram_bytes=self._settings.datagram_bytes_for(source[0]),
+        )
+        return self._make_accepted(engine, header.destination_id, group)
 
-    def _make_accepted(self, original_id: bytes, retry_id: bytes, group: str) -> HopConnection:
-        engine = self._engine.accept(original_id=original_id, retry_id=retry_id)
+    def _make_accepted(
+        self, engine: EngineConnection, retry_id: bytes, group: str
+    ) -> HopConnection:
         connection = HopConnection(self, engine, is_dialler=False, source=group)
         self._half_open += 1
         self._half_open_of[group] = self._half_open_of.get(group, 0) + 1

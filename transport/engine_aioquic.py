@@ -149,7 +149,6 @@ class AioquicEngine:
             alpn_protocols=[limits.ALPN],
             connection_id_length=limits.CONNECTION_ID_BYTES,
             idle_timeout=settings.idle_timeout_s,
-            max_datagram_size=settings.datagram_bytes,
             max_data=limits.CONNECTION_WINDOW_BYTES,
             max_stream_data=limits.STREAM_WINDOW_BYTES,
             supported_versions=[limits.QUIC_VERSION],
@@ -162,14 +161,24 @@ class AioquicEngine:
             private_key=certificate.key,
         )
 
-    def dial(self) -> EngineConnection:
+    def dial(self, *, datagram_bytes: int) -> EngineConnection:
         secrets = TrafficSecrets()
-        configuration = replace(self._client, secrets_log_file=secrets)  # type: ignore[arg-type]
+        configuration = replace(
+            self._client,
+            max_datagram_size=datagram_bytes,
+            secrets_log_file=secrets,  # type: ignore[arg-type]
+        )
         return AioquicConnection(QuicConnection(configuration=configuration), secrets)
 
-    def accept(self, *, original_id: bytes, retry_id: bytes) -> EngineConnection:
+    def accept(
+        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
+    ) -> EngineConnection:
         secrets = TrafficSecrets()
-        configuration = replace(self._server, secrets_log_file=secrets)  # type: ignore[arg-type]
+        configuration = replace(
+            self._server,
+            max_datagram_size=datagram_bytes,
+            secrets_log_file=secrets,  # type: ignore[arg-type]
+        )
         connection = QuicConnection(
             configuration=configuration,
             original_destination_connection_id=original_id,

@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+from qh3._hazmat import Buffer
+from qh3.quic import connection as qh3_connection
 from qh3.quic import events
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection, QuicConnectionError
+from qh3.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
+from qh3.quic.tls_bridge import QuicTlsBridge
 
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
@@ -32,7 +36,26 @@ from transport.traffic_secrets import TrafficSecrets
 
 # Bytes queued for their first transmission. More than a loopback flight, less than a second.
 _SEND_BUFFER_BYTES: Final = 1 << 20
+_TRANSPORT_PARAMETERS_BYTES_MAX: Final = 1_024
 _CLOSED_REASON: Final = "connection is closed"
+
+
+class _OpenBridge(QuicTlsBridge):
+    """Tells the server what we take. A client of qh3 says, as browsers do, that it takes 1,472
+    bytes; then the server sends no more, whatever both are set to and the path could carry."""
+
+    def serialize_transport_parameters(self) -> bytes:
+        parameters = pull_quic_transport_parameters(
+            Buffer(data=super().serialize_transport_parameters())
+        )
+        parameters.max_udp_payload_size = limits.DATAGRAM_BYTES_MAX
+        buffer = Buffer(capacity=_TRANSPORT_PARAMETERS_BYTES_MAX)
+        push_quic_transport_parameters(buffer, parameters)
+        return bytes(buffer.data)
+
+
+# The connection makes its bridge by this name; there is no other way in.
+qh3_connection.QuicTlsBridge = _OpenBridge  # type: ignore[attr-defined]
 
 
 class _QuietConnection(QuicConnection):
@@ -216,7 +239,6 @@ class Qh3Engine:
             connection_id_length=limits.CONNECTION_ID_BYTES,
             idle_timeout=settings.idle_timeout_s,
             initial_rtt=0.1,
-            max_datagram_size=settings.datagram_bytes,
             # Datagrams of one size keep UDP_SEGMENT's runs long.
             probe_datagram_size=False,
             max_data=limits.CONNECTION_WINDOW_BYTES,
@@ -231,14 +253,24 @@ class Qh3Engine:
         # and not by the first hop: a first flight that is never sent.
         _QuietConnection(configuration=self._client).connect(("127.0.0.1", 9), 0.0)
 
-    def dial(self) -> EngineConnection:
+    def dial(self, *, datagram_bytes: int) -> EngineConnection:
         secrets = TrafficSecrets()
-        configuration = replace(self._client, secrets_log_file=secrets)  # type: ignore[arg-type]
+        configuration = replace(
+            self._client,
+            max_datagram_size=datagram_bytes,
+            secrets_log_file=secrets,  # type: ignore[arg-type]
+        )
         return Qh3Connection(_QuietConnection(configuration=configuration), secrets)
 
-    def accept(self, *, original_id: bytes, retry_id: bytes) -> EngineConnection:
+    def accept(
+        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
+    ) -> EngineConnection:
         secrets = TrafficSecrets()
-        configuration = replace(self._server, secrets_log_file=secrets)  # type: ignore[arg-type]
+        configuration = replace(
+            self._server,
+            max_datagram_size=datagram_bytes,
+            secrets_log_file=secrets,  # type: ignore[arg-type]
+        )
         connection = _QuietConnection(
             configuration=configuration,
             original_destination_connection_id=original_id,

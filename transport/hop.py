@@ -89,7 +89,7 @@ class CarriedHop:
         self._dialler: DiallerHandshake | None = None
         self._acceptor: AcceptorHandshake | None = None
         self._started_s = carrier.now_s()
-        self._deadline_s: float | None = self._started_s + settings.handshake_timeout_s
+        self.deadline_s: float | None = self._started_s + settings.handshake_timeout_s
         self._parsers = {stream: FrameParser() for stream in (CONTROL_STREAM, *LANE_STREAMS)}
         self._output = HopOutput(is_dialler=self.is_dialler)
         self._frames: list[Frame] = []
@@ -200,10 +200,10 @@ class CarriedHop:
 
     @property
     def queued_bytes(self) -> int:
-        waiting = self._output.queued_bytes
-        if self.state is not HopState.OPEN:
-            return waiting
-        return waiting + self._output.handed_down_bytes(self._carrier)
+        output = self._output
+        return output.queued_bytes + (
+            output.handed_down_bytes(self._carrier) if self.is_open else 0
+        )
 
     def close(self, code: Code) -> None:
         if self.state is HopState.OPEN:
@@ -211,10 +211,6 @@ class CarriedHop:
         self._end(code, "closed by this node", tell=True)
 
     # --- what the carrier calls --------------------------------------------------------------
-
-    @property
-    def deadline_s(self) -> float | None:
-        return self._deadline_s
 
     @property
     def is_permitted(self) -> bool:
@@ -228,7 +224,7 @@ class CarriedHop:
         self.deliver()
 
     def handle_deadline(self, now_s: float) -> None:
-        if self._deadline_s is None or now_s < self._deadline_s:
+        if self.deadline_s is None or now_s < self.deadline_s:
             return
         if self.state in _UNCONNECTED:
             self._end(Code.HOP_UNREACHABLE, "no answer in time", tell=False)
@@ -253,6 +249,11 @@ class CarriedHop:
     def has_more(self) -> bool:
         """Whether frames still wait for room below."""
         return self._output.queued_bytes > 0
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the carrier still holds what this hop handed down while it was open."""
+        return self.opened_in_s > 0 and self._output.handed_down_bytes(self._carrier) > 0
 
     def deliver(self) -> None:
         """Tell the owner what became due. Never called from within a call of the owner's."""
@@ -442,7 +443,7 @@ class CarriedHop:
         self._dialler = self._acceptor = None
         self._move(input_)
         # The owner has as long again to decide as the peer had to prove itself.
-        self._deadline_s = self._carrier.now_s() + self._settings.handshake_timeout_s
+        self.deadline_s = self._carrier.now_s() + self._settings.handshake_timeout_s
         self._handler.hop_verified(self)
 
     def _receive_accept(self, body: bytes) -> None:
@@ -453,7 +454,7 @@ class CarriedHop:
 
     def _opened(self) -> None:
         self.opened_in_s = self._carrier.now_s() - self._started_s
-        self._deadline_s = None
+        self.deadline_s = None
         self._handler.hop_opened(self)
         held, self._held = self._held, []
         self._receive_all(held)
@@ -478,7 +479,7 @@ class CarriedHop:
         self._move(HopInput.CLOSE)
         self.closing = (code, detail)
         self._closed_is_due = True
-        self._deadline_s = None
+        self.deadline_s = None
         self._held.clear()
         self._dialler = self._acceptor = None
         self._carrier.flush_soon()
@@ -488,9 +489,9 @@ class CarriedHop:
         self._carrier.flush_soon()
 
     def _move(self, input_: HopInput) -> None:
-        state = next_state(self.state, input_)
-        assert state is not None, f"{input_.name} while {self.state.name}"
-        self.state = state
+        moved = next_state(self.state, input_)
+        assert moved is not None, f"{input_.name} while {self.state.name}"
+        self.state = moved
 
     def _terms(self) -> tuple[int, HopLimits]:
         if self._peer_terms is None:

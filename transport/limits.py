@@ -11,7 +11,13 @@ QUIC_VERSION: Final = 0x00000001  # RFC 9000; the only one spoken.
 CONNECTION_ID_BYTES: Final = 8
 INITIAL_DATAGRAM_BYTES_MIN: Final = 1_200  # RFC 9000, section 14.1.
 DATAGRAM_BYTES_MIN: Final = 1_200
-DATAGRAM_BYTES_MAX: Final = 8_900
+# aioquic writes the length of a long header in two bytes: no datagram beyond 16,383.
+DATAGRAM_BYTES_MAX: Final = 16_000
+# What a path over Ethernet carries, IPv6 and a tunnel's header allowed for.
+DATAGRAM_BYTES: Final = 1_452
+# On loopback the path is known: its MTU is 65,536. Four of these make one send; larger ones gain
+# nothing (measured with qh3, both ends: 4.7 us per KiB at 1,452, 1.8 at 8,900, 1.6 at 16,000).
+LOOPBACK_DATAGRAM_BYTES: Final = 14720
 RECEIVE_BYTES: Final = 65_536  # UDP_GRO never hands over more at once.
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 # Linux takes 64 segments; 40 of 1,452 bytes stay below its 64 KiB limit with room for headers.
@@ -45,10 +51,12 @@ RETRY_LIFETIME_S: Final = 30.0
 # --- after it ----------------------------------------------------------------------------------
 FAILURE_LOG_INTERVAL_S: Final = 10.0
 LINGER_S: Final = 1.0
-CLOSE_DRAIN_S: Final = 0.5  # How long a closing endpoint waits for a full socket.
+CLOSE_FLUSH_S: Final = 0.25  # How long a hop that has ended waits for what it said before.
+CLOSE_DRAIN_S: Final = 0.5  # How long a closing endpoint waits for its hops and a full socket.
 LINGERING_MAX: Final = 1_024
 LINGER_REPLIES_MAX: Final = 8
 
 assert PRE_AUTH_BYTES_MAX > FRAME_BODY_BYTES_MAX, "a handshake message must fit"
 assert KEEPALIVE_S * 3 < IDLE_TIMEOUT_S, "two lost PINGs must not cost a hop"
 assert SEGMENTS_PER_SEND_MAX <= 64
+assert CLOSE_FLUSH_S < CLOSE_DRAIN_S

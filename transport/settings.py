@@ -1,5 +1,6 @@
 """What an operator may choose about the transport."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,8 @@ class TransportSettings:
     """Sizes in bytes of UDP payload, times in seconds. ``auto`` takes qh3 where it is installed."""
 
     engine: EngineChoice = "auto"
-    datagram_bytes: int = 1_452
+    datagram_bytes: int | None = None
+    """What every path carries. None: DATAGRAM_BYTES, and on loopback LOOPBACK_DATAGRAM_BYTES."""
     idle_timeout_s: float = limits.IDLE_TIMEOUT_S
     keepalive_s: float = limits.KEEPALIVE_S
     handshake_timeout_s: float = limits.HANDSHAKE_TIMEOUT_S
@@ -30,10 +32,27 @@ class TransportSettings:
     """Told to each peer in HOP_ACCEPT."""
 
     def __post_init__(self) -> None:
-        if not limits.DATAGRAM_BYTES_MIN <= self.datagram_bytes <= limits.DATAGRAM_BYTES_MAX:
+        size = self.datagram_bytes
+        if size is not None and not (
+            limits.DATAGRAM_BYTES_MIN <= size <= limits.DATAGRAM_BYTES_MAX
+        ):
             raise ValueError(
                 f"datagram_bytes must be from {limits.DATAGRAM_BYTES_MIN}"
                 f" to {limits.DATAGRAM_BYTES_MAX}"
             )
         if not 0 < self.keepalive_s < self.idle_timeout_s:
             raise ValueError("keepalive_s must be above 0 and below idle_timeout_s")
+
+    def datagram_bytes_for(self, host: str) -> int:
+        """How large datagrams to this address, or to this name, may be."""
+        if self.datagram_bytes is not None:
+            return self.datagram_bytes
+        return limits.LOOPBACK_DATAGRAM_BYTES if _is_loopback(host) else limits.DATAGRAM_BYTES
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback

@@ -215,9 +215,9 @@ async def test_a_handler_that_raises_costs_its_own_hop_only() -> None:
 
 @pytest.mark.parametrize("kind", QUIC_KINDS)
 async def test_a_quiet_hop_is_kept_alive_and_a_dead_peer_is_noticed(kind: str) -> None:
-    async with hop_pair(kind, idle_timeout_s=0.2, keepalive_s=0.05) as pair:
+    async with hop_pair(kind, idle_timeout_s=0.4, keepalive_s=0.1) as pair:
         await pair.wait_opened()
-        await asyncio.sleep(0.45)
+        await asyncio.sleep(0.7)
         assert (pair.dialler.code, pair.acceptor.code) == (None, None)
         # The far end vanishes without a word, as a machine that lost its power does.
         carrier = pair.far._carrier  # type: ignore[attr-defined]
