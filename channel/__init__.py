@@ -1,20 +1,24 @@
 """Sealed sessions between two identities: handshakes, channels and byte streams. No I/O."""
 
 from channel._noise import NoiseCipher, RecordCipher, Role
-from channel.channel import Channel, ChannelOptions, ChannelPermit, MakeCipher, Part
+from channel.channel import Channel
+from channel.contract import ChannelOptions, ChannelPermit, MakeCipher, Part
 from channel.errors import ChannelError, ChannelStateError
 from channel.events import (
+    AddressesReceived,
     ChannelClosed,
     ChannelDenied,
     ChannelEvent,
     ChannelOpened,
     DataReceived,
     PeerVerified,
+    RestReceived,
     StreamData,
     StreamEvent,
     StreamFinished,
     StreamOpenReceived,
     StreamReset,
+    WakeReceived,
 )
 from channel.handshake import Handshake, Session, VerifyPeer
 from channel.kem import Kem, KemPrivateKey, MlKem768
@@ -33,6 +37,7 @@ from channel.wire import (
 __all__ = [
     "MESSAGE_BYTES_MAX",
     "STREAM_OPEN_BYTES_MAX",
+    "AddressesReceived",
     "Channel",
     "ChannelClosed",
     "ChannelDenied",
@@ -57,6 +62,7 @@ __all__ = [
     "RecordCipher",
     "RecordType",
     "RekeyLimits",
+    "RestReceived",
     "Role",
     "Session",
     "StreamData",
@@ -69,6 +75,7 @@ __all__ = [
     "StreamSession",
     "StreamState",
     "VerifyPeer",
+    "WakeReceived",
     "choose_version_untrusted",
     "decode_stream_open_untrusted",
     "encode_stream_open",

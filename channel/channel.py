@@ -10,86 +10,64 @@ One turn of the crank, whoever is cranking:
 It never waits, never looks at a clock, and knows nothing of links, frames or policy.
 """
 
-from collections import deque
-from collections.abc import Callable
-from enum import Enum, auto, unique
-from typing import Final, Protocol, TypedDict, Unpack
+import os
+from typing import Final, Unpack
 
-from channel._noise import NoiseCipher, RecordCipher, Role
+from channel._noise import Role
+from channel.contract import (
+    CLAIMABLE_GROUPS,
+    PERMITTED_ACTIONS,
+    ChannelOptions,
+    ChannelPermit,
+    MakeCipher,
+    Part,
+    believed_claim_untrusted,
+    cipher_as_it_is,
+)
 from channel.errors import ChannelError, ChannelStateError
 from channel.events import (
+    AddressesReceived,
     ChannelClosed,
     ChannelDenied,
     ChannelEvent,
     ChannelOpened,
     DataReceived,
     PeerVerified,
+    RestReceived,
     StreamOpenReceived,
+    WakeReceived,
 )
 from channel.handshake import MLKEM_768, Handshake, VerifyPeer
+from channel.incoming import Incoming
 from channel.kem import Kem
 from channel.limits import (
     EARLY_BYTES_MAX,
     HANDSHAKE_S_MAX,
     MESSAGE_BYTES_MAX,
-    RECORD_OVERHEAD_BYTES,
-    RECORD_PLAINTEXT_BYTES_MAX,
+    MOVE_KEY_BYTES,
     REKEY_LIMITS,
     STREAM_OPEN_BYTES_MAX,
-    UNSENT_BYTES_MAX,
     RekeyLimits,
 )
-from channel.messages import MessageAssembler, fragments_of
-from channel.records import RecordReader, RecordWriter
+from channel.moving import Mover, session_id_of
+from channel.outgoing import Outgoing
 from channel.state import CHANNEL_TRANSITIONS, ChannelInput, ChannelState, next_state
 from channel.wire import (
+    Address,
     Denial,
     Prologue,
     RecordHeader,
     RecordType,
+    decode_addresses_untrusted,
     decode_code_untrusted,
     decode_denial_untrusted,
+    decode_position_untrusted,
+    encode_addresses,
     encode_code,
     encode_denial,
+    encode_position,
 )
-from identity import Code, Identifier, NoiseKey, VerifiedPeer
-
-PERMITTED_ACTIONS: Final = frozenset({"channel.open", "node.enrol"})
-# What may be said, and believed as a hint, without a seal: why a link could not serve. Never
-# what a policy, a mailbox or a service answered.
-CLAIMABLE_GROUPS: Final = frozenset({"hop", "channel", "route"})
-
-
-@unique
-class Part(Enum):
-    """What a link carries for a channel; each is one kind of frame."""
-
-    OPEN = auto()
-    ACCEPT = auto()
-    FINISH = auto()
-    RECORD = auto()
-    CLOSE = auto()
-
-
-class ChannelPermit(Protocol):
-    """Proof that policy said yes to this peer."""
-
-    @property
-    def subject(self) -> Identifier | None: ...
-    @property
-    def action(self) -> str: ...
-
-
-MakeCipher = Callable[[NoiseCipher], RecordCipher]
-
-
-class ChannelOptions(TypedDict, total=False):
-    """What a test, or another composition, may bring. ``make_cipher`` may wrap each direction."""
-
-    limits: RekeyLimits
-    kem: Kem
-    make_cipher: MakeCipher
-
+from identity import Code, NoiseKey, VerifiedPeer
 
 _INPUT_OF_TYPE: Final = {
     RecordType.DATA: ChannelInput.RECORD_DATA,
@@ -97,16 +75,12 @@ _INPUT_OF_TYPE: Final = {
     RecordType.DENY: ChannelInput.RECORD_DENY,
     RecordType.REKEY: ChannelInput.RECORD_REKEY,
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
+    RecordType.ACK: ChannelInput.RECORD_ACK,
+    RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
+    RecordType.REST: ChannelInput.RECORD_REST,
+    RecordType.WAKE: ChannelInput.RECORD_WAKE,
     RecordType.CLOSE: ChannelInput.CLOSE,
 }
-# What may come between two fragments of one message.
-_BETWEEN_FRAGMENTS: Final = frozenset(
-    {RecordType.DATA, RecordType.REKEY, RecordType.DENY, RecordType.CLOSE}
-)
-
-
-def _as_it_is(cipher: NoiseCipher) -> RecordCipher:
-    return cipher
 
 
 class Channel:
@@ -123,9 +97,10 @@ class Channel:
         *,
         limits: RekeyLimits = REKEY_LIMITS,
         kem: Kem = MLKEM_768,
-        make_cipher: MakeCipher = _as_it_is,
+        make_cipher: MakeCipher = cipher_as_it_is,
     ) -> None:
         self._state = ChannelState.NEW
+        self._role = role
         self._handshake: Handshake | None = Handshake(role, prologue, key, proof, verify, kem=kem)
         self._limits = limits
         self._make_cipher = make_cipher
@@ -133,18 +108,12 @@ class Channel:
         self._handshake_deadline_s = now_s + HANDSHAKE_S_MAX
         self._peer: VerifiedPeer | None = None
         self._handshake_hash = b""
-        self._writer: RecordWriter | None = None
-        self._reader: RecordReader | None = None
+        self._session: tuple[Outgoing, Incoming] | None = None
         self._output: list[tuple[Part, bytes]] = []
-        self._incoming = MessageAssembler()
-        self._wire_bytes = 0
+        self._mover: Mover | None = None
         # The responder's: events that wait for its permit, and the records they came in.
         self._held: list[ChannelEvent] = []
         self._held_bytes = 0
-        # The initiator's: what it sent before ACCEPT, and what has no room before it.
-        self._early_bytes = 0
-        self._unsent: deque[tuple[RecordType, bytes]] = deque()
-        self._unsent_bytes = 0
 
     @classmethod
     def connect(
@@ -197,13 +166,25 @@ class Channel:
         return self._handshake_hash
 
     @property
+    def session_id(self) -> bytes:
+        """16 bytes that name this session to its peer on another link. Legal in OPEN."""
+        return self._movable().session_id
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes of records that the peer has not acknowledged, sent or not."""
+        return 0 if self._session is None else self._session[0].sent.held_bytes
+
+    @property
     def deadline_s(self) -> float | None:
         """When to call handle_deadline next."""
         if self._state is ChannelState.CLOSED:
             return None
-        if self._state is ChannelState.OPEN and self._writer is not None:
-            return self._writer.rekey_due_s
-        return self._handshake_deadline_s
+        if self._state is not ChannelState.OPEN:
+            return self._handshake_deadline_s
+        outgoing, incoming = self._directions()
+        rekey_s, receipt_s = outgoing.writer.rekey_due_s, incoming.receipts.deadline_s
+        return rekey_s if receipt_s is None else min(rekey_s, receipt_s)
 
     def receive(self, part: Part, body: bytes, now_s: float) -> list[ChannelEvent]:
         """Take what the link brought.
@@ -238,7 +219,9 @@ class Channel:
         if permit.action not in PERMITTED_ACTIONS:
             raise ChannelStateError(Code.LOCAL_INTERNAL, f"a permit to {permit.action}")
         self._state = opened
-        self._seal(RecordType.ACCEPT, b"")
+        key = os.urandom(MOVE_KEY_BYTES)
+        self._seal(RecordType.ACCEPT, key)
+        self._begin_moving(key)
         held, self._held, self._held_bytes = self._held, [], 0
         return [ChannelOpened(), *held]
 
@@ -246,6 +229,7 @@ class Channel:
         """Refuse the peer, or an open channel whose permit has ended, under the seal."""
         self._move(ChannelInput.REFUSE)
         self._seal(RecordType.DENY, encode_denial(Denial(code, rule, reason)))
+        self._flush_records()
         self._output.append((Part.CLOSE, encode_code(Code.CHANNEL_CLOSED)))
         self._erase()
 
@@ -256,7 +240,6 @@ class Channel:
         """
         if len(data) > MESSAGE_BYTES_MAX:
             raise ChannelStateError(Code.MESSAGE_TOO_LARGE, f"{len(data)} bytes")
-        self._move(ChannelInput.SEND)
         self._tell(now_s)
         self._send(RecordType.DATA, data)
 
@@ -264,8 +247,43 @@ class Channel:
         """Tell the peer of a byte stream. Legal where ``send`` is, and in order with it."""
         if len(payload) > STREAM_OPEN_BYTES_MAX:
             raise ChannelStateError(Code.MESSAGE_TOO_LARGE, f"{len(payload)} bytes")
-        self._move(ChannelInput.SEND)
         self._send(RecordType.STREAM_OPEN, payload)
+
+    def tell_addresses(self, addresses: tuple[Address, ...]) -> None:
+        """Tell the peer where our node may be reached without a gateway. Legal in OPEN."""
+        self._say(RecordType.ADDRESSES, encode_addresses(addresses))
+
+    def rest(self) -> None:
+        """Offer to put this channel away. The peer answers CLOSE, or WAKE; the owner sends nothing
+        before that. Legal in OPEN."""
+        self._say(RecordType.REST)
+
+    def wake(self) -> None:
+        """Refuse the peer's offer to rest. Legal in OPEN."""
+        self._say(RecordType.WAKE)
+
+    def hurry_acknowledgements(self) -> None:
+        """The peer waits for each: it wants to leave this channel in good order."""
+        if self._session is not None:
+            self._session[1].receipts.hurry()
+
+    # On another link. Each raises ChannelError for what the peer did not say; the channel then is
+    # as it was, but for a peer that stands where it cannot: ``receive`` no longer helps there.
+
+    def ask_to_move(self, nonce: bytes) -> bytes:
+        """The message for the LINK_OPEN of this nonce. Legal in OPEN."""
+        return self._movable().ask(nonce, self._directions()[1].position)
+
+    def answer_move_untrusted(self, message: bytes, nonce: bytes) -> bytes:
+        """Take the peer's wish to go on there; return the answer for LINK_ACCEPT. What it has not
+        received is in ``take_output`` again."""
+        mover = self._movable()
+        self._resume_untrusted(mover.read_ask_untrusted(message, nonce))
+        return mover.answer(nonce, self._directions()[1].position)
+
+    def finish_move_untrusted(self, message: bytes) -> None:
+        """Take the peer's answer to our last wish. ``take_output`` likewise."""
+        self._resume_untrusted(self._movable().read_answer_untrusted(message))
 
     def close(self, code: Code = Code.CHANNEL_CLOSED) -> None:
         """End the channel, under the seal where there is one. Idempotent; no event follows.
@@ -277,7 +295,7 @@ class Channel:
             return
         if any(part is Part.FINISH for part, _ in self._output):
             self._output.clear()
-            self._writer = None
+            self._session = None
         self._end(code)
 
     def handle_deadline(self, now_s: float) -> list[ChannelEvent]:
@@ -287,15 +305,19 @@ class Channel:
         self._tell(now_s)
         if self._state is not ChannelState.OPEN:
             return self._fail(Code.CHANNEL_TIMEOUT)
-        assert self._writer is not None
+        outgoing, incoming = self._directions()
         try:
-            self._output.append((Part.RECORD, self._writer.rekey(self._now_s)))
+            if now_s >= outgoing.writer.rekey_due_s:
+                outgoing.rekey(self._now_s)
+            self._acknowledge()
         except ChannelError as exc:
             return self._fail(exc.code)
+        incoming.receipts.passed()
         return []
 
     def take_output(self) -> list[tuple[Part, bytes]]:
         """What the link must carry, in this order."""
+        self._flush_records()
         taken, self._output = self._output, []
         return taken
 
@@ -327,16 +349,22 @@ class Channel:
         session = handshake.into_session()
         self._handshake = None
         self._handshake_hash = session.handshake_hash
-        self._writer = RecordWriter(self._make_cipher(session.send), self._limits, self._now_s)
-        self._reader = RecordReader(self._make_cipher(session.receive), self._limits)
+        self._session = (
+            Outgoing(self._make_cipher(session.send), self._limits, self._now_s),
+            Incoming(self._make_cipher(session.receive), self._limits),
+        )
 
     def _receive_record_untrusted(self, record: bytes) -> list[ChannelEvent]:
-        if self._reader is None:
+        if self._session is None:
             raise ChannelError(Code.CHANNEL_HANDSHAKE_FAILED, "a record before the handshake")
-        header, plaintext = self._reader.open_untrusted(record)
-        self._wire_bytes += len(record)
+        opened = self._session[1].open_untrusted(record, self._now_s)
+        if opened is None:
+            return []
+        header, plaintext = opened
         events = self._apply_record_untrusted(header, plaintext)
         if self._state is not ChannelState.VERIFIED:
+            if self._state is ChannelState.OPEN:
+                self._acknowledge()
             return events
         # Nothing is delivered before the permit, and nobody makes us hold much.
         self._held_bytes += len(record)
@@ -351,14 +379,22 @@ class Channel:
             raise ChannelError(
                 Code.CHANNEL_BAD_RECORD, f"{header.type.name} while {self._state.name}"
             )
-        if self._incoming.is_between_fragments and header.type not in _BETWEEN_FRAGMENTS:
-            raise ChannelError(Code.CHANNEL_BAD_RECORD, f"{header.type.name} between fragments")
+        outgoing, incoming = self._directions()
         match header.type:
             case RecordType.DATA:
-                message = self._incoming.add_untrusted(body, header.flags)
-                return [] if message is None else [DataReceived(message, self._take_wire_bytes())]
+                message = incoming.message.add_untrusted(body, header.flags)
+                return [] if message is None else [DataReceived(message)]
+            case RecordType.ACK:
+                outgoing.sent.acknowledge_untrusted(decode_position_untrusted(body))
+                return []
             case RecordType.STREAM_OPEN:
-                return [StreamOpenReceived(body, self._take_wire_bytes())]
+                return [StreamOpenReceived(body)]
+            case RecordType.ADDRESSES:
+                return [AddressesReceived(decode_addresses_untrusted(body))]
+            case RecordType.REST | RecordType.WAKE:
+                if body:
+                    raise ChannelError(Code.CHANNEL_BAD_RECORD, f"{header.type.name} with a body")
+                return [RestReceived() if header.type is RecordType.REST else WakeReceived()]
             case RecordType.ACCEPT:
                 return self._receive_accept_untrusted(body)
             case RecordType.DENY:
@@ -378,51 +414,61 @@ class Channel:
                 return []  # REKEY, which the reader has obeyed.
 
     def _receive_accept_untrusted(self, body: bytes) -> list[ChannelEvent]:
-        if body:
-            raise ChannelError(Code.CHANNEL_BAD_RECORD, "ACCEPT with a body")
+        if len(body) != MOVE_KEY_BYTES:
+            raise ChannelError(Code.CHANNEL_BAD_RECORD, "ACCEPT without its key")
         self._move(ChannelInput.RECORD_ACCEPT)
-        unsent, self._unsent, self._unsent_bytes = self._unsent, deque(), 0
-        for type_, data in unsent:
-            self._seal(type_, data)
+        self._begin_moving(body)
+        self._directions()[0].open(self._now_s)
         return [ChannelOpened()]
+
+    def _begin_moving(self, key: bytes) -> None:
+        self._mover = Mover(key, self._role, session_id_of(self._handshake_hash))
+
+    def _movable(self) -> Mover:
+        if self._state is not ChannelState.OPEN or self._mover is None:
+            raise ChannelStateError(Code.LOCAL_INTERNAL, f"no moving while {self._state.name}")
+        return self._mover
+
+    def _resume_untrusted(self, position: int) -> None:
+        outgoing, incoming = self._directions()
+        outgoing.resend_untrusted(position)
+        incoming.has_moved = True
+
+    def _acknowledge(self) -> None:
+        incoming = self._directions()[1]
+        if incoming.receipts.is_due(self._now_s):
+            self._seal(RecordType.ACK, encode_position(incoming.position))
+            incoming.receipts.acknowledged()
 
     def _receive_unsealed_close(self, body: bytes) -> list[ChannelEvent]:
         """Somebody says that the link is over. Not that the peer ended, and not that it refused."""
-        try:
-            code = decode_code_untrusted(body)
-        except ChannelError:
-            code = Code.CHANNEL_UNSEALED_END
-        if code is Code.CHANNEL_CLOSED or _group_of(code) not in CLAIMABLE_GROUPS:
-            code = Code.CHANNEL_UNSEALED_END
         self._move(ChannelInput.CLOSE)
         self._erase()
-        return [ChannelClosed(code, sealed=False)]
+        return [ChannelClosed(believed_claim_untrusted(body), sealed=False)]
 
     def _send(self, type_: RecordType, data: bytes) -> None:
-        if self._state is ChannelState.OPENING and not self._takes_first_flight(len(data)):
-            if self._unsent_bytes + len(data) > UNSENT_BYTES_MAX:
-                raise ChannelStateError(Code.MESSAGE_QUEUE_FULL, "too much waits for ACCEPT")
-            self._unsent.append((type_, data))
-            self._unsent_bytes += len(data)
-            return
-        self._seal(type_, data)
+        self._move(ChannelInput.SEND)
+        if self._state is ChannelState.OPENING:
+            self._directions()[0].seal_early(type_, data, self._now_s)
+        else:
+            self._seal(type_, data)
 
-    def _takes_first_flight(self, data_bytes: int) -> bool:
-        records = max(1, -(-data_bytes // RECORD_PLAINTEXT_BYTES_MAX))
-        # At worst, each record has a REKEY before it.
-        self._early_bytes += data_bytes + 2 * records * RECORD_OVERHEAD_BYTES
-        if self._early_bytes <= EARLY_BYTES_MAX:
-            return True
-        # The first that does not fit ends the flight, so that nothing overtakes what waits.
-        self._early_bytes = EARLY_BYTES_MAX
-        return False
+    def _say(self, type_: RecordType, body: bytes = b"") -> None:
+        self._move(ChannelInput.SAY)
+        self._seal(type_, body)
 
     def _seal(self, type_: RecordType, data: bytes) -> None:
-        """Seal one body, in as many records as it takes."""
-        assert self._writer is not None
-        for fragment, flags in fragments_of(data):
-            for record in self._writer.seal(type_, fragment, self._now_s, flags):
-                self._output.append((Part.RECORD, record))
+        self._directions()[0].seal(type_, data, self._now_s)
+
+    def _directions(self) -> tuple[Outgoing, Incoming]:
+        assert self._session is not None, "there are no keys yet, or no longer"
+        return self._session
+
+    def _flush_records(self) -> None:
+        """Records come behind the parts that were there before them, and ahead of what follows."""
+        if self._session is not None and self._session[0].ready:
+            ready, self._session[0].ready = self._session[0].ready, []
+            self._output += [(Part.RECORD, record) for record in ready]
 
     def _fail(self, code: Code) -> list[ChannelEvent]:
         self._end(code)
@@ -430,34 +476,25 @@ class Channel:
 
     def _end(self, code: Code) -> None:
         """Tell the peer why, sealed if that can be; tell those between as little as possible."""
-        claimed = code if _group_of(code) in CLAIMABLE_GROUPS else Code.CHANNEL_CLOSED
-        if self._writer is not None:
+        claimed = code if code.group in CLAIMABLE_GROUPS else Code.CHANNEL_CLOSED
+        if self._session is not None:
             try:
                 self._seal(RecordType.CLOSE, encode_code(code))
                 claimed = Code.CHANNEL_CLOSED
             except ChannelError:
                 claimed = Code.CHANNEL_LIMIT_EXCEEDED  # No key is left to say it with.
+        self._flush_records()
         self._output.append((Part.CLOSE, encode_code(claimed)))
         self._move(ChannelInput.CLOSE)
         self._erase()
 
     def _erase(self) -> None:
         """Keys and what they opened do not outlive the channel."""
-        self._handshake = self._writer = self._reader = None
-        self._incoming.clear()
+        self._handshake = self._session = self._mover = None
         self._held = []
-        self._unsent.clear()
-
-    def _take_wire_bytes(self) -> int:
-        taken, self._wire_bytes = self._wire_bytes, 0
-        return taken
 
     def _tell(self, now_s: float) -> None:
         self._now_s = max(self._now_s, now_s)
 
     def _move(self, input_: ChannelInput) -> None:
         self._state = next_state(CHANNEL_TRANSITIONS, self._state, input_)
-
-
-def _group_of(code: Code) -> str:
-    return code.text.partition(".")[0]

@@ -22,14 +22,28 @@ class DataReceived:
     """One whole message, in the order in which the peer sent it."""
 
     data: bytes = field(repr=False)
-    wire_bytes: int
-    """Bytes of records since the event before that had this field: what to grant again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOpenReceived:
     payload: bytes = field(repr=False)  # It holds the stream's secret.
-    wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesReceived:
+    """Where the peer's node says that it may be reached without a gateway: hosts and UDP ports."""
+
+    addresses: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestReceived:
+    """The peer has nothing to say and would put the channel away: close it, or say ``wake``."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeReceived:
+    """The peer goes on: our offer to rest is void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,15 @@ class ChannelClosed:
 
 
 ChannelEvent = (
-    PeerVerified | ChannelOpened | DataReceived | StreamOpenReceived | ChannelDenied | ChannelClosed
+    PeerVerified
+    | ChannelOpened
+    | DataReceived
+    | StreamOpenReceived
+    | AddressesReceived
+    | RestReceived
+    | WakeReceived
+    | ChannelDenied
+    | ChannelClosed
 )
 
 

@@ -52,6 +52,26 @@ EARLY_BYTES_MAX: Final = 256 << 10
 # Messages that wait in the initiator for the first window to end.
 UNSENT_BYTES_MAX: Final = 4 << 20
 
+# A session that goes on over another link.
+SESSION_ID_BYTES: Final = 16
+MOVE_KEY_BYTES: Final = 32
+MAC_BYTES: Final = 32
+MOVE_BYTES: Final = SESSION_ID_BYTES + 8 + 8 + MAC_BYTES
+MOVED_BYTES: Final = 8 + MAC_BYTES
+MOVE_ATTEMPTS_MAX: Final = (1 << 32) - 1
+# An acknowledgement is due after so much, and at the latest after so long; it costs the sender
+# what it keeps, and the receiver one small record.
+ACK_BYTES: Final = 128 << 10
+ACK_RECORDS: Final = 64
+ACK_DELAY_S: Final = 0.25
+# What is sent on a link and not acknowledged: beyond it the sender waits, whatever was granted.
+UNACKNOWLEDGED_BYTES_MAX: Final = 2 << 20
+
+# Where a node may be reached without a gateway.
+ADDRESSES_MAX: Final = 8
+HOST_BYTES_MAX: Final = 253
+ADDRESSES_BODY_BYTES_MAX: Final = 16 + ADDRESSES_MAX * (HOST_BYTES_MAX + 8)
+
 DENY_RULE_BYTES_MAX: Final = 256
 DENY_REASON_BYTES_MAX: Final = 1_024
 DENY_BODY_BYTES_MAX: Final = DENY_RULE_BYTES_MAX + DENY_REASON_BYTES_MAX + 16
@@ -98,5 +118,10 @@ assert STREAM_OPEN_BYTES_MAX <= RECORD_PLAINTEXT_BYTES_MAX
 assert DENY_BODY_BYTES_MAX <= RECORD_PLAINTEXT_BYTES_MAX
 assert EARLY_BYTES_MAX > FRAME_BODY_BYTES_MAX, "the first flight holds at least one full record"
 assert UNSENT_BYTES_MAX >= MESSAGE_BYTES_MAX
+assert UNACKNOWLEDGED_BYTES_MAX >= 8 * ACK_BYTES, (
+    "acknowledgements come well before they are missed"
+)
+assert ACK_DELAY_S < HANDSHAKE_S_MAX
+assert ADDRESSES_BODY_BYTES_MAX <= RECORD_PLAINTEXT_BYTES_MAX
 assert CHUNK_BYTES_MAX < 1 << (8 * CHUNK_LENGTH_BYTES)
 assert CHUNK_BYTES_MAX <= NOISE_MESSAGE_BYTES_MAX

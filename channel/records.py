@@ -27,6 +27,11 @@ class _Direction:
         self._epoch_records = 0
         self._epoch_bytes = 0
 
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next record of this direction."""
+        return self._sequence
+
     def _count(self, plaintext_bytes: int) -> None:
         self._sequence += 1
         self._epoch_records += 1

@@ -81,6 +81,7 @@ class ChannelInput(Enum):
     PERMIT = auto()
     REFUSE = auto()
     SEND = auto()
+    SAY = auto()  # ADDRESSES, REST or WAKE.
     CLOSE = auto()
     HANDSHAKE_1 = auto()  # …what the link brought…
     HANDSHAKE_2 = auto()
@@ -90,6 +91,10 @@ class ChannelInput(Enum):
     RECORD_DENY = auto()
     RECORD_REKEY = auto()
     RECORD_STREAM_OPEN = auto()
+    RECORD_ACK = auto()
+    RECORD_ADDRESSES = auto()
+    RECORD_REST = auto()
+    RECORD_WAKE = auto()
 
 
 _C = ChannelState
@@ -112,6 +117,11 @@ CHANNEL_TRANSITIONS: Final[Mapping[tuple[ChannelState, ChannelInput], ChannelSta
             (_C.OPENING, _CI.RECORD_ACCEPT): _C.OPEN,
             (_C.OPENING, _CI.RECORD_DENY): _C.CLOSED,
             (_C.OPEN, _CI.SEND): _C.OPEN,
+            (_C.OPEN, _CI.SAY): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_ACK): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_ADDRESSES): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_REST): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_WAKE): _C.OPEN,
             (_C.OPEN, _CI.REFUSE): _C.CLOSED,
             (_C.OPEN, _CI.RECORD_DATA): _C.OPEN,
             (_C.OPEN, _CI.RECORD_REKEY): _C.OPEN,

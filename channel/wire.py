@@ -21,11 +21,17 @@ from typing import Any, Final, NamedTuple
 from channel.errors import ChannelError
 from channel.kem import KEM_NAME
 from channel.limits import (
+    ADDRESSES_BODY_BYTES_MAX,
+    ADDRESSES_MAX,
     DENY_BODY_BYTES_MAX,
     DENY_REASON_BYTES_MAX,
     DENY_RULE_BYTES_MAX,
     FRAME_BODY_BYTES_MAX,
     HASH_BYTES,
+    HOST_BYTES_MAX,
+    MAC_BYTES,
+    MOVE_BYTES,
+    MOVED_BYTES,
     NONCE_BYTES,
     PROLOGUE_EXTRA_BYTES_MAX,
     PROLOGUE_EXTRA_MAX,
@@ -33,6 +39,7 @@ from channel.limits import (
     RECORD_HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
     SERVICE_BYTES_MAX,
+    SESSION_ID_BYTES,
     STREAM_ID_MAX,
     STREAM_OPEN_BYTES_MAX,
     TARGET_BYTES_MAX,
@@ -49,12 +56,17 @@ FLAG_MORE: Final = 0x01
 
 _HEADER: Final = struct.Struct(">BBIQ")
 _CODE: Final = struct.Struct(">H")
+_POSITION: Final = struct.Struct(">Q")
+_MOVE: Final = struct.Struct(f">{SESSION_ID_BYTES}sQQ{MAC_BYTES}s")
+_MOVED: Final = struct.Struct(f">Q{MAC_BYTES}s")
+assert _MOVE.size == MOVE_BYTES
+assert _MOVED.size == MOVED_BYTES
 assert _HEADER.size == RECORD_HEADER_BYTES
 
 
 @unique
 class RecordType(IntEnum):
-    """9 (RENEW) and 10 (ACK) are reserved: version 1 refuses them."""
+    """9 (RENEW) is reserved: version 1 refuses it."""
 
     DATA = 1
     ACCEPT = 2
@@ -64,6 +76,10 @@ class RecordType(IntEnum):
     CLOSE = 6
     FIN = 7
     RESET = 8
+    ACK = 10
+    ADDRESSES = 11
+    REST = 12
+    WAKE = 13
 
 
 _TYPES: Final = {int(type_): type_ for type_ in RecordType}
@@ -203,6 +219,76 @@ def decode_stream_open_untrusted(body: bytes) -> StreamOpen:
     )
 
 
+def encode_position(position: int) -> bytes:
+    return _POSITION.pack(position)
+
+
+def decode_position_untrusted(body: bytes) -> int:
+    if len(body) != _POSITION.size:
+        raise ChannelError(Code.CHANNEL_BAD_RECORD, "a position is 8 bytes")
+    position: int = _POSITION.unpack(body)[0]
+    return position
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What asks, on a new link, to go on with a session there."""
+
+    session_id: bytes
+    attempt: int
+    position: int
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The answer: where the one that answers stands."""
+
+    position: int
+    mac: bytes
+
+
+def encode_move(move: Move) -> bytes:
+    return _MOVE.pack(move.session_id, move.attempt, move.position, move.mac)
+
+
+def decode_move_untrusted(message: bytes) -> Move:
+    if len(message) != MOVE_BYTES:
+        raise ChannelError(Code.CHANNEL_MOVE_INVALID, f"a MOVE of {len(message)} bytes")
+    return Move(*_MOVE.unpack(message))
+
+
+def encode_moved(moved: Moved) -> bytes:
+    return _MOVED.pack(moved.position, moved.mac)
+
+
+def decode_moved_untrusted(message: bytes) -> Moved:
+    if len(message) != MOVED_BYTES:
+        raise ChannelError(Code.CHANNEL_MOVE_INVALID, f"a MOVED of {len(message)} bytes")
+    return Moved(*_MOVED.unpack(message))
+
+
+Address = tuple[str, int]
+"""Host, a literal or a name, and UDP port."""
+
+
+def encode_addresses(addresses: tuple[Address, ...]) -> bytes:
+    return encode([[host, port] for host, port in addresses])
+
+
+def decode_addresses_untrusted(body: bytes) -> tuple[Address, ...]:
+    """Read the body of ADDRESSES: at most ADDRESSES_MAX pairs of host and UDP port."""
+    try:
+        value = decode_untrusted(
+            body, bytes_max=ADDRESSES_BODY_BYTES_MAX, depth_max=3, code=Code.CHANNEL_BAD_RECORD
+        )
+    except CborError as exc:
+        raise ChannelError(Code.CHANNEL_BAD_RECORD, exc.detail) from exc
+    if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
+        raise ChannelError(Code.CHANNEL_BAD_RECORD, f"more than {ADDRESSES_MAX} addresses, or none")
+    return tuple(_address_untrusted(item) for item in value)
+
+
 def encode_stream_prologue(
     channel_hash: bytes, stream: int, service: str, opened_by_initiator: bool
 ) -> bytes:
@@ -223,6 +309,16 @@ def encode_stream_prologue(
             opener,
         ]
     )
+
+
+def _address_untrusted(value: object) -> Address:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ChannelError(Code.CHANNEL_BAD_RECORD, "an address is a host and a port")
+    host = _text_untrusted(value[0], HOST_BYTES_MAX)
+    port = _uint_untrusted(value[1], 0xFFFF)
+    if not host or not port:
+        raise ChannelError(Code.CHANNEL_BAD_RECORD, "an address without a host, or port 0")
+    return host, port
 
 
 def _cut(text: str, bytes_max: int) -> str:

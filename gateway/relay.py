@@ -319,6 +319,7 @@ class GatewayRelay:
             nonce=opening.nonce,
             source_node=source.hop.peer.identifier,
             noise_1=opening.noise_1,
+            move=opening.move,
             versions=opening.versions,
         )
         self._forward(permit, there, FrameKind.LINK_OPEN, encode_link_open(attested))

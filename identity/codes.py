@@ -70,6 +70,9 @@ class Code(IntEnum):
     CHANNEL_PROOF_INVALID = 319
     CHANNEL_UNSEALED_END = 320
     CHANNEL_NOT_YET_VALID = 321
+    CHANNEL_SESSION_UNKNOWN = 322
+    CHANNEL_MOVE_INVALID = 323
+    CHANNEL_IDLE = 324
 
     ROUTE_UNKNOWN = 401
     ROUTE_PREFIX_DENIED = 402
@@ -304,6 +307,14 @@ _REMEDIES: Final[Mapping[Code, str]] = {
     Code.CHANNEL_NOT_YET_VALID: (
         "Correct the clocks of both machines; something is signed for a time that has not come."
     ),
+    Code.CHANNEL_SESSION_UNKNOWN: (
+        "Treat the outcome of what was under way as unknown and send again; the peer's sidecar was "
+        "restarted and has forgotten the channel."
+    ),
+    Code.CHANNEL_MOVE_INVALID: (
+        "Upgrade both sides to the same version; a channel could not go on over another link."
+    ),
+    Code.CHANNEL_IDLE: "Send again; the channel was put away because nothing had been said on it.",
     # route: through a gateway
     Code.ROUTE_UNKNOWN: "Check the agent URI and that the sidecar that holds it is connected.",
     Code.ROUTE_PREFIX_DENIED: (

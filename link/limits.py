@@ -10,6 +10,8 @@ FRAME_BODY_BYTES_MAX: Final = 65_535  # The header carries the length in two byt
 RECORD_BODY_BYTES_MIN: Final = 14
 # Message 1 of a handshake, of any version to come; so that what a relay adds still fits a frame.
 NOISE_1_BYTES_MAX: Final = 16 << 10
+# What asks to go on with a channel on another link, in any version to come.
+MOVE_BYTES_MAX: Final = 256
 
 LANES: Final = 4
 
@@ -44,6 +46,7 @@ QUANTUM_BYTES: Final = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX
 STREAM_PREAMBLE_BYTES: Final = 13
 
 assert FRAME_BODY_BYTES_MAX < 1 << 16
+assert MOVE_BYTES_MAX <= NOISE_1_BYTES_MAX
 assert NOISE_1_BYTES_MAX + 4 * URI_TEXT_BYTES_MAX < FRAME_BODY_BYTES_MAX
 assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
 assert min(LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES) >= 16 * GRANT_BYTES_MIN, "ours are well earned"

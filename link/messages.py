@@ -24,6 +24,7 @@ from link.limits import (
     FRAME_BODY_BYTES_MAX,
     LINK_ID_MAX,
     LINK_NONCE_BYTES,
+    MOVE_BYTES_MAX,
     NOISE_1_BYTES_MAX,
     RESTART_DELAY_MS_MAX,
     STREAM_PREAMBLE_BYTES,
@@ -46,7 +47,7 @@ assert _PREAMBLE.size == STREAM_PREAMBLE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class LinkOpen:
-    """The first frame of a link: where to, on whose behalf, and the first Noise message."""
+    """The first frame of a link: where to, on whose behalf, and how the channel on it begins."""
 
     target: LinkTarget
     source: LinkTarget
@@ -54,7 +55,10 @@ class LinkOpen:
     source_node: Identifier | None
     """Who the gateway saw at the other end. Absent from the source, set by the gateway."""
     noise_1: bytes
+    """The first handshake message; empty with ``move``."""
     versions: tuple[int, ...] = VERSIONS
+    move: bytes | None = None
+    """For a channel that is open already and goes on here: its wish, signed with its own key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +121,22 @@ def encode_link_open(message: LinkOpen) -> bytes:
             message.nonce,
             None if node is None else node.digest,
             message.noise_1,
+            message.move,
         ]
     )
 
 
 def decode_link_open_untrusted(body: bytes) -> LinkOpen:
-    versions, target, source, nonce, node, noise_1 = _array_untrusted(body, 6)
+    versions, target, source, nonce, node, noise_1, move = _array_untrusted(body, 7)
+    if move is not None and (noise_1 != b"" or len(_bytes_untrusted(move)) > MOVE_BYTES_MAX):
+        raise FrameError("LINK_OPEN: a move stands alone, and is short")
     return LinkOpen(
         target=parse_target_untrusted(target),
         source=parse_target_untrusted(source),
         nonce=_bytes_untrusted(nonce, LINK_NONCE_BYTES),
         source_node=None if node is None else _identifier_untrusted(node),
         noise_1=_noise_1_untrusted(noise_1),
+        move=move,
         versions=_versions_untrusted(versions),
     )
 

@@ -182,8 +182,9 @@ def records_of(channel: Channel) -> list[bytes]:
 
 def sealed_by(channel: Channel, type_: RecordType, body: bytes = b"", flags: int = 0) -> bytes:
     """What a peer with the right keys and a wrong mind sends."""
-    assert channel._writer is not None
-    [record] = channel._writer.seal(type_, body, 1.0, flags)
+    outgoing = channel._directions()[0]
+    [record] = outgoing.writer.seal(type_, body, 1.0, flags)
+    outgoing.sent.add(record)
     return record
 
 

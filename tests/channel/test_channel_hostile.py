@@ -230,8 +230,7 @@ def test_no_counter_ever_wraps_around(field: str, value: int) -> None:
 
 def test_a_channel_that_is_out_of_epochs_ends() -> None:
     pair = ChannelPair.open(limits=RekeyLimits(age_s_max=60.0))
-    assert pair.alice._writer is not None
-    pair.alice._writer._epoch = EPOCH_MAX
+    pair.alice._directions()[0].writer._epoch = EPOCH_MAX
 
     events = pair.alice.handle_deadline(100.0)
 
@@ -296,9 +295,8 @@ def test_a_fault_under_the_right_keys_ends_the_channel(records: list[Sealed], co
 
 def test_a_rekey_between_two_fragments_is_legal() -> None:
     pair = ChannelPair.open()
-    assert pair.alice._writer is not None
     first = sealed_by(pair.alice, D, BIG, FLAG_MORE)
-    rekey = pair.alice._writer.rekey(1.0)
+    rekey = pair.alice._directions()[0].writer.rekey(1.0)
     last = sealed_by(pair.alice, D, b"end")
     [event] = deliver(pair.bob, [(Part.RECORD, record) for record in (first, rekey, last)])
     assert isinstance(event, DataReceived)

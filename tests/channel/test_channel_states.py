@@ -82,6 +82,7 @@ OWNERS_CALLS: dict[ChannelInput, Callable[[Channel], Any]] = {
     ChannelInput.PERMIT: lambda c: c.accept(FakePermit(ALICE.identifier)),
     ChannelInput.REFUSE: lambda c: c.deny(Code.POLICY_DENIED, "", ""),
     ChannelInput.SEND: lambda c: c.send(b"", 1.0),
+    ChannelInput.SAY: lambda c: c.rest(),
     ChannelInput.CLOSE: lambda c: c.close(),
 }
 
@@ -104,6 +105,9 @@ def test_each_call_in_each_state_does_what_the_table_says(
 BODIES = {
     RecordType.DENY: bytes.fromhex("831901f56060"),
     RecordType.CLOSE: b"\x01\x3d",
+    RecordType.ACCEPT: bytes(32),
+    RecordType.ACK: bytes(8),
+    RecordType.ADDRESSES: b"\x80",
 }
 RECORD_INPUTS = {
     RecordType.DATA: ChannelInput.RECORD_DATA,
@@ -111,6 +115,10 @@ RECORD_INPUTS = {
     RecordType.DENY: ChannelInput.RECORD_DENY,
     RecordType.REKEY: ChannelInput.RECORD_REKEY,
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
+    RecordType.ACK: ChannelInput.RECORD_ACK,
+    RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
+    RecordType.REST: ChannelInput.RECORD_REST,
+    RecordType.WAKE: ChannelInput.RECORD_WAKE,
     RecordType.CLOSE: ChannelInput.CLOSE,
 }
 
@@ -186,5 +194,5 @@ def test_arbitrary_bodies_under_the_right_keys_never_raise(
         if pair.bob.state is ChannelState.CLOSED:
             assert isinstance(events[-1], ChannelClosed)
             return
-        if record[0] is RecordType.REKEY and pair.alice._writer is not None:
-            pair.alice._writer._begin_epoch()
+        if record[0] is RecordType.REKEY:
+            pair.alice._directions()[0].writer._begin_epoch()

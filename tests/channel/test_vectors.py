@@ -13,8 +13,9 @@ from channel import Handshake, Prologue, Role, StreamSecret, StreamSession
 from channel._noise import NoiseHandshake
 from channel.kem import MlKem768PrivateKey
 from channel.limits import REKEY_LIMITS
+from channel.moving import Mover, session_id_of
 from channel.records import RecordReader, RecordWriter
-from channel.wire import RecordType
+from channel.wire import RecordType, encode_addresses, encode_position
 from conformance import vector_path
 from identity import Code, NoiseKey, NoisePublicKey
 from tests.channel.helpers import FakePeer, identifier_of
@@ -89,7 +90,13 @@ def run_session(vector: dict[str, Any]) -> dict[str, str]:
     }
     for record in records.values():
         reader.open_untrusted(record)
-    records["accept"] = answers.seal(RecordType.ACCEPT, b"", 0.0)[0]
+    key = bytes.fromhex(vector["move"]["key"])
+    records["accept"] = answers.seal(RecordType.ACCEPT, key, 0.0)[0]
+    records["ack"] = answers.seal(RecordType.ACK, encode_position(3), 0.0)[0]
+    addresses = encode_addresses((("192.0.2.7", 7_440), ("2001:db8::7", 7_440)))
+    records["addresses"] = answers.seal(RecordType.ADDRESSES, addresses, 0.0)[0]
+    records["rest"] = answers.seal(RecordType.REST, b"", 0.0)[0]
+    records["wake"] = writer.seal(RecordType.WAKE, b"", 0.0)[0]
     return out | {name: record.hex() for name, record in records.items()}
 
 
@@ -114,6 +121,24 @@ def run_stream(vector: dict[str, Any]) -> dict[str, str]:
     out["fin_chunk"] = opener.finish().hex()
     out["reset_chunk"] = other.reset(Code.STREAM_RESET).hex()
     return out
+
+
+def run_move(vector: dict[str, Any]) -> dict[str, str]:
+    """The responder asks to go on, at 4 records, on a link of this nonce; the initiator answers."""
+    known = vector["move"]
+    key, nonce = bytes.fromhex(known["key"]), bytes.fromhex(known["nonce"])
+    session_id = session_id_of(bytes.fromhex(vector["expected"]["handshake_hash"]))
+    asker = Mover(key, Role.RESPONDER, session_id)
+    answerer = Mover(key, Role.INITIATOR, session_id)
+    move = asker.ask(nonce, known["position"])
+    assert answerer.read_ask_untrusted(move, nonce) == known["position"]
+    moved = answerer.answer(nonce, known["answer_position"])
+    assert asker.read_answer_untrusted(moved) == known["answer_position"]
+    return {"session_id": session_id.hex(), "move": move.hex(), "moved": moved.hex()}
+
+
+def test_a_move_with_a_known_key_has_known_bytes() -> None:
+    assert run_move(VECTOR) == VECTOR["move"]["expected"]
 
 
 def test_a_session_with_known_secrets_has_known_bytes() -> None:

@@ -19,7 +19,7 @@ from link import (
     StreamPreamble,
     encode_frame,
 )
-from link.limits import CREDIT_MAX, NOISE_1_BYTES_MAX, RESTART_DELAY_MS_MAX
+from link.limits import CREDIT_MAX, MOVE_BYTES_MAX, NOISE_1_BYTES_MAX, RESTART_DELAY_MS_MAX
 from link.messages import (
     decode_code_untrusted,
     decode_credit_untrusted,
@@ -54,6 +54,11 @@ HELLO = HopHello("admit", str(IDENTIFIER), NONCE, b"noise")
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Any]
 CODECS: dict[str, Codec] = {
     "LINK_OPEN": (encode_link_open, decode_link_open_untrusted, OPENING),
+    "LINK_OPEN with a move": (
+        encode_link_open,
+        decode_link_open_untrusted,
+        LinkOpen(URI, URI, NONCE, None, b"", move=b"move"),
+    ),
     "HOP_HELLO": (encode_hop_hello, decode_hop_hello_untrusted, HELLO),
     "HOP_REPLY": (lambda value: encode_hop_reply(*value), decode_hop_reply_untrusted, (b"n", 1)),
     "HOP_ACCEPT": (
@@ -120,6 +125,7 @@ def opening(**changes: Any) -> bytes:
         "nonce": NONCE,
         "node": None,
         "noise_1": b"noise",
+        "move": None,
     }
     return encode(list((fields | changes).values()))
 
@@ -141,6 +147,9 @@ REFUSED_OPENINGS = {
     "a node that is short": {"node": bytes(31)},
     "a node that is text": {"node": "x" * 32},
     "a handshake that is text": {"noise_1": "noise"},
+    "a move that is text": {"noise_1": b"", "move": "move"},
+    "a move beside a handshake": {"move": b"move"},
+    "a move that is too long": {"noise_1": b"", "move": bytes(MOVE_BYTES_MAX + 1)},
     "a handshake that would not fit once attested": {"noise_1": bytes(NOISE_1_BYTES_MAX + 1)},
 }
 
