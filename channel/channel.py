@@ -111,6 +111,7 @@ class Channel:
         self._session: tuple[Outgoing, Incoming] | None = None
         self._output: list[tuple[Part, bytes]] = []
         self._mover: Mover | None = None
+        self._ended_awaiting = False
         # The responder's: events that wait for its permit, and the records they came in.
         self._held: list[ChannelEvent] = []
         self._held_bytes = 0
@@ -176,6 +177,12 @@ class Channel:
         return 0 if self._session is None else self._session[0].sent.held_bytes
 
     @property
+    def awaits_acknowledgement(self) -> bool:
+        """Whether something was sent that the peer has not acknowledged; of a closed channel, was
+        it so when it ended."""
+        return self._ended_awaiting if self._session is None else self._session[0].sent.is_awaiting
+
+    @property
     def deadline_s(self) -> float | None:
         """When to call handle_deadline next."""
         if self._state is ChannelState.CLOSED:
@@ -202,7 +209,10 @@ class Channel:
                 case Part.RECORD:
                     return self._receive_record_untrusted(body)
                 case Part.CLOSE:
-                    return self._receive_unsealed_close(body)
+                    # Somebody says that the link is over: not that the peer ended, or refused.
+                    self._move(ChannelInput.CLOSE)
+                    self._erase()
+                    return [ChannelClosed(believed_claim_untrusted(body), sealed=False)]
                 case _:
                     return self._receive_handshake_untrusted(part, body)
         except ChannelError as exc:
@@ -221,7 +231,7 @@ class Channel:
         self._state = opened
         key = os.urandom(MOVE_KEY_BYTES)
         self._seal(RecordType.ACCEPT, key)
-        self._begin_moving(key)
+        self._mover = Mover(key, self._role, session_id_of(self._handshake_hash))
         held, self._held, self._held_bytes = self._held, [], 0
         return [ChannelOpened(), *held]
 
@@ -264,8 +274,7 @@ class Channel:
 
     def hurry_acknowledgements(self) -> None:
         """The peer waits for each: it wants to leave this channel in good order."""
-        if self._session is not None:
-            self._session[1].receipts.hurry()
+        self._directions()[1].receipts.hurry()
 
     # On another link. Each raises ChannelError for what the peer did not say; the channel then is
     # as it was, but for a peer that stands where it cannot: ``receive`` no longer helps there.
@@ -417,12 +426,9 @@ class Channel:
         if len(body) != MOVE_KEY_BYTES:
             raise ChannelError(Code.CHANNEL_BAD_RECORD, "ACCEPT without its key")
         self._move(ChannelInput.RECORD_ACCEPT)
-        self._begin_moving(body)
+        self._mover = Mover(body, self._role, session_id_of(self._handshake_hash))
         self._directions()[0].open(self._now_s)
         return [ChannelOpened()]
-
-    def _begin_moving(self, key: bytes) -> None:
-        self._mover = Mover(key, self._role, session_id_of(self._handshake_hash))
 
     def _movable(self) -> Mover:
         if self._state is not ChannelState.OPEN or self._mover is None:
@@ -439,12 +445,6 @@ class Channel:
         if incoming.receipts.is_due(self._now_s):
             self._seal(RecordType.ACK, encode_position(incoming.position))
             incoming.receipts.acknowledged()
-
-    def _receive_unsealed_close(self, body: bytes) -> list[ChannelEvent]:
-        """Somebody says that the link is over. Not that the peer ended, and not that it refused."""
-        self._move(ChannelInput.CLOSE)
-        self._erase()
-        return [ChannelClosed(believed_claim_untrusted(body), sealed=False)]
 
     def _send(self, type_: RecordType, data: bytes) -> None:
         self._move(ChannelInput.SEND)
@@ -466,9 +466,8 @@ class Channel:
 
     def _flush_records(self) -> None:
         """Records come behind the parts that were there before them, and ahead of what follows."""
-        if self._session is not None and self._session[0].ready:
-            ready, self._session[0].ready = self._session[0].ready, []
-            self._output += [(Part.RECORD, record) for record in ready]
+        if self._session is not None:
+            self._output += [(Part.RECORD, record) for record in self._session[0].take_ready()]
 
     def _fail(self, code: Code) -> list[ChannelEvent]:
         self._end(code)
@@ -490,6 +489,7 @@ class Channel:
 
     def _erase(self) -> None:
         """Keys and what they opened do not outlive the channel."""
+        self._ended_awaiting = self.awaits_acknowledgement
         self._handshake = self._session = self._mover = None
         self._held = []
 

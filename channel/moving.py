@@ -37,6 +37,8 @@ from identity import Code
 _SESSION_LABEL: Final = b"sidelink session 1"
 _MOVE_LABEL: Final = b"sidelink move 1"
 _MOVED_LABEL: Final = b"sidelink moved 1"
+# What nobody waits to see acknowledged: an ACK alone is not, and behind the others comes nothing.
+_LAST_WORDS: Final = frozenset({RecordType.ACK, RecordType.DENY, RecordType.CLOSE})
 
 
 def session_id_of(handshake_hash: bytes) -> bytes:
@@ -47,21 +49,29 @@ def session_id_of(handshake_hash: bytes) -> bytes:
 class SentRecords:
     """The records of one direction that the peer has not acknowledged, as they were sealed."""
 
-    __slots__ = ("_first", "_records", "held_bytes")
+    __slots__ = ("_awaited", "_first", "_records", "held_bytes")
 
     def __init__(self) -> None:
         self._first = 0
+        self._awaited = 0
         self._records: deque[bytes] = deque()
         self.held_bytes = 0
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether the peer owes an acknowledgement. For an ACK alone it owes none."""
+        return self._awaited > self._first
 
     @property
     def next(self) -> int:
         """The sequence number of the next record to be sealed."""
         return self._first + len(self._records)
 
-    def add(self, record: bytes) -> None:
+    def add(self, record: bytes, type_: RecordType) -> None:
         self._records.append(record)
         self.held_bytes += len(record)
+        if type_ not in _LAST_WORDS:
+            self._awaited = self.next
 
     def acknowledge_untrusted(self, position: int) -> None:
         """The peer expects ``position`` next: forget what came before. An older word is nothing.

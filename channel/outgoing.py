@@ -25,13 +25,12 @@ from identity import Code
 class Outgoing:
     """The sending direction of a session, from its first record to its last."""
 
-    __slots__ = ("_early_bytes", "_unsent", "_unsent_bytes", "ready", "sent", "writer")
+    __slots__ = ("_early_bytes", "_ready", "_unsent", "_unsent_bytes", "sent", "writer")
 
     def __init__(self, cipher: RecordCipher, limits: RekeyLimits, now_s: float) -> None:
         self.writer = RecordWriter(cipher, limits, now_s)
         self.sent = SentRecords()
-        self.ready: list[bytes] = []
-        """Records that the link has yet to carry."""
+        self._ready: list[bytes] = []
         self._early_bytes = 0
         self._unsent: deque[tuple[RecordType, bytes]] = deque()
         self._unsent_bytes = 0
@@ -40,10 +39,10 @@ class Outgoing:
         """Seal one body, in as many records as it takes."""
         for fragment, flags in fragments_of(data):
             for record in self.writer.seal(type_, fragment, now_s, flags):
-                self._add(record)
+                self._add(record, type_)
 
     def rekey(self, now_s: float) -> None:
-        self._add(self.writer.rekey(now_s))
+        self._add(self.writer.rekey(now_s), RecordType.REKEY)
 
     def seal_early(self, type_: RecordType, data: bytes, now_s: float) -> None:
         """Seal into the first flight, or keep it for ``open``. Raises ChannelStateError when too
@@ -66,11 +65,16 @@ class Outgoing:
         """On a new link everything goes again that the peer, who stands at ``position``, has not
         received. Raises ChannelError when that is no longer held."""
         self.sent.acknowledge_untrusted(position)
-        self.ready = self.sent.since_untrusted(position)
+        self._ready = self.sent.since_untrusted(position)
 
-    def _add(self, record: bytes) -> None:
-        self.sent.add(record)
-        self.ready.append(record)
+    def take_ready(self) -> list[bytes]:
+        """Records that the link has yet to carry."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _add(self, record: bytes, type_: RecordType) -> None:
+        self.sent.add(record, type_)
+        self._ready.append(record)
 
     def _takes_first_flight(self, data_bytes: int) -> bool:
         records = max(1, -(-data_bytes // RECORD_PLAINTEXT_BYTES_MAX))

@@ -42,11 +42,12 @@ class ReceiveWindow:
 
     __slots__ = ("_consumed", "_granted", "_received", "_size")
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, *, held_bytes: int = 0) -> None:
+        """``held_bytes``: received on a link before this one, and still to be consumed."""
         self._size = size_bytes
         self._granted = INITIAL_WINDOW_BYTES
         self._received = 0
-        self._consumed = 0
+        self._consumed = -held_bytes
 
     @property
     def held_bytes(self) -> int:

@@ -5,7 +5,7 @@ Hops are known by a number that the owner gives them. Both directions of a relay
 """
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from identity import Code
 from link.credits import RelayWindow
@@ -38,9 +38,8 @@ def is_peers_link(link: int, *, is_dialler: bool) -> bool:
     return link != 0 and bool(link & ACCEPTOR_LINK_BIT) == is_dialler and link != ACCEPTOR_LINK_BIT
 
 
-@dataclass(frozen=True, slots=True)
-class LinkEnd:
-    """One link on one hop."""
+class LinkEnd(NamedTuple):
+    """One link on one hop. A tuple: it is made and looked up for every frame."""
 
     hop: int
     link: int

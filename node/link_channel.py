@@ -6,8 +6,18 @@ from types import MappingProxyType
 from typing import Final
 
 from channel import Channel, ChannelEvent, DataReceived, Part
+from channel.limits import UNACKNOWLEDGED_BYTES_MAX
 from identity import Code
-from link import Credit, FrameKind, HopPort, LinkOpen, LinkTarget, ReceiveWindow, SendWindow
+from link import (
+    Credit,
+    FrameKind,
+    HopPort,
+    LinkEnd,
+    LinkOpen,
+    LinkTarget,
+    ReceiveWindow,
+    SendWindow,
+)
 from link.limits import LINK_WINDOW_BYTES
 from link.messages import encode_code, encode_credit, encode_link_open
 
@@ -25,11 +35,11 @@ _PART_OF_KIND: Final[Mapping[int, Part]] = MappingProxyType(
 
 
 class LinkChannel:
-    """Carries a channel's parts over a link. The owner calls ``pump`` after every call to either.
+    """Carries a channel's parts over one link at a time. Call ``pump`` after every call to either.
 
-    Records wait here when the far end has granted no more; ``waiting_bytes`` tells the owner, who
-    must stop feeding the channel. What has been received counts against the window until the owner
-    says with ``consume`` that it has left its hands.
+    Records wait here when the far end has granted no more, and while there is no link;
+    ``waiting_bytes`` tells the owner, who must stop feeding the channel. What has been received
+    counts against the window until the owner says with ``consume`` that it has left its hands.
     """
 
     __slots__ = (
@@ -38,20 +48,41 @@ class LinkChannel:
         "_waiting",
         "channel",
         "closed",
+        "end",
         "hop",
-        "link",
         "waiting_bytes",
     )
 
     def __init__(self, hop: HopPort, link: int, channel: Channel) -> None:
         self.hop = hop
-        self.link = link
+        self.end = LinkEnd(hop.id, link)
         self.channel = channel
         self.closed = False
+        """Nothing passes: the link is gone."""
         self.waiting_bytes = 0
         self._waiting: deque[bytes] = deque()
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(LINK_WINDOW_BYTES)
+
+    @property
+    def link(self) -> int:
+        return self.end.link
+
+    def detach(self) -> None:
+        """The link is gone and the channel goes on: what it has to say waits for another."""
+        self.closed = True
+
+    def attach(self, hop: HopPort, link: int) -> None:
+        """Go on over another link. The channel has been told where the peer stands, and has all
+        that the peer lacks in its output: ``pump`` sends it."""
+        self.hop = hop
+        self.end = LinkEnd(hop.id, link)
+        self.closed = False
+        self._waiting.clear()
+        self.waiting_bytes = 0
+        self._send_window = SendWindow()
+        held_bytes = self._receive_window.held_bytes
+        self._receive_window = ReceiveWindow(LINK_WINDOW_BYTES, held_bytes=held_bytes)
 
     def send_open(self, target: LinkTarget, source: LinkTarget, nonce: bytes) -> None:
         """Send LINK_OPEN with the first handshake message, which the channel has ready."""
@@ -110,10 +141,17 @@ class LinkChannel:
         window = self._send_window
         if self.closed:
             return
-        while waiting and len(waiting[0]) <= window.available_bytes:
+        # What was sent and not acknowledged is kept for another link, so it has a bound as well.
+        unacknowledged_bytes = self.channel.unacknowledged_bytes - self.waiting_bytes
+        while (
+            waiting
+            and len(waiting[0]) <= window.available_bytes
+            and unacknowledged_bytes < UNACKNOWLEDGED_BYTES_MAX
+        ):
             body = waiting.popleft()
             window.spend(len(body))
             self.waiting_bytes -= len(body)
+            unacknowledged_bytes += len(body)
             self.hop.send_frame(self.link, FrameKind.RECORD, body)
 
     def _send_close(self, body: bytes) -> None:

@@ -1,15 +1,16 @@
 """The live channels of a sidecar: opened, accepted, fed and forgotten. Pure; it decides nothing.
 
-Who may open a channel, and what its messages mean, is its owner's to say (``sidecar.router``).
+Who may open a channel, and what its messages mean, is its owner's to say (``sidecar.router``);
+which link carries an open one is that of ``sidecar.paths``.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from channel import (
+    AddressesReceived,
     Channel,
     ChannelClosed,
     ChannelDenied,
@@ -21,9 +22,11 @@ from channel import (
     Part,
     PeerVerified,
     Prologue,
+    RestReceived,
     StreamOpenReceived,
+    WakeReceived,
 )
-from identity import AgentUri, AttributeValue, Code, Identifier, VerifiedPeer
+from identity import AgentUri, Code, Identifier, VerifiedIdentity, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
     CreditError,
@@ -32,21 +35,23 @@ from link import (
     FrameKind,
     HopPort,
     LinkEnd,
-    LinkIds,
     LinkOpen,
-    is_peers_link,
 )
-from link.limits import LANES, LINK_NONCE_BYTES
+from link.limits import LINK_NONCE_BYTES
 from link.messages import (
+    decode_code_untrusted,
     decode_credit_untrusted,
     decode_link_open_untrusted,
     encode_code,
 )
 from node.link_channel import LinkChannel
-from policy import Action, Denial, Permit
+from policy import Denial, Permit
 from sidecar.agents import LocalAgent
+from sidecar.hops import HopBook
 from sidecar.mailbox import Sender
-from sidecar.timers import Timer
+from sidecar.paths import Paths
+from sidecar.slot import ChannelSlot
+from sidecar.timers import Timers
 
 CHANNELS_MAX: Final = 65_536
 CHANNELS_UNVERIFIED_MAX: Final = 1_024
@@ -55,47 +60,17 @@ CHANNELS_UNVERIFIED_MAX: Final = 1_024
 CHANNELS_PER_NODE_MAX: Final = CHANNELS_MAX // 4
 CHANNELS_UNVERIFIED_PER_NODE_MAX: Final = CHANNELS_UNVERIFIED_MAX // 4
 
+# What a gateway says that another gateway may see otherwise: the opening is tried there.
+_SAID_BY_ONE_GATEWAY: Final = frozenset(
+    {
+        Code.ROUTE_UNKNOWN,
+        Code.ROUTE_UNREACHABLE,
+        Code.ROUTE_LINK_LIMIT,
+        Code.ROUTE_LINK_CLOSED,
+    }
+)
+
 VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes], VerifiedPeer]
-
-
-@dataclass(slots=True, eq=False)
-class ChannelSlot:
-    """One live channel and what its owner keeps beside it."""
-
-    agent: LocalAgent
-    links: LinkChannel
-    initiator: bool
-    remote: AgentUri
-    """The name asked for, or, until the peer is verified, the name that the opener claims."""
-    source_node: Identifier | None = None
-    """The node whose agent opened it, as the gateway attests; None for our own."""
-    permits_in: dict[Action, Permit] = field(default_factory=dict)
-    permits_out: dict[Action, Permit] = field(default_factory=dict)
-    expires_unix_s: float = 0.0
-    armed_s: float | None = None
-    timer: Timer | None = None
-    expiry_timer: Timer | None = None
-    first_flight_id: int = 0
-    """The last message that left behind the opening, before its yes. 0 while none has."""
-    sender: Sender | None = None
-    """The peer as agents are told of it, once it is verified."""
-    verified: bool = False
-    opened: bool = False
-    dead: bool = False
-    said: Mapping[str, AttributeValue] = field(init=False)
-    """The attributes that our agent had when it opened: what the peer believes of it."""
-
-    def __post_init__(self) -> None:
-        self.said = self.agent.identity.attributes
-
-    @property
-    def state(self) -> ChannelState:
-        return self.links.channel.state
-
-    @property
-    def peer(self) -> VerifiedPeer:
-        """Who the other end is proved to be. Legal once ``verified``."""
-        return self.links.channel.peer
 
 
 class ChannelOwner(Protocol):
@@ -109,8 +84,18 @@ class ChannelOwner(Protocol):
     def channel_closed(self, slot: ChannelSlot, code: Code) -> None: ...
     def data_received(self, slot: ChannelSlot, data: bytes, owed_bytes: int) -> None: ...
     def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None: ...
-    def credit_received(self, slot: ChannelSlot) -> None: ...
+    def addresses_received(
+        self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]
+    ) -> None: ...
+    def rest_received(self, slot: ChannelSlot) -> None: ...
+    def wake_received(self, slot: ChannelSlot) -> None: ...
+    def channel_moved(self, slot: ChannelSlot) -> None: ...
+    def progressed(self, slot: ChannelSlot) -> None:
+        """Something may have left: it was acknowledged, or there is more credit."""
+        ...
+
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None: ...
+    def streams_on(self, end: LinkEnd) -> int: ...
     def arm(self, slot: ChannelSlot) -> None: ...
     def disarm(self, slot: ChannelSlot) -> None: ...
 
@@ -122,6 +107,7 @@ class ChannelTable:
         self,
         owner: ChannelOwner,
         verify: VerifyChannelPeer,
+        timers: Timers,
         *,
         make_cipher: MakeCipher | None = None,
     ) -> None:
@@ -129,40 +115,55 @@ class ChannelTable:
         self._verify = verify
         self._options: dict[str, Any] = {} if make_cipher is None else {"make_cipher": make_cipher}
         self._slots: dict[LinkEnd, ChannelSlot] = {}
-        self._hops: dict[int, HopPort] = {}
-        self._ids: dict[int, LinkIds] = {}
-        self._last_link: dict[int, list[int]] = {}
+        self._live: dict[ChannelSlot, None] = {}
         self._unverified = 0
         self._of_node: Counter[Identifier | None] = Counter()
         self._unverified_of_node: Counter[Identifier | None] = Counter()
         self.refused: dict[Code, int] = {}
+        self.hops = HopBook()
+        self.paths = Paths(self, self.hops, timers)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._live)
 
-    @property
-    def hop(self) -> HopPort | None:
-        """The hop to open channels on: the one that has been open longest."""
-        return next(iter(self._hops.values()), None)
+    def slots(self) -> list[ChannelSlot]:
+        return list(self._live)
 
-    def hop_opened(self, hop: HopPort) -> None:
-        self._hops[hop.id] = hop
-        self._ids[hop.id] = LinkIds(is_dialler=hop.is_dialler)
-        self._last_link[hop.id] = [0] * LANES
+    def hop_opened(self, hop: HopPort, now_s: float, *, direct: bool = False) -> None:
+        self.hops.add(hop, direct=direct)
+        self.paths.hop_opened(hop, now_s)
 
-    def hop_closed(self, hop: HopPort, code: Code) -> None:
-        """Every channel over this hop is gone; each owner learns it."""
-        if self._hops.pop(hop.id, None) is None:
+    def hop_leaving(self, hop: HopPort, now_s: float) -> None:
+        """The neighbour has said that it will stop soon."""
+        self.hops.set_leaving(hop)
+        self.paths.hop_leaving(hop, now_s)
+
+    def hop_closed(self, hop: HopPort, code: Code, now_s: float) -> None:
+        """Open channels over this hop look for another; of the others each owner learns it."""
+        if not self.hops.remove(hop):
             return
-        del self._ids[hop.id], self._last_link[hop.id]
-        for slot in [slot for end, slot in self._slots.items() if end.hop == hop.id]:
-            self._forget(slot, code)
+        for end in [end for end in self._slots if end.hop == hop.id]:
+            slot = self._slots.pop(end)
+            if slot.links.end != end:
+                self.paths.left_closed(slot, end)
+            elif not self._outlives(slot, now_s, code):
+                self._forget(slot, code)
+        self.paths.hop_closed(hop, now_s)
 
     def open(self, agent: LocalAgent, remote: AgentUri, now_s: float) -> ChannelSlot | None:
         """Begin a channel to a name. None when no hop is open or too many channels live."""
-        hop = self.hop
-        if hop is None or len(self._slots) >= CHANNELS_MAX:
+        gateways = self.hops.gateways()
+        if not gateways or len(self._live) >= CHANNELS_MAX:
             return None
+        slot = ChannelSlot(agent, self._connect(agent, remote, gateways[0], now_s), True, remote)
+        slot.used_s = now_s
+        self._keep(slot)
+        self._owner.arm(slot)
+        return slot
+
+    def _connect(
+        self, agent: LocalAgent, remote: AgentUri, hop: HopPort, now_s: float
+    ) -> LinkChannel:
         nonce = os.urandom(LINK_NONCE_BYTES)
         channel = Channel.connect(
             key=agent.noise_key,
@@ -172,12 +173,9 @@ class ChannelTable:
             now_s=now_s,
             **self._options,
         )
-        link = self._ids[hop.id].take()
-        slot = ChannelSlot(agent, LinkChannel(hop, link, channel), True, remote)
-        self._keep(slot)
-        slot.links.send_open(remote, agent.uri, nonce)
-        self._owner.arm(slot)
-        return slot
+        links = LinkChannel(hop, self.hops.take_link(hop), channel)
+        links.send_open(remote, agent.uri, nonce)
+        return links
 
     def close(self, slot: ChannelSlot, code: Code) -> None:
         """End a channel, sealed when it is open. Its owner is not called for its own doing."""
@@ -195,13 +193,13 @@ class ChannelTable:
     def end_outdated(self, agent: LocalAgent) -> None:
         """End the channels in which this agent still says what it says no longer."""
         said = agent.identity.attributes
-        for slot in [slot for slot in self._slots.values() if slot.agent is agent]:
+        for slot in [slot for slot in self._live if slot.agent is agent]:
             if slot.said != said:
                 self.end(slot, Code.CHANNEL_CLOSED)
 
     def frames_received(self, hop: HopPort, frames: list[Frame], now_s: float) -> None:
         """Take frames of a hop. A neighbour that breaks the protocol loses the hop."""
-        if hop.id not in self._hops:
+        if hop not in self.hops:
             return
         try:
             for frame in frames:
@@ -210,8 +208,9 @@ class ChannelTable:
             hop.close(exc.code)
 
     def find(self, hop: HopPort, link: int) -> ChannelSlot | None:
-        """The live channel on this link, proved or not."""
-        return self._slots.get(LinkEnd(hop.id, link))
+        """The live channel on this link, proved or not; or that is about to go on there."""
+        end = LinkEnd(hop.id, link)
+        return self._slots.get(end) or self.paths.wishing(end)
 
     def handle_deadline(self, slot: ChannelSlot, now_s: float) -> None:
         if not slot.dead:
@@ -223,24 +222,59 @@ class ChannelTable:
         elif frame.kind == FrameKind.CREDIT:
             self._credit_untrusted(hop, frame)
         elif FrameKind.LINK_ACCEPT <= frame.kind <= FrameKind.LINK_CLOSE:
-            slot = self._slots.get(LinkEnd(hop.id, frame.link))
+            end = LinkEnd(hop.id, frame.link)
+            slot = self._slots.get(end)
             if slot is None:
-                return  # Closed by us while this frame was on its way.
-            try:
-                events, owed_bytes = slot.links.receive(frame.kind, frame.body, now_s)
-            except CreditError as exc:
-                self.end(slot, exc.code)
+                self.paths.receive_untrusted(end, frame, now_s)
+            elif slot.links.end != end:
+                # A link that it has left: what comes there, comes again where it is now.
+                if frame.kind == FrameKind.LINK_CLOSE:
+                    self.paths.left_closed(slot, end)
+            else:
+                self._feed_untrusted(slot, frame, now_s)
+
+    def _feed_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
+        if frame.kind == FrameKind.LINK_CLOSE:
+            del self._slots[slot.links.end]
+            if self._outlives(slot, now_s, decode_code_untrusted(frame.body)):
                 return
-            self._handle(slot, events, owed_bytes)
+        try:
+            events, owed_bytes = slot.links.receive(frame.kind, frame.body, now_s)
+        except CreditError as exc:
+            self.end(slot, exc.code)
+            return
+        slot.used_s = now_s
+        self._handle(slot, events, owed_bytes)
+
+    def _outlives(self, slot: ChannelSlot, now_s: float, code: Code) -> bool:
+        """Whether a channel goes on without the link that it has lost. Nobody sealed the loss."""
+        if slot.state is ChannelState.OPEN:
+            self.paths.lost(slot, now_s)
+            return True
+        if slot.initiator and not slot.verified and code in _SAID_BY_ONE_GATEWAY:
+            return self._open_elsewhere(slot, now_s)
+        return False
+
+    def _open_elsewhere(self, slot: ChannelSlot, now_s: float) -> bool:
+        """Begin again at a gateway that has not been asked. Nothing has been said yet."""
+        slot.tried.add(slot.links.end.hop)
+        hop = next((hop for hop in self.hops.gateways() if hop.id not in slot.tried), None)
+        if hop is None:
+            return False
+        slot.links.closed = True
+        slot.links = self._connect(slot.agent, slot.remote, hop, now_s)
+        self._slots[slot.links.end] = slot
+        self._owner.arm(slot)
+        return True
 
     def _accept_untrusted(self, hop: HopPort, frame: Frame, now_s: float) -> None:
-        last = self._last_link[hop.id]
-        lane = frame.link % LANES
-        if not is_peers_link(frame.link, is_dialler=hop.is_dialler) or frame.link <= last[lane]:
-            raise FrameError(f"link {frame.link} is not the peer's to open")
-        last[lane] = frame.link
+        self.hops.check_opened_untrusted(hop, frame.link)
         opening = decode_link_open_untrusted(frame.body)
-        agent = self._target_untrusted(opening)
+        if opening.move is not None:
+            self.paths.answer_untrusted(hop, frame.link, opening, now_s)
+            return
+        node = hop.peer.identifier if self.hops.is_direct(hop) else opening.source_node
+        agent = self._target_untrusted(opening, node)
         if isinstance(agent, Code):
             self.refused[agent] = self.refused.get(agent, 0) + 1
             hop.send_frame(frame.link, FrameKind.LINK_CLOSE, encode_code(agent))
@@ -259,25 +293,19 @@ class ChannelTable:
             now_s=now_s,
             **self._options,
         )
-        slot = ChannelSlot(
-            agent,
-            LinkChannel(hop, frame.link, channel),
-            False,
-            opening.source,
-            opening.source_node,
-        )
+        links = LinkChannel(hop, frame.link, channel)
+        slot = ChannelSlot(agent, links, False, opening.source, node, used_s=now_s)
         self._keep(slot)
         self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
-    def _target_untrusted(self, opening: LinkOpen) -> LocalAgent | Code:
+    def _target_untrusted(self, opening: LinkOpen, node: Identifier | None) -> LocalAgent | Code:
         """The agent that a link asks for, or why there is none. A no costs no key and no crypto."""
         if PROTOCOL_VERSION not in opening.versions:
             return Code.CHANNEL_VERSION_UNSUPPORTED
         if not isinstance(opening.target, AgentUri) or not isinstance(opening.source, AgentUri):
             return Code.ROUTE_UNKNOWN
-        node = opening.source_node
         if (
-            len(self._slots) >= CHANNELS_MAX
+            len(self._live) >= CHANNELS_MAX
             or self._unverified >= CHANNELS_UNVERIFIED_MAX
             or self._of_node[node] >= CHANNELS_PER_NODE_MAX
             or self._unverified_of_node[node] >= CHANNELS_UNVERIFIED_PER_NODE_MAX
@@ -291,34 +319,50 @@ class ChannelTable:
         if credit.stream:
             self._owner.stream_credit(hop, frame.link, credit.stream, credit.limit)
             return
-        slot = self._slots.get(LinkEnd(hop.id, frame.link))
-        if slot is not None:
+        end = LinkEnd(hop.id, frame.link)
+        slot = self._slots.get(end)
+        if slot is not None and slot.links.end == end:
             slot.links.credit(credit)
-            self._owner.credit_received(slot)
+            self._owner.progressed(slot)
 
     def _handle(self, slot: ChannelSlot, events: list[ChannelEvent], owed_bytes: int) -> None:
         for event in events:
-            if slot.dead and not isinstance(event, ChannelClosed):
-                continue  # An event before this one ended it.
-            match event:
-                case DataReceived():
-                    self._owner.data_received(slot, event.data, owed_bytes)
-                case PeerVerified():
-                    self._verified(slot)
-                case ChannelOpened():
-                    self._owner.channel_opened(slot)
-                case StreamOpenReceived():
-                    self._owner.stream_announced(slot, event.payload)
-                case ChannelDenied():
-                    self._owner.channel_denied(slot, event)
-                case ChannelClosed():
-                    slot.links.pump()
-                    self._forget(slot, event.code)
-                    slot.links.abandon(event.code)
-                    return
+            if isinstance(event, ChannelClosed):
+                slot.links.pump()
+                self._forget(slot, event.code)
+                slot.links.abandon(event.code)
+                return
+            if not slot.dead:  # Else an event before this one ended it.
+                self._apply(slot, event, owed_bytes)
+        if slot.dead:
+            return
         slot.links.pump()
-        if not slot.dead and slot.links.channel.deadline_s != slot.armed_s:
+        if slot.leaving:
+            self._owner.progressed(slot)
+        if slot.links.channel.deadline_s != slot.armed_s:
             self._owner.arm(slot)
+
+    def _apply(self, slot: ChannelSlot, event: ChannelEvent, owed_bytes: int) -> None:
+        match event:
+            case DataReceived():
+                self._owner.data_received(slot, event.data, owed_bytes)
+            case PeerVerified():
+                self._verified(slot)
+            case ChannelOpened():
+                self.paths.opened(slot, slot.used_s)
+                self._owner.channel_opened(slot)
+            case StreamOpenReceived():
+                self._owner.stream_announced(slot, event.payload)
+            case AddressesReceived():
+                self._owner.addresses_received(slot, event.addresses)
+            case RestReceived():
+                self._owner.rest_received(slot)
+            case WakeReceived():
+                self._owner.wake_received(slot)
+            case ChannelDenied():
+                self._owner.channel_denied(slot, event)
+            case _:
+                raise AssertionError("handled by the caller")
 
     def _verified(self, slot: ChannelSlot) -> None:
         """The peer is proved. An initiator asked for its name; a responder checks the claim."""
@@ -329,6 +373,7 @@ class ChannelTable:
             self.end(slot, Code.CHANNEL_WRONG_NAME)
             return
         slot.sender = Sender.of(slot.peer.identity)
+        slot.node = _node_of(slot.peer.identity)
         if slot.initiator:
             self._owner.channel_verified(slot)
             return
@@ -348,7 +393,8 @@ class ChannelTable:
         return lambda proof, noise_key: self._verify(agent, proof, noise_key)
 
     def _keep(self, slot: ChannelSlot) -> None:
-        self._slots[LinkEnd(slot.links.hop.id, slot.links.link)] = slot
+        self._live[slot] = None
+        self._slots[slot.links.end] = slot
         self._count_unverified(slot, 1)
         _count(self._of_node, slot, 1)
         slot.agent.users += 1
@@ -360,20 +406,43 @@ class ChannelTable:
 
     def _drop(self, slot: ChannelSlot) -> bool:
         """Take a channel out of every count. False when that has been done."""
-        if self._slots.pop(LinkEnd(slot.links.hop.id, slot.links.link), None) is None:
+        if self._live.pop(slot, slot) is slot:
             return False
+        slot.dead = True
+        if self._slots.get(slot.links.end) is slot:
+            del self._slots[slot.links.end]
+        self.paths.forget(slot)
         self._count_unverified(slot, -1)
         _count(self._of_node, slot, -1)
         slot.agent.users -= 1
-        slot.dead = True
         self._owner.disarm(slot)
         return True
 
     def _forget(self, slot: ChannelSlot, code: Code) -> None:
         """The other end, or the hop, is gone."""
         if self._drop(slot):
-            slot.links.closed = slot.links.closed or slot.links.hop.id not in self._hops
+            slot.links.closed = slot.links.closed or slot.links.hop not in self.hops
             self._owner.channel_closed(slot, code)
+
+    # What paths ask (PathHome).
+
+    def bind(self, end: LinkEnd, slot: ChannelSlot) -> None:
+        self._slots[end] = slot
+
+    def unbind(self, end: LinkEnd) -> None:
+        self._slots.pop(end, None)
+
+    def moved(self, slot: ChannelSlot) -> None:
+        slot.links.pump()
+        self._owner.channel_moved(slot)
+
+    def streams_on(self, end: LinkEnd) -> int:
+        return self._owner.streams_on(end)
+
+
+def _node_of(identity: VerifiedIdentity) -> Identifier | None:
+    """The node whose agent this is, as its chain of credentials proves."""
+    return next((one.identifier for one in identity.ancestors if one.kind == "node"), None)
 
 
 def _count(of_node: Counter[Identifier | None], slot: ChannelSlot, count: int) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from sidelink.wire import Send
+import msgspec
+from sidelink.wire import ASK, Send
 
 from identity import AgentUri, Code
 from sidecar.agents import LocalAgent
-from sidecar.channels import ChannelSlot
 from sidecar.envelope import BODY_BYTES_MAX, Envelope
 from sidecar.local_port import LocalSession
+from sidecar.slot import ChannelSlot
 from sidecar.timers import Timer
 
 # What one conversation may hold before its senders' connections are read no further, and when they
@@ -62,6 +63,14 @@ class Queued:
 
     owner: Owner
     send: Send
+    since_s: float
+
+    def left_of(self, now_s: float) -> Send | None:
+        """The message with what is left of an ask's time; None when that is over."""
+        if self.send.kind != ASK:
+            return self.send
+        left_ms = self.send.timeout_ms - int((now_s - self.since_s) * 1000)
+        return msgspec.structs.replace(self.send, timeout_ms=left_ms) if left_ms > 0 else None
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +99,9 @@ class Conversation:
     """Tells behind an opening, by their number: accepted or failed once the opening is decided."""
     asks: dict[int, PendingAsk] = field(default_factory=dict)
     paused: set[LocalSession] = field(default_factory=set)
+    stalled: bool = False
+    """It was full and nothing has left it for long: what is new is refused, and nobody waits."""
+    stall_timer: Timer | None = None
     last_id: int = 0
     last_owner: Owner | None = None
     wanted: list[ChannelWanted] = field(default_factory=list)

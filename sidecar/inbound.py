@@ -7,7 +7,6 @@ from sidelink import wire
 from identity import Code
 from node.clocks import Clock
 from policy import Action, Denial, Party, Permit
-from sidecar.channels import ChannelSlot
 from sidecar.conversation import Conversation, Failure
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
@@ -23,6 +22,7 @@ from sidecar.envelope import (
 )
 from sidecar.mailbox import Waiting
 from sidecar.outbound import Outbound
+from sidecar.slot import ChannelSlot
 
 # What a peer may say of a message. That our own socket or settings are at fault, it may not: the
 # remedy that we add would send our reader the wrong way.
@@ -43,12 +43,14 @@ class RemoteAnswers:
         self._number = number
 
     def reply(self, body: bytes, content_type: str) -> None:
-        envelope = Reply(self._number, body, content_type)
-        self._outbound.answer(self._conversation, self._slot, envelope)
+        self._answer(Reply(self._number, body, content_type))
 
     def reject(self, reason: str, *, expired: bool = False) -> None:
         code = Code.MESSAGE_EXPIRED if expired else Code.MESSAGE_REJECTED
-        envelope = Reject(self._number, code, "", reason[:REASON_BYTES_MAX])
+        self._answer(Reject(self._number, code, "", reason[:REASON_BYTES_MAX]))
+
+    def _answer(self, envelope: Reply | Reject) -> None:
+        self._slot.asks_in -= 1
         self._outbound.answer(self._conversation, self._slot, envelope)
 
 
@@ -127,6 +129,9 @@ class Inbound:
         if code is not None:
             self._reject(conversation, slot, envelope.id, code, "", "")
             return None
+        if is_ask:
+            slot.asks_in += 1
+            slot.asked_until_s = max(slot.asked_until_s, waiting.deadline_s)
         self.received += 1
         return waiting
 

@@ -1,7 +1,5 @@
 """From agents to channels: decide, queue, batch, seal; and tell each sender how it went. Pure."""
 
-from typing import Final
-
 from sidelink import wire
 
 from identity import AgentUri, Code, IdentityError
@@ -9,11 +7,10 @@ from node.clocks import Clock
 from policy import Action, Denial, Party, Permit
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.batches import BATCH_BYTES_MAX, ENVELOPE_BYTES, pieces_of, runs_of, size_of
-from sidecar.channels import ChannelSlot, ChannelTable
+from sidecar.channels import ChannelTable
 from sidecar.conversation import (
     ANSWER_BYTES_WAITING_MAX,
     ASKS_PER_CONVERSATION_MAX,
-    CONVERSATIONS_MAX,
     ChannelWanted,
     Conversation,
     Failure,
@@ -21,16 +18,20 @@ from sidecar.conversation import (
     PendingAsk,
     Queued,
 )
+from sidecar.conversations import Conversations
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
 from sidecar.envelope import Ask, Envelope, Tell, TellRun, encode_batch
 from sidecar.local_messages import LocalMessages, confirm
 from sidecar.local_port import LocalSession, failure
 from sidecar.pauses import Pauses
+from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
 
-# How long a message waits for a hop before it has failed.
-HOP_WAIT_SECONDS: Final = 10.0
+# A channel that ended so was in order until then: what had not been sent goes by another one.
+_OPENED_AGAIN_AFTER = frozenset(
+    {Code.CHANNEL_IDLE, Code.CHANNEL_SESSION_UNKNOWN, Code.CHANNEL_CREDENTIAL_EXPIRED}
+)
 
 
 class Outbound:
@@ -48,53 +49,49 @@ class Outbound:
         self._decisions = decisions
         self._timers = timers
         self._clock = clock
-        self._conversations: dict[tuple[int, str], Conversation] = {}
-        self._of_slot: dict[ChannelSlot, Conversation] = {}
+        self.conversations = Conversations(agents, timers, clock, self._give_up)
         self._dirty: dict[Conversation, None] = {}
-        self._channels: ChannelTable | None = None
-        self._pauses = Pauses()
+        self._pauses = Pauses(timers, clock)
         self._local = LocalMessages(self, agents, decisions, deliveries)
-        self._drop_idle_at = CONVERSATIONS_MAX
         self.sent = 0
         self.failed: dict[Code, int] = {}
 
-    @property
-    def conversations(self) -> int:
-        return len(self._conversations)
-
     def use_channels(self, channels: ChannelTable) -> None:
         """Where to open channels. Given once, before anything is sent."""
-        self._channels = channels
+        self.conversations.use_channels(channels)
 
     def send_batch(self, agent: LocalAgent, session: LocalSession, sends: list[wire.Send]) -> None:
         """Messages of one agent, in order. Each is sent, queued or refused before this ends."""
         unix_s = self._clock.unix_s()
         for send in sends:
             owner = Owner(session, send.request, agent.handle)
-            conversation = self._conversations.get((agent.handle, send.to))
+            conversation = self.conversations.find(agent, send.to)
             if conversation is None:
                 conversation = self._begin(agent, owner, send.to)
                 if conversation is None:
                     continue
             slot = conversation.slot
-            if slot is not None and slot.verified and unix_s < slot.expires_unix_s:
+            if slot is not None and _is_ready(slot, unix_s):
                 self._decide(conversation, slot, owner, send, unix_s)
             elif self._agents.covers(conversation.remote):
                 self._local.send(conversation, owner, send, unix_s)
+            elif conversation.stalled:
+                self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "the receiver takes nothing"))
             else:
                 self._queue(conversation, owner, send)
             self._pauses.pause_if_full(conversation, session)
 
     def send_run(self, agent: LocalAgent, session: LocalSession, run: wire.TellRun) -> None:
         """Tells of one agent to one name, in order. What cannot be said of all is said of each."""
-        conversation = self._conversations.get((agent.handle, run.to))
+        conversation = self.conversations.find(agent, run.to)
         slot = None if conversation is None else conversation.slot
         unix_s = self._clock.unix_s()
         if (
             conversation is not None
             and slot is not None
             and slot.opened
-            and unix_s < slot.expires_unix_s
+            and _is_ready(slot, unix_s)
+            and not conversation.stalled
             and (permit := slot.permits_out.get(Action.MESSAGE_TELL)) is not None
             and self._decisions.still_holds(permit, max(map(len, run.bodies)), unix_s)
         ):
@@ -112,8 +109,7 @@ class Outbound:
         if slot.dead:
             return
         if slot.links.waiting_bytes > ANSWER_BYTES_WAITING_MAX:
-            assert self._channels is not None
-            self._channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+            self.conversations.channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
         elif slot is conversation.slot:
             self._add(conversation, envelope)
         else:
@@ -127,121 +123,81 @@ class Outbound:
             self._seal(conversation)
             self._pauses.resume_if_low(conversation)
 
-    def conversation(self, agent: LocalAgent, remote: AgentUri) -> Conversation:
-        """The conversation of these two, begun if there is none. Keyed by the proved name."""
-        key = (agent.handle, str(remote))
-        conversation = self._conversations.get(key)
-        if conversation is None:
-            if len(self._conversations) >= self._drop_idle_at:
-                self._drop_idle()
-            conversation = self._conversations[key] = Conversation(agent, remote)
-        return conversation
-
-    def ensure_channel(self, conversation: Conversation) -> ChannelSlot | None:
-        """The channel to send on, opened if need be. None while there is no hop to open it on."""
-        assert self._channels is not None
-        unix_s = self._clock.unix_s()
-        slot = conversation.slot
-        if slot is not None and not slot.dead:
-            if not slot.verified or unix_s < slot.expires_unix_s:
-                return slot
-            self._channels.end(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
-        now_s = self._clock.now_s()
-        agent = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
-        slot = self._channels.open(agent, conversation.remote, now_s)
-        if slot is None:
-            if conversation.hop_timer is None:
-                conversation.hop_timer = self._timers.at(
-                    now_s + HOP_WAIT_SECONDS, lambda _: self._give_up(conversation)
-                )
-            return None
-        self._stop_waiting_for_hop(conversation)
-        conversation.slot = slot
-        conversation.slots.append(slot)
-        self._of_slot[slot] = conversation
-        return slot
-
     def want_channel(self, agent: LocalAgent, remote: AgentUri, then: ChannelWanted) -> None:
         """Call ``then`` once a channel to this name is open, or with why there is none."""
-        conversation = self.conversation(agent, remote)
-        slot = self.ensure_channel(conversation)
-        if slot is not None and slot.opened:
+        conversation = self.conversations.get(agent, remote)
+        slot = self.conversations.ensure_channel(conversation)
+        if slot is not None and slot.opened and not slot.holds:
             then(slot)
         else:
             conversation.wanted.append(then)
 
-    def hop_opened(self) -> None:
-        """Open what waited for a hop."""
-        for conversation in list(self._conversations.values()):
-            if conversation.hop_timer is not None:
-                self.ensure_channel(conversation)
-
-    def conversation_of(self, slot: ChannelSlot) -> Conversation | None:
-        return self._of_slot.get(slot)
+    # What channels tell.
 
     def channel_verified(self, slot: ChannelSlot) -> None:
         """The peer is proved: what waited is decided now, with all that is known."""
-        conversation = self._of_slot.get(slot)
-        if conversation is None:
-            # The peer opened it: it serves the conversation of the name that it proved.
-            assert slot.peer.name is not None
-            conversation = self.conversation(slot.agent, slot.peer.name)
-            conversation.slots.append(slot)
-            self._of_slot[slot] = conversation
-        if conversation.slot is None or conversation.slot.dead:
-            conversation.slot = slot
-            self._stop_waiting_for_hop(conversation)
-        if conversation.slot is not slot:
-            return
-        queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
-        unix_s = self._clock.unix_s()
-        for queued in queue:
-            self._decide(conversation, slot, queued.owner, queued.send, unix_s)
-        # Even if all of them were refused: who was paused for them goes on.
-        self._dirty[conversation] = None
+        conversation = self.conversations.verified(slot)
+        if conversation.slot is slot:
+            self._release(conversation)
 
     def channel_opened(self, slot: ChannelSlot) -> None:
-        conversation = self._of_slot[slot]
-        if conversation.slot is not slot:
+        conversation = self.conversations.opened(slot)
+        if conversation.slot is slot:
+            for _number, owner in conversation.unconfirmed:
+                confirm(owner)
+            conversation.unconfirmed.clear()
+        self._dirty[conversation] = None  # What was decided for the opening goes now.
+        self._release(conversation)
+
+    def channel_moved(self, slot: ChannelSlot) -> None:
+        """A channel has a link again, or may be used again."""
+        conversation = self.conversations.of(slot)
+        if conversation is not None and conversation.slot is slot:
+            self._release(conversation)
+
+    def progressed(self, slot: ChannelSlot) -> None:
+        """Something may have left: who was held back for it may go on."""
+        conversation = self.conversations.of(slot)
+        if conversation is None:
             return
-        wanted, conversation.wanted = conversation.wanted, []
-        for then in wanted:
-            then(slot)
-        for _number, owner in conversation.unconfirmed:
-            confirm(owner)
-        conversation.unconfirmed.clear()
-        self._dirty[conversation] = None
+        self._pauses.progressed(conversation)
+        if slot.leaving and self.conversations.settle(conversation):
+            self._release(conversation)
 
     def channel_ended(self, slot: ChannelSlot, failed: Failure) -> None:
         """A channel is gone. Whoever waited on it learns why; the next message opens another."""
-        conversation = self._of_slot.pop(slot, None)
+        conversation = self.conversations.of(slot)
         if conversation is None:
             return
-        conversation.slots.remove(slot)
+        was_in_use = conversation.slot is slot
+        self.conversations.ended(slot)
         for number in [key for key, ask in conversation.asks.items() if ask.slot is slot]:
             ask = self.take_ask(conversation, number)
             assert ask is not None
             self.fail(ask.owner, _outcome(slot, number, failed))
-        if slot is not conversation.slot:
+        if not was_in_use:
             return
-        conversation.slot = next(iter(conversation.slots), None)
+        if slot.opened and (conversation.batch or slot.links.channel.awaits_acknowledgement):
+            self.tell_rejected(
+                conversation, Failure(Code.MESSAGE_OUTCOME_UNKNOWN, failed.code.text)
+            )
         conversation.batch.clear()
         conversation.batch_bytes = 0
         for number, owner in conversation.unconfirmed:
             self.fail(owner, _outcome(slot, number, failed))
         conversation.unconfirmed.clear()
-        self._fail_queue(conversation, failed)
-        self._pauses.resume_if_low(conversation)
-
-    def credit_received(self, slot: ChannelSlot) -> None:
-        conversation = self._of_slot.get(slot)
-        if conversation is not None:
-            self._pauses.resume_if_low(conversation)
+        if failed.code not in _OPENED_AGAIN_AFTER or not slot.opened:
+            self._fail_queue(conversation, failed)
+        elif conversation.slot is not None:
+            self._release(conversation)
+        elif conversation.queue or conversation.wanted:
+            self.conversations.ensure_channel(conversation)
+        self._pauses.progressed(conversation)
 
     def session_gone(self, session: LocalSession) -> None:
         """Nobody waits for the answers of a session that closed."""
         self._pauses.session_gone(session)
-        for conversation in self._conversations.values():
+        for conversation in self.conversations.all():
             asks = conversation.asks
             for number in [key for key, ask in asks.items() if ask.owner.session is session]:
                 self.take_ask(conversation, number)
@@ -251,6 +207,8 @@ class Outbound:
         ask = conversation.asks.pop(number, None)
         if ask is not None:
             self._timers.cancel(ask.timer)
+            if ask.slot is not None:
+                ask.slot.asks_out -= 1
         return ask
 
     def fail(self, owner: Owner, failed: Failure) -> None:
@@ -267,29 +225,37 @@ class Outbound:
         if owner is not None:
             self.fail(Owner(owner.session, 0, owner.agent), failed)
 
+    def begin_ask(
+        self, conversation: Conversation, owner: Owner, send: wire.Send, slot: ChannelSlot | None
+    ) -> int:
+        """Give an ask its number and its time. 0 when there are too many, and that is told."""
+        if len(conversation.asks) >= ASKS_PER_CONVERSATION_MAX:
+            self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "too many asks are in flight"))
+            return 0
+        number = conversation.next_id(is_ask=True)
+        deadline_s = self._clock.now_s() + send.timeout_ms / 1000
+        timer = self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
+        conversation.asks[number] = PendingAsk(owner, deadline_s, slot, timer)
+        if slot is not None:
+            slot.asks_out += 1
+        return number
+
+    # Inside.
+
     def _begin(self, agent: LocalAgent, owner: Owner, to: str) -> Conversation | None:
         try:
             remote = AgentUri.parse(to)
         except IdentityError as exc:
             self.fail(owner, Failure(Code.LOCAL_BAD_REQUEST, exc.detail))
             return None
-        if len(self._conversations) >= CONVERSATIONS_MAX:
-            self._drop_idle()
-        if len(self._conversations) >= CONVERSATIONS_MAX:
+        if self.conversations.is_full:
             self.fail(owner, Failure(Code.LOCAL_LIMIT, "too many conversations at once"))
             return None
-        return self.conversation(agent, remote)
-
-    def _drop_idle(self) -> None:
-        idle = [key for key, value in self._conversations.items() if value.idle]
-        for key in idle:
-            del self._conversations[key]
-        # What peers begin is bounded by the channels they may have; the search for what is over
-        # is spread over as many beginnings as were kept.
-        self._drop_idle_at = max(CONVERSATIONS_MAX, 2 * len(self._conversations))
+        return self.conversations.get(agent, remote)
 
     def _queue(self, conversation: Conversation, owner: Owner, send: wire.Send) -> None:
-        if not conversation.queue:
+        slot = conversation.slot
+        if not conversation.queue and (slot is None or not slot.verified):
             answer = self._decisions.may_open_by_name(
                 conversation.agent,
                 Party.unproved(conversation.remote),
@@ -300,9 +266,30 @@ class Outbound:
                 self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
                 return
         # First the channel: one whose time is over ends here, with what waited for it.
-        self.ensure_channel(conversation)
-        conversation.queue.append(Queued(owner, send))
+        self.conversations.ensure_channel(conversation)
+        conversation.queue.append(Queued(owner, send, self._clock.now_s()))
         conversation.queue_bytes += len(send.body) + ENVELOPE_BYTES
+
+    def _release(self, conversation: Conversation) -> None:
+        """Send what waited for its channel, if that can be used now."""
+        slot, unix_s = conversation.slot, self._clock.unix_s()
+        if slot is None or not _is_ready(slot, unix_s):
+            return
+        queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
+        now_s = self._clock.now_s()
+        for queued in queue:
+            send = queued.left_of(now_s)
+            if send is None:
+                expired = Failure(Code.MESSAGE_TIMEOUT, "it waited too long for its channel")
+                self.fail(queued.owner, expired)
+            else:
+                self._decide(conversation, slot, queued.owner, send, unix_s)
+        if slot.opened:
+            wanted, conversation.wanted = conversation.wanted, []
+            for then in wanted:
+                then(slot)
+        # Even if all of them were refused: who was paused for them goes on.
+        self._dirty[conversation] = None
 
     def _decide(
         self,
@@ -312,6 +299,9 @@ class Outbound:
         send: wire.Send,
         unix_s: float,
     ) -> None:
+        if conversation.stalled:
+            self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "the receiver takes nothing"))
+            return
         action = _action_of(send)
         permit = slot.permits_out.get(action)
         if permit is None or not self._decisions.still_holds(permit, len(send.body), unix_s):
@@ -365,19 +355,6 @@ class Outbound:
             self._add(conversation, TellRun(first_id, bodies, run.content_type))
         self.sent += len(run.bodies)
 
-    def begin_ask(
-        self, conversation: Conversation, owner: Owner, send: wire.Send, slot: ChannelSlot | None
-    ) -> int:
-        """Give an ask its number and its time. 0 when there are too many, and that is told."""
-        if len(conversation.asks) >= ASKS_PER_CONVERSATION_MAX:
-            self.fail(owner, Failure(Code.MESSAGE_QUEUE_FULL, "too many asks are in flight"))
-            return 0
-        number = conversation.next_id(is_ask=True)
-        deadline_s = self._clock.now_s() + send.timeout_ms / 1000
-        timer = self._timers.at(deadline_s, lambda _: self._time_out(conversation, number))
-        conversation.asks[number] = PendingAsk(owner, deadline_s, slot, timer)
-        return number
-
     def _add(self, conversation: Conversation, envelope: Envelope) -> None:
         size_bytes = size_of(envelope)
         if conversation.batch_bytes + size_bytes > BATCH_BYTES_MAX:
@@ -405,7 +382,7 @@ class Outbound:
             if conversation.batch:
                 slot.first_flight_id = _first_id(conversation.batch) - 1
             del pieces[1:]
-        now_s = self._clock.now_s()
+        slot.used_s = now_s = self._clock.now_s()
         for piece in pieces:
             slot.links.channel.send(encode_batch(piece), now_s)
         slot.links.pump()
@@ -416,13 +393,8 @@ class Outbound:
             self.fail(ask.owner, Failure(Code.MESSAGE_TIMEOUT, "the outcome is not known"))
 
     def _give_up(self, conversation: Conversation) -> None:
-        conversation.hop_timer = None
         self._fail_queue(conversation, Failure(Code.MESSAGE_UNREACHABLE, "no gateway is connected"))
         self._pauses.resume_if_low(conversation)
-
-    def _stop_waiting_for_hop(self, conversation: Conversation) -> None:
-        self._timers.cancel(conversation.hop_timer)
-        conversation.hop_timer = None
 
     def _fail_queue(self, conversation: Conversation, failed: Failure) -> None:
         queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
@@ -431,6 +403,11 @@ class Outbound:
         wanted, conversation.wanted = conversation.wanted, []
         for then in wanted:
             then(failed)
+
+
+def _is_ready(slot: ChannelSlot, unix_s: float) -> bool:
+    """Whether a message may be decided for this channel now, and sent on it."""
+    return slot.verified and not slot.holds and unix_s < slot.expires_unix_s
 
 
 def _action_of(send: wire.Send) -> Action:

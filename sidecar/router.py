@@ -5,17 +5,18 @@ shell asks ``deadline_s`` when to call again.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sidelink import wire
 
 from channel import ChannelDenied, MakeCipher
 from identity import AgentUri, AttributeValue, Code
-from link import Frame, HopPort
+from link import Frame, HopPort, LinkEnd
 from node.clocks import Clock
 from policy import Denial, Permit
 from sidecar.agents import AgentRegistry, LocalAgent
-from sidecar.channels import ChannelSlot, ChannelTable, VerifyChannelPeer
+from sidecar.channels import CHANNELS_MAX, ChannelTable, VerifyChannelPeer
 from sidecar.conversation import ChannelWanted, Failure
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
@@ -23,7 +24,9 @@ from sidecar.envelope import EnvelopeError
 from sidecar.inbound import Inbound
 from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
-from sidecar.timers import Timers
+from sidecar.rest import IDLE_SECONDS, SWEEP_SECONDS, Rest
+from sidecar.slot import ChannelSlot
+from sidecar.timers import Timer, Timers
 
 EXPIRY_SECONDS_MIN: Final = 0.05
 EXPIRY_SECONDS_MAX: Final = 300.0
@@ -34,7 +37,25 @@ class StreamOwner(Protocol):
 
     def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None: ...
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None: ...
+    def streams_on(self, end: LinkEnd) -> int: ...
     def channel_gone(self, slot: ChannelSlot, code: Code) -> None: ...
+
+
+class PathOwner(Protocol):
+    """Who looks for ways between sidecars without a gateway: ``sidecar.direct``."""
+
+    def channel_opened(self, slot: ChannelSlot) -> None: ...
+    def addresses_received(
+        self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLimits:
+    """What an operator may choose."""
+
+    channel_idle_s: float = IDLE_SECONDS
+    channels_max: int = CHANNELS_MAX
 
 
 class Router:
@@ -47,19 +68,30 @@ class Router:
         verify: VerifyChannelPeer,
         clock: Clock,
         *,
+        limits: RouterLimits | None = None,
         make_cipher: MakeCipher | None = None,
     ) -> None:
+        limits = limits or RouterLimits()
         self.agents = agents
         self.timers = Timers()
         self.deliveries = Deliveries(clock)
         self.outbound = Outbound(agents, decisions, self.deliveries, self.timers, clock)
         self.inbound = Inbound(self.outbound, self.deliveries, decisions, clock)
-        self.channels = ChannelTable(self, verify, make_cipher=make_cipher)
+        self.channels = ChannelTable(self, verify, self.timers, make_cipher=make_cipher)
         self.outbound.use_channels(self.channels)
+        self.rest = Rest(
+            self.channels, idle_s=limits.channel_idle_s, channels_max=limits.channels_max
+        )
+        self._sweeping: Timer | None = None
         self.channels_opened = 0
         self._decisions = decisions
         self._clock = clock
         self._streams: StreamOwner | None = None
+        self._direct: PathOwner | None = None
+
+    def use_direct(self, direct: PathOwner) -> None:
+        """Who looks for direct ways. Given at most once, before a hop opens."""
+        self._direct = direct
 
     def use_streams(self, streams: StreamOwner) -> None:
         """Who takes what concerns byte streams. Given once, before a hop opens."""
@@ -75,14 +107,25 @@ class Router:
         self.timers.run(now_s)
         self._end_turn()
 
-    def hop_opened(self, hop: HopPort) -> None:
+    def hop_opened(self, hop: HopPort, *, direct: bool = False) -> None:
         """A hop is open: what waited for one goes now."""
-        self.channels.hop_opened(hop)
-        self.outbound.hop_opened()
+        self.channels.hop_opened(hop, self._clock.now_s(), direct=direct)
+        self.outbound.conversations.hop_opened()
+        self._end_turn()
+
+    def hop_leaving(self, hop: HopPort) -> None:
+        """The neighbour has said that it will stop soon."""
+        self.channels.hop_leaving(hop, self._clock.now_s())
         self._end_turn()
 
     def hop_closed(self, hop: HopPort, code: Code) -> None:
-        self.channels.hop_closed(hop, code)
+        self.channels.hop_closed(hop, code, self._clock.now_s())
+        self._end_turn()
+
+    def close(self, code: Code) -> None:
+        """End every channel, under its seal where it has a link."""
+        for slot in self.channels.slots():
+            self.channels.end(slot, code)
         self._end_turn()
 
     def frames_received(self, hop: HopPort, frames: list[Frame]) -> None:
@@ -173,7 +216,11 @@ class Router:
         self.channels_opened += 1
         slot.opened = True
         self._watch_expiry(slot)
+        if self._sweeping is None:
+            self._plan_sweep(self._clock.now_s())
         self.outbound.channel_opened(slot)
+        if self._direct is not None:
+            self._direct.channel_opened(slot)
 
     def channel_denied(self, slot: ChannelSlot, denied: ChannelDenied) -> None:
         reason = denied.reason or "the receiver's policy denies this channel"
@@ -184,14 +231,31 @@ class Router:
 
     def data_received(self, slot: ChannelSlot, data: bytes, owed_bytes: int) -> None:
         try:
-            conversation = self.outbound.conversation_of(slot)
+            conversation = self.outbound.conversations.of(slot)
             assert conversation is not None, "data comes from verified channels only"
             self.inbound.data_untrusted(conversation, slot, data, owed_bytes)
         except EnvelopeError as exc:
             self.channels.end(slot, exc.code)
 
-    def credit_received(self, slot: ChannelSlot) -> None:
-        self.outbound.credit_received(slot)
+    def progressed(self, slot: ChannelSlot) -> None:
+        self.outbound.progressed(slot)
+
+    def channel_moved(self, slot: ChannelSlot) -> None:
+        self.outbound.channel_moved(slot)
+
+    def rest_received(self, slot: ChannelSlot) -> None:
+        self.rest.rest_received(slot, self._clock.now_s())
+
+    def wake_received(self, slot: ChannelSlot) -> None:
+        self.rest.wake_received(slot)
+        self.outbound.channel_moved(slot)
+
+    def addresses_received(self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]) -> None:
+        if self._direct is not None:
+            self._direct.addresses_received(slot, addresses)
+
+    def streams_on(self, end: LinkEnd) -> int:
+        return 0 if self._streams is None else self._streams.streams_on(end)
 
     def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None:
         assert self._streams is not None
@@ -200,6 +264,16 @@ class Router:
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None:
         assert self._streams is not None
         self._streams.stream_credit(hop, link, stream, limit)
+
+    def _plan_sweep(self, now_s: float) -> None:
+        self._sweeping = self.timers.at(now_s + SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self, now_s: float) -> None:
+        """Put away what is not used; again after a while, as long as there is a channel."""
+        self.rest.sweep(now_s)
+        self._sweeping = None
+        if len(self.channels):
+            self._plan_sweep(now_s)
 
     def _watch_expiry(self, slot: ChannelSlot) -> None:
         """A channel, and every stream on it, ends with the first credential that it rests on."""
@@ -215,6 +289,9 @@ class Router:
 
     def _ended(self, slot: ChannelSlot, failed: Failure) -> None:
         self.outbound.channel_ended(slot, failed)
+        if not len(self.channels):
+            self.timers.cancel(self._sweeping)
+            self._sweeping = None
         if self._streams is not None:
             self._streams.channel_gone(slot, failed.code)
 

@@ -17,11 +17,19 @@ from channel import (
     StreamSession,
 )
 from identity import Code, VerifiedIdentity
-from link import Credit, CreditError, FrameKind, HopPort, ReceiveWindow, SendWindow
+from link import (
+    Credit,
+    CreditError,
+    FrameKind,
+    HopPort,
+    LinkEnd,
+    ReceiveWindow,
+    SendWindow,
+)
 from link.limits import STREAM_WINDOW_BYTES
 from link.messages import encode_credit
-from sidecar.channels import ChannelSlot
 from sidecar.mesh_stream import StreamError
+from sidecar.slot import ChannelSlot
 
 OPEN_SECONDS_MAX: Final = 10.0
 
@@ -37,6 +45,7 @@ class SealedStream:
     def __init__(
         self,
         hop: HopPort,
+        end: LinkEnd,
         slot: ChannelSlot,
         number: int,
         quic_stream: int,
@@ -45,6 +54,8 @@ class SealedStream:
         forget: Callable[["SealedStream"], None],
     ) -> None:
         self.hop = hop
+        self.end = end
+        """The link that it was opened on, and stays on."""
         self.slot = slot
         self.number = number
         self.quic_stream = quic_stream
@@ -207,4 +218,4 @@ class SealedStream:
         limit = self._receive_window.consume(count_bytes)
         if limit is not None and self._fault is None:
             body = encode_credit(Credit(self.number, limit))
-            self.hop.send_frame(self.slot.links.link, FrameKind.CREDIT, body)
+            self.hop.send_frame(self.end.link, FrameKind.CREDIT, body)

@@ -17,7 +17,7 @@ from channel import (
     encode_stream_open,
 )
 from identity import AgentUri, Code, SidelinkError, VerifiedIdentity
-from link import HopPort, StreamPreamble
+from link import HopPort, LinkEnd, StreamPreamble
 from link.errors import FrameError
 from link.limits import STREAM_PREAMBLE_BYTES
 from link.messages import (
@@ -27,13 +27,13 @@ from link.messages import (
 from node.clocks import Clock
 from policy import Action, Denial, Party, Permit
 from sidecar.agents import LocalAgent
-from sidecar.channels import ChannelSlot
 from sidecar.conversation import Failure
 from sidecar.decisions import SidecarDecisions
 from sidecar.local_stream import local_stream_pair
 from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.router import Router
 from sidecar.sealed_stream import OPEN_SECONDS_MAX, SealedStream
+from sidecar.slot import ChannelSlot
 
 EARLY_BYTES_MAX: Final = 64 << 10
 EARLY_SECONDS_MAX: Final = 5.0
@@ -67,9 +67,12 @@ class _Expected:
 class _Early:
     """Bytes of a stream that nobody announced yet."""
 
+    hop: HopPort
     data: bytearray
     ended: bool = False
     preamble: StreamPreamble | None = None
+    slot: ChannelSlot | None = None
+    """The channel that the preamble's link carries, or has carried."""
 
 
 class Streams:
@@ -81,8 +84,10 @@ class Streams:
         self._clock = clock
         self._services: dict[tuple[int, str], Serve] = {}
         self._streams: dict[tuple[int, int], SealedStream] = {}
-        self._by_link: dict[tuple[int, int, int], SealedStream] = {}
-        self._expected: dict[tuple[int, int, int], _Expected] = {}
+        # A stream stays on the link that it was opened on, though its channel may go on elsewhere:
+        # so it belongs to its channel by number, and not to a link.
+        self._by_number: dict[tuple[ChannelSlot, int], SealedStream] = {}
+        self._expected: dict[tuple[ChannelSlot, int], _Expected] = {}
         self._early: dict[tuple[int, int], _Early] = {}
         # Streams that both sides have ended under the seal, until they end below it too.
         self._ending: set[tuple[int, int]] = set()
@@ -138,10 +143,10 @@ class Streams:
         except ChannelError as exc:
             self._router.channels.end(slot, exc.code)
             return
-        key = (slot.links.hop.id, slot.links.link, opening.stream)
+        key = (slot, opening.stream)
         ours = opening.stream % 2 == (1 if slot.initiator else 0)
         too_many = self._count(slot, odd=not slot.initiator) >= STREAMS_PER_CHANNEL_MAX
-        if ours or too_many or key in self._expected or key in self._by_link:
+        if ours or too_many or key in self._expected or key in self._by_number:
             code = Code.STREAM_LIMIT if too_many else Code.CHANNEL_BAD_RECORD
             self._router.channels.end(slot, code)
             return
@@ -152,27 +157,38 @@ class Streams:
             expires_unix_s=slot.expires_unix_s,
         )
         expected = self._expected[key] = _Expected(slot, opening, answer)
+        slot.streams += 1
         self._later(EARLY_SECONDS_MAX, lambda: self._give_up(key, expected))
+        self._look_for_early(key)
+
+    def _look_for_early(self, key: tuple[ChannelSlot, int]) -> None:
+        """An announcement has come: its stream's first bytes may have overtaken it."""
         for (hop_id, quic_stream), early in list(self._early.items()):
-            if early.preamble != StreamPreamble(key[1], key[2]) or hop_id != key[0]:
+            preamble = early.preamble
+            if preamble is None or (early.slot, preamble.stream) != key:
                 continue
             if key in self._expected:
                 del self._early[hop_id, quic_stream]
-                self._accept(key, quic_stream, bytes(early.data), early.ended)
+                self._accept(key, early, quic_stream)
             else:
                 # A second one of this number: the first has spent the announcement.
-                self._drop_early(slot.links.hop, quic_stream, early)
+                self._drop_early(quic_stream, early)
 
     def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None:
-        found = self._by_link.get((hop.id, link, stream))
+        slot = self._router.channels.find(hop, link)
+        found = None if slot is None else self._by_number.get((slot, stream))
         if found is not None:
             found.credit(limit)
+
+    def streams_on(self, end: LinkEnd) -> int:
+        """How many streams still use a link that their channel may have left."""
+        return sum(stream.end == end for stream in self._streams.values())
 
     def channel_gone(self, slot: ChannelSlot, code: Code) -> None:
         """A stream lives no longer than the channel that opened it."""
         self._next_number.pop(slot, None)
-        for key in [key for key, expected in self._expected.items() if expected.slot is slot]:
-            del self._expected[key]
+        for key in [key for key in self._expected if key[0] is slot]:
+            self._unexpect(key)
         for stream in [s for s in self._streams.values() if s.slot is slot]:
             stream.reset(Code.STREAM_RESET if code is Code.CHANNEL_CLOSED else code)
 
@@ -200,31 +216,40 @@ class Streams:
             if len(self._early) >= EARLY_STREAMS_MAX:
                 hop.reset_stream(quic_stream, int(Code.STREAM_EARLY_BYTES))
                 return
-            early = self._early[key] = _Early(bytearray())
+            early = self._early[key] = _Early(hop, bytearray())
             kept = early
-            self._later(EARLY_SECONDS_MAX, lambda: self._drop_early(hop, quic_stream, kept))
+            self._later(EARLY_SECONDS_MAX, lambda: self._drop_early(quic_stream, kept))
         early.data += data
         early.ended = early.ended or ended
         if len(early.data) > EARLY_BYTES_MAX:
-            self._drop_early(hop, quic_stream, early)
+            self._drop_early(quic_stream, early)
             return
-        if early.preamble is None and len(early.data) >= STREAM_PREAMBLE_BYTES:
-            try:
-                head = bytes(early.data[:STREAM_PREAMBLE_BYTES])
-                early.preamble = decode_stream_preamble_untrusted(head)
-            except FrameError:
-                # A relay passes what the far end writes: it is no fault of this hop.
-                self._drop_early(hop, quic_stream, early, Code.STREAM_BAD_HEAD)
-                return
-            del early.data[:STREAM_PREAMBLE_BYTES]
-            if not self._has_place(hop, early.preamble.link):
-                self._drop_early(hop, quic_stream, early)
-                return
-        if early.preamble is not None:
-            wanted = (hop.id, early.preamble.link, early.preamble.stream)
-            if wanted in self._expected:
-                del self._early[key]
-                self._accept(wanted, quic_stream, bytes(early.data), early.ended)
+        if early.preamble is None and not self._read_preamble_untrusted(quic_stream, early):
+            return
+        assert early.preamble is not None
+        assert early.slot is not None
+        wanted = (early.slot, early.preamble.stream)
+        if wanted in self._expected:
+            del self._early[key]
+            self._accept(wanted, early, quic_stream)
+
+    def _read_preamble_untrusted(self, quic_stream: int, early: _Early) -> bool:
+        """Whether it is there, and names a channel on which a stream may wait."""
+        if len(early.data) < STREAM_PREAMBLE_BYTES:
+            return False
+        try:
+            head = bytes(early.data[:STREAM_PREAMBLE_BYTES])
+            early.preamble = decode_stream_preamble_untrusted(head)
+        except FrameError:
+            # A relay passes what the far end writes: it is no fault of this hop.
+            self._drop_early(quic_stream, early, Code.STREAM_BAD_HEAD)
+            return False
+        del early.data[:STREAM_PREAMBLE_BYTES]
+        early.slot = self._router.channels.find(early.hop, early.preamble.link)
+        if not self._has_place(early):
+            self._drop_early(quic_stream, early)
+            return False
+        return True
 
     def stream_reset(self, hop: HopPort, quic_stream: int, code: int) -> None:
         self._ending.discard((hop.id, quic_stream))
@@ -261,6 +286,8 @@ class Streams:
         permit.require(Action.STREAM_OPEN)
         if slot.dead:
             raise StreamError(Code.CHANNEL_CLOSED, "the channel ended while it was opened")
+        if slot.holds:
+            raise StreamError(Code.ROUTE_UNREACHABLE, "the channel has lost its way for now")
         mine = self._count(slot, odd=slot.initiator)
         if len(self._streams) >= STREAMS_MAX or mine >= OWN_STREAMS_PER_CHANNEL_MAX:
             raise StreamError(Code.STREAM_LIMIT, "too many streams are open")
@@ -281,21 +308,26 @@ class Streams:
             opened_by_initiator=slot.initiator,
         )
         stream = SealedStream(
-            hop, slot, number, hop.open_stream(), session, Role.INITIATOR, self._forget
+            hop,
+            slot.links.end,
+            slot,
+            number,
+            hop.open_stream(),
+            session,
+            Role.INITIATOR,
+            self._forget,
         )
         self._keep(stream)
         preamble = encode_stream_preamble(StreamPreamble(slot.links.link, number))
         hop.send_stream(stream.quic_stream, preamble)
         return stream
 
-    def _accept(
-        self, key: tuple[int, int, int], quic_stream: int, data: bytes, ended: bool
-    ) -> None:
+    def _accept(self, key: tuple[ChannelSlot, int], early: _Early, quic_stream: int) -> None:
         """The first bytes of an announced stream. A denied one is told so under its own seal."""
-        expected = self._expected.pop(key)
-        slot, opening = expected.slot, expected.opening
+        expected = self._unexpect(key)
+        slot, opening, hop = expected.slot, expected.opening, early.hop
         if slot.dead:
-            slot.links.hop.reset_stream(quic_stream, int(Code.STREAM_RESET))
+            hop.reset_stream(quic_stream, int(Code.STREAM_RESET))
             return
         session = StreamSession(
             Role.RESPONDER,
@@ -305,12 +337,13 @@ class Streams:
             service=opening.service,
             opened_by_initiator=not slot.initiator,
         )
-        hop = slot.links.hop
+        assert early.preamble is not None
+        end = LinkEnd(hop.id, early.preamble.link)
         stream = SealedStream(
-            hop, slot, opening.stream, quic_stream, session, Role.RESPONDER, self._forget
+            hop, end, slot, opening.stream, quic_stream, session, Role.RESPONDER, self._forget
         )
         self._keep(stream)
-        stream.received_untrusted(data, ended)
+        stream.received_untrusted(bytes(early.data), early.ended)
         serve = self._services.get((slot.agent.handle, opening.service))
         if isinstance(expected.answer, Denial):
             stream.reset(expected.answer.code)
@@ -356,15 +389,23 @@ class Streams:
 
     def _keep(self, stream: SealedStream) -> None:
         self.opened += 1
+        stream.slot.streams += 1
         self._streams[stream.hop.id, stream.quic_stream] = stream
-        self._by_link[stream.hop.id, stream.slot.links.link, stream.number] = stream
+        self._by_number[stream.slot, stream.number] = stream
 
     def _forget(self, stream: SealedStream) -> None:
         if not stream.is_over:
             # It ended under its seal; below, the peer may still write, and must not pass for new.
             self._ending.add((stream.hop.id, stream.quic_stream))
         self._streams.pop((stream.hop.id, stream.quic_stream), None)
-        self._by_link.pop((stream.hop.id, stream.slot.links.link, stream.number), None)
+        if self._by_number.get((stream.slot, stream.number)) is stream:
+            del self._by_number[stream.slot, stream.number]
+            stream.slot.streams -= 1
+
+    def _unexpect(self, key: tuple[ChannelSlot, int]) -> _Expected:
+        expected = self._expected.pop(key)
+        expected.slot.streams -= 1
+        return expected
 
     def _count(self, slot: ChannelSlot, *, odd: bool) -> int:
         """Streams of a channel, begun or not; the initiator of a channel opens those with odd
@@ -373,30 +414,24 @@ class Streams:
         numbers += [stream.number for stream in self._streams.values() if stream.slot is slot]
         return sum(number % 2 == odd for number in numbers)
 
-    def _give_up(self, key: tuple[int, int, int], expected: _Expected) -> None:
+    def _give_up(self, key: tuple[ChannelSlot, int], expected: _Expected) -> None:
         if self._expected.get(key) is expected:
-            del self._expected[key]
+            self._unexpect(key)
 
-    def _has_place(self, hop: HopPort, link: int) -> bool:
+    def _has_place(self, early: _Early) -> bool:
         """Whether a stream may wait for its announcement: on a channel that is proved, as any that
         announces is, and among not too many."""
-        slot = self._router.channels.find(hop, link)
-        if slot is None or not slot.verified:
+        if early.slot is None or not early.slot.verified:
             return False
-        early = [one.preamble for key, one in self._early.items() if key[0] == hop.id]
-        of_link = sum(preamble is not None and preamble.link == link for preamble in early)
-        return of_link <= EARLY_STREAMS_PER_LINK_MAX
+        of_channel = sum(one.slot is early.slot for one in self._early.values())
+        return of_channel <= EARLY_STREAMS_PER_LINK_MAX
 
     def _drop_early(
-        self,
-        hop: HopPort,
-        quic_stream: int,
-        early: _Early,
-        code: Code = Code.STREAM_EARLY_BYTES,
+        self, quic_stream: int, early: _Early, code: Code = Code.STREAM_EARLY_BYTES
     ) -> None:
-        if self._early.get((hop.id, quic_stream)) is early:
-            del self._early[hop.id, quic_stream]
-            hop.reset_stream(quic_stream, int(code))
+        if self._early.get((early.hop.id, quic_stream)) is early:
+            del self._early[early.hop.id, quic_stream]
+            early.hop.reset_stream(quic_stream, int(code))
 
     def _later(self, seconds: float, call: Callable[[], object]) -> None:
         asyncio.get_running_loop().call_later(seconds, call)

@@ -149,6 +149,7 @@ class Uplink:
                 for redial in self._redials:
                     if redial.hop is hop:
                         redial.come_back_in(delay_s)
+                self._router.hop_leaving(hop)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar")
 

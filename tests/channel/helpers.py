@@ -184,7 +184,7 @@ def sealed_by(channel: Channel, type_: RecordType, body: bytes = b"", flags: int
     """What a peer with the right keys and a wrong mind sends."""
     outgoing = channel._directions()[0]
     [record] = outgoing.writer.seal(type_, body, 1.0, flags)
-    outgoing.sent.add(record)
+    outgoing.sent.add(record, type_)
     return record
 
 

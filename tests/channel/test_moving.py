@@ -297,7 +297,7 @@ def test_an_answer_to_an_earlier_wish_counts_no_more() -> None:
 def test_a_peer_that_wants_what_it_had_acknowledged_cannot_go_on() -> None:
     sent = SentRecords()
     for record in (b"a", b"b", b"c"):
-        sent.add(record)
+        sent.add(record, RecordType.DATA)
     sent.acknowledge_untrusted(2)
     assert sent.since_untrusted(2) == [b"c"]
     assert sent.since_untrusted(3) == []

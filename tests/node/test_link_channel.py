@@ -21,6 +21,8 @@ LINK = 5
 class FakeHop:
     """Remembers what was sent."""
 
+    id = 1
+
     def __init__(self) -> None:
         self.sent: list[Frame] = []
 

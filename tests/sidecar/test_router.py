@@ -4,7 +4,7 @@ import pytest
 from sidelink import wire
 
 from policy import Action, PolicyEngine
-from sidecar.outbound import HOP_WAIT_SECONDS
+from sidecar.conversations import HOP_WAIT_SECONDS
 from tests.simulation.mesh import Gateway, Session, Sidecar, new_mesh
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.people import DAY_S, node
@@ -258,10 +258,28 @@ def test_whether_an_ask_was_read_is_unknown_when_the_hop_is_lost_behind_it() -> 
     bob.listen()
     alice.ask(bob.uri, timeout_s=60)
     network.run_for(1)
-    beta.hops[0].cut()
+    beta.crash()
+    network.run_for(10)
+    beta.start()
     network.run_for(10)
 
     assert alice.failures() == [(1, "message.outcome_unknown")]
+
+
+def test_an_ask_outlives_the_loss_of_its_hop() -> None:
+    network, _, (alpha, beta) = new_mesh("alpha", "beta")
+    alice, bob = alpha.new_session("alice"), beta.new_session("bob")
+    bob.listen()
+    alice.ask(bob.uri, b"what", timeout_s=60)
+    network.run_for(1)
+    beta.hops[0].cut()
+    network.run_for(10)
+    [asked] = bob.of(wire.Deliver)
+    assert bob.answer(asked.delivery, b"this")
+    network.run_for(1)
+
+    assert [reply.body for reply in alice.of(wire.Reply)] == [b"this"]
+    assert alice.failures() == []
 
 
 def test_whether_a_message_was_read_is_unknown_when_the_yes_to_its_opening_is_lost() -> None:
@@ -329,7 +347,7 @@ def test_a_session_that_left_gets_no_answers_and_leaves_no_timers() -> None:
     network.run_for(1)
 
     assert alice.frames == []
-    [conversation] = alpha.router.outbound._conversations.values()
+    [conversation] = alpha.router.outbound.conversations.all()
     assert conversation.asks == {}
 
 

@@ -14,6 +14,7 @@ from policy import PolicyEngine
 from sidecar import channels as channels_module
 from sidecar import outbound as outbound_module
 from sidecar.envelope import Ask, Reject, Reply, Tell
+from sidecar.paths import PARKED_SECONDS_MAX
 from tests.sidecar.router_helpers import Lonely, Puppet
 from tests.simulation.mesh import Session
 from tests.simulation.people import DAY_S, node
@@ -375,8 +376,11 @@ def test_what_a_lost_hop_carried_is_forgotten(lonely: Lonely, alice: Session) ->
     connected(lonely, alice)
     alice.tell("agent://acme/beta/bob")
     lonely.lose_hop()
-
-    router = lonely.router
-    assert len(router.channels) == 0
     assert alice.failures() == [(1, "route.unreachable")]
+    assert lonely.router.channels.paths.parked == 1
+
+    lonely.network.run_for(PARKED_SECONDS_MAX + 1)
+
+    assert len(lonely.router.channels) == 0
+    assert lonely.router.channels.paths.parked == 0
     assert alice.agent.users == 1

@@ -4,7 +4,7 @@ import pytest
 from sidelink import wire
 
 from policy import PolicyEngine
-from sidecar import conversation as conversation_module
+from sidecar import conversations as conversations_module
 from sidecar import outbound as outbound_module
 from sidecar.conversation import WAITING_BYTES_HIGH
 from tests.sidecar.router_helpers import Lonely, Puppet
@@ -147,11 +147,11 @@ def test_a_listener_that_leaves_gives_the_window_back() -> None:
     for _ in range(30):
         alice.tell(bob.uri, bytes(60_000), receipt=False)
     network.run_for(1)
-    assert alpha.router.outbound._conversations[alice.agent.handle, bob.uri].waiting_bytes > 0
+    assert alpha.router.outbound.conversations._all[alice.agent.handle, bob.uri].waiting_bytes > 0
     bob.leave()
     network.run_for(1)
 
-    assert alpha.router.outbound._conversations[alice.agent.handle, bob.uri].waiting_bytes == 0
+    assert alpha.router.outbound.conversations._all[alice.agent.handle, bob.uri].waiting_bytes == 0
 
 
 def test_asks_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +167,7 @@ def test_asks_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_conversations_that_are_over_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound_module, "CONVERSATIONS_MAX", 4)
-    monkeypatch.setattr(conversation_module, "CONVERSATIONS_MAX", 4)
+    monkeypatch.setattr(conversations_module, "CONVERSATIONS_MAX", 4)
     network, _, (alpha, _beta) = new_mesh("alpha", "beta")
     alice = alpha.new_session("alice")
     for number in range(20):

@@ -13,6 +13,7 @@ from link.limits import ACCEPTOR_LINK_BIT
 from link.messages import decode_code_untrusted, encode_link_open
 from sidecar import channels
 from sidecar.channels import ChannelTable
+from sidecar.timers import Timers
 
 VICTIM: Final = AgentUri.parse("agent://acme/billing/main")
 OPENER: Final = AgentUri.parse("agent://acme/finance/planner")
@@ -51,10 +52,10 @@ class Stage:
             find_agent=lambda name: agent, arm=lambda slot: None, disarm=lambda slot: None
         )
         owner.channel_closed = lambda slot, code: None
-        self.table = ChannelTable(owner, lambda *_: pytest.fail("nobody proves anything"))
+        self.table = ChannelTable(owner, lambda *_: pytest.fail("nobody proves anything"), Timers())
         self.sent: list[Frame] = []
         self.hop: Any = Hop(self.sent)
-        self.table.hop_opened(self.hop)  # type: ignore[arg-type]
+        self.table.hop_opened(self.hop, 0.0)
         self._links = 0
         nonce = os.urandom(16)
         opener = Channel.connect(

@@ -8,7 +8,7 @@ import pytest
 
 from channel import Role, StreamOpen, StreamSecret, StreamSession, encode_stream_open
 from identity import Code
-from link import StreamPreamble
+from link import LinkEnd, StreamPreamble
 from link.limits import ACCEPTOR_LINK_BIT
 from link.messages import encode_stream_preamble
 from node.clocks import ManualClock
@@ -47,6 +47,12 @@ class Hop:
     def send_frame(self, link: int, kind: int, body: bytes) -> None: ...
 
 
+class Slot(SimpleNamespace):
+    """As much of a channel as streams look at."""
+
+    __hash__ = object.__hash__
+
+
 class Stage:
     """Streams with two channels on one hop. Every stream is denied: that is decided later."""
 
@@ -76,15 +82,19 @@ class Stage:
         self.receive(stream, encode_stream_preamble(StreamPreamble(link, number)))
 
     def _slot(self, link: int) -> Any:
-        return SimpleNamespace(
+        return Slot(
             links=SimpleNamespace(
-                hop=self.hop, link=link, channel=SimpleNamespace(handshake_hash=bytes(32))
+                hop=self.hop,
+                link=link,
+                end=LinkEnd(self.hop.id, link),
+                channel=SimpleNamespace(handshake_hash=bytes(32)),
             ),
             peer=SimpleNamespace(identity=_identity()),
             agent=SimpleNamespace(handle=1, party=None),
             initiator=False,
             verified=True,
             dead=False,
+            streams=0,
             expires_unix_s=2e9,
         )
 
@@ -118,7 +128,12 @@ async def test_a_stream_that_does_not_begin_with_a_preamble_costs_itself(stage: 
 
 async def test_bytes_behind_a_sealed_end_cost_the_stream_and_open_no_other(stage: Stage) -> None:
     done: Any = SimpleNamespace(
-        hop=stage.hop, slot=stage.slots[LINK], number=1, quic_stream=FIRST_STREAM, is_over=False
+        hop=stage.hop,
+        end=LinkEnd(1, LINK),
+        slot=stage.slots[LINK],
+        number=1,
+        quic_stream=FIRST_STREAM,
+        is_over=False,
     )
     stage.streams._keep(done)
     stage.streams._forget(done)
@@ -134,7 +149,12 @@ async def test_bytes_behind_a_sealed_end_cost_the_stream_and_open_no_other(stage
 
 async def test_the_end_of_a_stream_that_ended_under_its_seal_is_no_fault(stage: Stage) -> None:
     done: Any = SimpleNamespace(
-        hop=stage.hop, slot=stage.slots[LINK], number=1, quic_stream=FIRST_STREAM, is_over=False
+        hop=stage.hop,
+        end=LinkEnd(1, LINK),
+        slot=stage.slots[LINK],
+        number=1,
+        quic_stream=FIRST_STREAM,
+        is_over=False,
     )
     stage.streams._keep(done)
     stage.streams._forget(done)
@@ -178,7 +198,8 @@ def sealed_stream(hop: Hop) -> tuple[SealedStream, StreamSession]:
     )
     slot: Any = SimpleNamespace(links=SimpleNamespace(link=LINK))
     port: Any = hop
-    stream = SealedStream(port, slot, 1, FIRST_STREAM, ours, Role.RESPONDER, lambda _: None)
+    end = LinkEnd(1, LINK)
+    stream = SealedStream(port, end, slot, 1, FIRST_STREAM, ours, Role.RESPONDER, lambda _: None)
     return stream, theirs
 
 

@@ -125,6 +125,9 @@ class NoStreams:
     def stream_credit(self, *_: Any) -> None:
         pass
 
+    def streams_on(self, *_: Any) -> int:
+        return 0
+
     def channel_gone(self, *_: Any) -> None:
         pass
 
@@ -154,11 +157,11 @@ class Sidecar:
         self._gateways = gateways
         self._make_cipher = make_cipher
         self._registry = registry
-        self._life = 0
+        self.life = 0
         self.start()
 
     def start(self) -> None:
-        self._life += 1
+        self.life += 1
         self.is_up = True
         self.decisions = Decisions(self.network, self.policy)
         self.router = Router(
@@ -175,11 +178,11 @@ class Sidecar:
         self.router.use_streams(NoStreams())
         self._armed_s: float | None = None
         for gateway in self._gateways:
-            self._dial(gateway, self._life)
+            self._dial(gateway, self.life)
 
     def crash(self) -> None:
         self.is_up = False
-        self._life += 1
+        self.life += 1
         hops, self.hops = self.hops, []
         for hop in hops:
             hop.vanish()
@@ -222,7 +225,7 @@ class Sidecar:
             self.do(lambda: router.handle_deadline(self.network.clock.now_s()))
 
     def _dial(self, gateway: Gateway, life: int) -> None:
-        if life != self._life or not self.is_up:
+        if life != self.life or not self.is_up:
             return
         if not gateway.is_up:
             self.network.after(REDIAL_S, lambda: self._dial(gateway, life))
@@ -241,7 +244,7 @@ class Sidecar:
     def hop_closed(self, hop: SimulatedHop, code: Code) -> None:
         self.hops.remove(hop)
         self.do(lambda: self.router.hop_closed(hop, Code.ROUTE_UNREACHABLE))
-        gateway, life = hop.gateway, self._life  # type: ignore[attr-defined]
+        gateway, life = hop.gateway, self.life  # type: ignore[attr-defined]
         self.network.after(REDIAL_S, lambda: self._dial(gateway, life))
 
     def frames_received(self, hop: SimulatedHop, frames: list[Frame]) -> None:

@@ -46,6 +46,8 @@ class Actor:
         self.session.handler = self.handle
         self.name = name
         self.sent: dict[int, tuple[int, str, bytes]] = {}
+        self.lives: dict[bytes, tuple[int, ...]] = {}
+        """What was told, and how often its sidecars had been started by then."""
         self.session.listen()
 
     def send(self, to: str, count: int) -> None:
@@ -62,6 +64,8 @@ class Actor:
             body = f"{self.life}|{number}|".encode() + bytes(size)
             frame = self.session.new_send(kind, to, body, timeout_s=chance.uniform(1, 15))
             self.sent[frame.request] = (number, to, body)
+            if kind == wire.TELL:
+                self.lives[body] = self.story.lives_of(self.session.uri, to)
             sends.append(frame)
         self.story.tell(f"{self.life} sends {count} to {to}")
         self.session.send_all(sends)
@@ -239,6 +243,7 @@ class Story:
             for request, (number, to, body) in actor.sent.items():
                 assert len(ends[request]) == 1, f"{number} to {to} ends once: {ends[request]}"
                 self._check_end(actor, ends[request][0], to, body)
+            self._check_nothing_lost(actor, ends)
 
     def _check_end(self, actor: Actor, end: Any, to: str, body: bytes) -> None:
         self.tell(f"{actor.life} {end.request} ended as {getattr(end, 'code', 'done')}")
@@ -249,8 +254,32 @@ class Story:
         elif isinstance(end, wire.Failed) and end.code not in UNCERTAIN:
             assert body not in self._delivered, f"{end.code} says that it was not handed over"
 
+    def _check_nothing_lost(self, actor: Actor, ends: dict[int, list[Any]]) -> None:
+        """While both sidecars live, what was accepted arrives, or its sender is told otherwise."""
+        waiting = {body for sidecar in self.sidecars for body in bodies_in_mailboxes(sidecar)}
+        missing = [
+            body
+            for request, (_number, to, body) in actor.sent.items()
+            if isinstance(ends[request][0], wire.Receipt)
+            and actor.lives[body] == self.lives_of(actor.session.uri, to)
+            and body not in self._delivered
+            and body not in waiting
+        ]
+        told = ends[0]
+        if not any(frame.code == Code.MESSAGE_OUTCOME_UNKNOWN.text for frame in told):
+            assert len(missing) <= len(told), f"{actor.life} lost {missing[0][:40]!r} and others"
+
+    def lives_of(self, *uris: str) -> tuple[int, ...]:
+        """How often the sidecars of these agents have been started."""
+        lives = {sidecar.name: sidecar.life for sidecar in self.sidecars}
+        return tuple(lives.get(uri.split("/")[3], 0) for uri in uris)
+
     def _close(self) -> None:
         """Every program says goodbye: then nobody may hold anything."""
+        for sidecar in self.sidecars:
+            router = sidecar.router
+            sidecar.do(lambda router=router: router.close(Code.CHANNEL_CLOSED))
+        self.network.run_for(10.0)
         for sidecar in self.sidecars:
             sidecar.is_up = False
             for hop in list(sidecar.hops):
@@ -259,6 +288,14 @@ class Story:
         assert is_idle(self.gateway), "a gateway without hops holds nothing"
         for sidecar in self.sidecars:
             check_quiet(sidecar)
+
+
+def bodies_in_mailboxes(sidecar: Sidecar) -> list[bytes]:
+    """What waits for agents that nobody reads for."""
+    if not sidecar.is_up:
+        return []
+    agents = sidecar.router.agents.awake_agents()
+    return [body for agent in agents for waiting in agent.mailbox for body in waiting.bodies]
 
 
 def is_idle(gateway: Gateway) -> bool:
@@ -273,13 +310,15 @@ def check_quiet(sidecar: Sidecar) -> None:
     assert channels._unverified == 0
     assert not channels._unverified_of_node
     assert not channels._of_node
-    assert not channels._hops
-    assert not channels._ids
-    assert not channels._last_link
-    assert not outbound._of_slot
+    assert not channels._slots
+    assert not channels.hops._entries
+    assert not channels.paths._sessions
+    assert not channels.paths._parked
+    assert not channels.paths._wishes
+    assert not outbound.conversations._of_slot
     assert not outbound._dirty
     assert not outbound._pauses._because
-    for conversation in outbound._conversations.values():
+    for conversation in outbound.conversations.all():
         assert conversation.idle, conversation
         assert not conversation.unconfirmed
         assert not conversation.waiting_bytes

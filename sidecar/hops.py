@@ -1,0 +1,80 @@
+"""The hops of a sidecar that carry links: which are open, what each may be used for, and the
+numbers of the links on them. Pure."""
+
+from identity import Identifier
+from link import FrameError, HopPort, LinkIds, is_peers_link
+from link.limits import LANES
+
+
+class _Entry:
+    __slots__ = ("direct", "hop", "ids", "is_leaving", "last_link")
+
+    def __init__(self, hop: HopPort, direct: bool) -> None:
+        self.hop = hop
+        self.direct = direct
+        self.is_leaving = False
+        self.ids = LinkIds(is_dialler=hop.is_dialler)
+        self.last_link = [0] * LANES
+
+
+class HopBook:
+    """Open hops, in the order of their opening. Gateways carry links to anybody; a direct hop to
+    another sidecar carries those to its agents only."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, hop: HopPort) -> bool:
+        return hop.id in self._entries
+
+    def add(self, hop: HopPort, *, direct: bool = False) -> None:
+        self._entries[hop.id] = _Entry(hop, direct)
+
+    def remove(self, hop: HopPort) -> bool:
+        """Forget a hop. False when it was not there."""
+        return self._entries.pop(hop.id, None) is not None
+
+    def set_leaving(self, hop: HopPort) -> None:
+        """The neighbour has said that it will stop: used only where there is no other."""
+        if hop.id in self._entries:
+            self._entries[hop.id].is_leaving = True
+
+    def is_direct(self, hop: HopPort) -> bool:
+        entry = self._entries.get(hop.id)
+        return entry is not None and entry.direct
+
+    def is_leaving(self, hop: HopPort) -> bool:
+        entry = self._entries.get(hop.id)
+        return entry is None or entry.is_leaving
+
+    def gateways(self) -> list[HopPort]:
+        """Those to open links to anybody on: the longest open first, those that stop last."""
+        entries = [entry for entry in self._entries.values() if not entry.direct]
+        return [entry.hop for entry in sorted(entries, key=lambda entry: entry.is_leaving)]
+
+    def direct_to(self, node: Identifier | None) -> HopPort | None:
+        """The hop to another sidecar itself, if one is open."""
+        for entry in self._entries.values():
+            if entry.direct and not entry.is_leaving and entry.hop.peer.identifier == node:
+                return entry.hop
+        return None
+
+    def ways_to(self, node: Identifier | None) -> list[HopPort]:
+        """All hops that may lead to a node, the best first."""
+        direct = self.direct_to(node)
+        return self.gateways() if direct is None else [direct, *self.gateways()]
+
+    def take_link(self, hop: HopPort) -> int:
+        """The number of a new link of ours. Raises LinkError when a hop has used all of them."""
+        return self._entries[hop.id].ids.take()
+
+    def check_opened_untrusted(self, hop: HopPort, link: int) -> None:
+        """A peer opens a link: its number is the peer's to use and rises. Raises FrameError."""
+        last = self._entries[hop.id].last_link
+        lane = link % LANES
+        if not is_peers_link(link, is_dialler=hop.is_dialler) or link <= last[lane]:
+            raise FrameError(f"link {link} is not the peer's to open")
+        last[lane] = link

@@ -1,0 +1,111 @@
+"""One live channel and what its owners keep beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from channel import ChannelState
+from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
+from link import HopPort, LinkEnd
+from node.link_channel import LinkChannel
+from policy import Action, Permit
+from sidecar.agents import LocalAgent
+from sidecar.mailbox import Sender
+from sidecar.timers import Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A link on which we have asked to go on, and where no answer has come yet."""
+
+    hop: HopPort
+    end: LinkEnd
+
+
+@dataclass(frozen=True, slots=True)
+class LeftLink:
+    """A link that a channel has left, which byte streams may still use."""
+
+    hop: HopPort
+    is_ours_to_close: bool
+    """We asked to leave it; the peer only followed."""
+
+
+@dataclass(slots=True, eq=False)
+class ChannelSlot:
+    """One live channel. It may change its link; it never changes its peer."""
+
+    agent: LocalAgent
+    links: LinkChannel
+    initiator: bool
+    remote: AgentUri
+    """The name asked for, or, until the peer is verified, the name that the opener claims."""
+    source_node: Identifier | None = None
+    """The node whose agent opened it, as the gateway attests; None for our own."""
+    permits_in: dict[Action, Permit] = field(default_factory=dict)
+    permits_out: dict[Action, Permit] = field(default_factory=dict)
+    expires_unix_s: float = 0.0
+    armed_s: float | None = None
+    timer: Timer | None = None
+    expiry_timer: Timer | None = None
+    first_flight_id: int = 0
+    """The last message that left behind the opening, before its yes. 0 while none has."""
+    sender: Sender | None = None
+    """The peer as agents are told of it, once it is verified."""
+    node: Identifier | None = None
+    """The node of the peer, as its chain of credentials proves."""
+    verified: bool = False
+    opened: bool = False
+    dead: bool = False
+    said: Mapping[str, AttributeValue] = field(init=False)
+    """The attributes that our agent had when it opened: what the peer believes of it."""
+
+    # Whether it is in use: what a channel that is put away must not have.
+    used_s: float = 0.0
+    asks_out: int = 0
+    """Asks of ours on it that wait for an answer."""
+    asks_in: int = 0
+    """Asks of the peer on it that we have yet to answer, and until when that is worth it."""
+    asked_until_s: float = 0.0
+    streams: int = 0
+    resting_since_s: float | None = None
+    """Our offer to put it away waits for an answer."""
+    leaving: bool = False
+    """Another channel of the same two goes on in its place."""
+
+    # Its way: `sidecar.paths`.
+    session_id: bytes = b""
+    tried: set[int] = field(default_factory=set)
+    """Hops on which its opening was refused by somebody between."""
+    wish: Wish | None = None
+    tries: int = 0
+    parked_until_s: float | None = None
+    """It has no link, and has until then to find one."""
+    path_timer: Timer | None = None
+    left: dict[LinkEnd, LeftLink] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.said = self.agent.identity.attributes
+
+    @property
+    def state(self) -> ChannelState:
+        return self.links.channel.state
+
+    @property
+    def peer(self) -> VerifiedPeer:
+        """Who the other end is proved to be. Legal once ``verified``."""
+        return self.links.channel.peer
+
+    @property
+    def holds(self) -> bool:
+        """Whether new messages wait: it has no link, or is about to be put away or replaced."""
+        return self.parked_until_s is not None or self.resting_since_s is not None or self.leaving
+
+    def is_quiet(self, now_s: float) -> bool:
+        """Whether nothing is under way on it, as far as we can know."""
+        return not (
+            self.asks_out
+            or (self.asks_in and now_s < self.asked_until_s)
+            or self.streams
+            or self.links.waiting_bytes
+            or self.links.channel.awaits_acknowledgement
+        )
