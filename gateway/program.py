@@ -101,6 +101,9 @@ class Gateway:
     # HopHandler.
 
     def hop_verified(self, hop: Hop) -> None:
+        if hop.purpose is HopPurpose.DIRECT:
+            hop.refuse(Code.HOP_DENIED)  # Between sidecars only.
+            return
         members = len(self._hops) - len(self._enrolling)
         if hop.purpose is HopPurpose.ADMIT and members >= self._settings.hops_max:
             hop.refuse(Code.HOP_LIMIT_EXCEEDED)

@@ -51,6 +51,12 @@ MAILBOX_MESSAGES_MAX: Final = 1_000_000
 MAILBOX_BYTES_MAX: Final = 1 << 30
 MESSAGE_BYTES_MAX: Final = 1 << 20
 
+CHANNEL_IDLE_S: Final = 300.0
+CHANNEL_IDLE_S_MIN: Final = 1.0
+CHANNEL_IDLE_S_MAX: Final = 86_400.0
+CHANNELS: Final = 16_384
+CHANNELS_MAX: Final = 65_536
+
 HOPS: Final = 1_024
 HOPS_MAX: Final = 65_536
 
@@ -293,6 +299,16 @@ class McpSettings(LocalModel):
         return self
 
 
+class DirectSettings(LocalModel):
+    """Hops between sidecars themselves. Whom they are offered to, policy says (path.direct)."""
+
+    enabled: bool = True
+    allow_loopback: bool = False
+    """Tell and try loopback and link-local addresses too: for several sidecars on one machine."""
+    advertise: AddressList = ()
+    """Told beside the addresses of this machine: where others reach its UDP port."""
+
+
 class SidecarSettings(EnrolledSettings):
     """The sidecar: dials gateways, serves agents over a Unix socket and MCP clients over HTTP."""
 
@@ -305,6 +321,13 @@ class SidecarSettings(EnrolledSettings):
     mcp_host: Host = "127.0.0.1"
     mcp_port: Port = MCP_INGRESS_PORT
     mcp: McpSettings = McpSettings()
+    direct: DirectSettings = DirectSettings()
+    channel_idle_s: Annotated[
+        float, BeforeValidator(_no_boolean), Field(ge=CHANNEL_IDLE_S_MIN, le=CHANNEL_IDLE_S_MAX)
+    ] = CHANNEL_IDLE_S
+    """A channel on which nothing is said for so long is put away until the next message."""
+    channels_max: Annotated[Whole, Field(ge=16, le=CHANNELS_MAX)] = CHANNELS
+    """Channels kept open: beyond it those that were used longest ago are put away first."""
     mailbox_messages_max: Annotated[Whole, Field(ge=1, le=MAILBOX_MESSAGES_MAX)] = MAILBOX_MESSAGES
     mailbox_bytes_max: Annotated[Whole, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOX_BYTES_MAX)] = (
         MAILBOX_BYTES

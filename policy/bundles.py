@@ -60,6 +60,14 @@ rules:
     to: {kind: agent}
     when: subject.trust_domain == object.trust_domain
 
+  # Their sidecars may tell each other their addresses and speak without a gateway between them.
+  - name: sidecars of the trust domain may reach each other directly
+    effect: allow
+    actions: [path.direct]
+    from: {kind: agent}
+    to: {kind: agent}
+    when: subject.trust_domain == object.trust_domain
+
   # Only planners may ask billing, and only for what is small:
   # - name: planners ask billing
   #   effect: allow

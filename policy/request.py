@@ -21,6 +21,7 @@ class Action(StrEnum):
     ROUTE_REGISTER = "route.register"
     LINK_RELAY = "link.relay"
     CHANNEL_OPEN = "channel.open"
+    PATH_DIRECT = "path.direct"
     MESSAGE_TELL = "message.tell"
     MESSAGE_ASK = "message.ask"
     MESSAGE_PUBLISH = "message.publish"

@@ -56,6 +56,10 @@ class Outbound:
         self.sent = 0
         self.failed: dict[Code, int] = {}
 
+    @property
+    def stalls(self) -> int:
+        return self._pauses.stalls
+
     def use_channels(self, channels: ChannelTable) -> None:
         """Where to open channels. Given once, before anything is sent."""
         self.conversations.use_channels(channels)

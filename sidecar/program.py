@@ -8,19 +8,23 @@ import structlog
 
 from channel import MakeCipher
 from identity import Code, ProofVerifier, Purpose, VerifiedPeer
+from link import Frame
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
+from sidecar.addresses import AddressRules, own_addresses
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.decisions import SidecarDecisions
+from sidecar.direct import DirectPaths
 from sidecar.enrol import enrol
+from sidecar.figures import agent_status, publish_figures
 from sidecar.local_api import LocalApi
 from sidecar.local_router import RouterPort
 from sidecar.mcp_service import McpService
-from sidecar.router import Router
+from sidecar.router import Router, RouterLimits
 from sidecar.streams import Streams
 from sidecar.uplink import Uplink
-from transport import Endpoint, TransportSettings
+from transport import Endpoint, Hop, HopHandler, TransportSettings
 
 VERIFIERS_MAX: Final = 4_096
 
@@ -47,11 +51,12 @@ async def run(
 ) -> None:
     """Enrol if need be, then serve agents. Raises SidelinkError when enrolment is refused."""
     async with AsyncExitStack() as stack:
+        accepted = AcceptedHops()
         endpoint = await Endpoint.bind(
             settings.listen.host,
             settings.listen.port,
             identity=parts.node.hop_identity,
-            handler=RefuseHops(),
+            handler=accepted,
             settings=TransportSettings(engine=settings.quic_engine),
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
@@ -60,7 +65,7 @@ async def run(
         _await_all(parts, running)
 
         async def list_agents(_: Any) -> object:
-            return {"agents": [agent for one in running for agent in one.agent_status()]}
+            return {"agents": [agent for one in running for agent in agent_status(one)]}
 
         parts.admin.add("GET", "/v1/agents", list_agents)
         await stack.enter_async_context(serve_operators(parts))
@@ -68,6 +73,7 @@ async def run(
             return
         sidecar = Sidecar(parts, settings, endpoint, make_cipher=make_cipher)
         await stack.enter_async_context(sidecar)
+        accepted.handler = sidecar.direct or accepted.handler
         running.append(sidecar)
         await stop.wait()
         _log.info("draining")
@@ -97,7 +103,7 @@ class Sidecar:
     ) -> None:
         self._parts = parts
         self._settings = settings
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         decisions = SidecarDecisions(
             parts.admission.decide,
             lambda request: parts.policy.could_allow(request, parts.clock.unix_s()),
@@ -115,97 +121,96 @@ class Sidecar:
             decisions,
             _Verifiers(parts).verify,
             parts.clock,
+            limits=RouterLimits(settings.channel_idle_s, settings.channels_max),
             make_cipher=make_cipher,
         )
         self.streams = Streams(self.router, decisions, parts.clock)
         self.router.use_streams(self.streams)
         self._alarm = _Alarm(self.router)
+        self.direct = self._direct_paths() if settings.direct.enabled else None
         self.uplink = Uplink(parts, self.router, self.streams, self._alarm.look)
-        self._port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
-        self._local_api = LocalApi(self._port)
-        self._mcp = McpService(parts, settings, self.agents, self.streams)
-        self._uplink_task: asyncio.Task[None] | None = None
-        self._count()
+        self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
+        self._local_api = LocalApi(self.port)
+        self.mcp = McpService(parts, settings, self.agents, self.streams)
+        self._tasks: list[asyncio.Task[None]] = []
+        publish_figures(self, parts)
 
     async def __aenter__(self) -> "Sidecar":
         parts = self._parts
         await self._local_api.start(self._settings.agent_socket or parts.folder.agent_socket)
         try:
-            await self._mcp.start()
+            await self.mcp.start()
         except BaseException:
-            await self._mcp.close()
+            await self.mcp.close()
             await self._local_api.close()
             raise
         parts.folder.write_ports(parts.ports)
         gateways = parts.store.gateways()
-        self._uplink_task = asyncio.create_task(self.uplink.run(self._endpoint, gateways))
+        self._tasks = [asyncio.create_task(self.uplink.run(self.endpoint, gateways))]
+        if self.direct is not None:
+            self._tasks.append(asyncio.create_task(self.direct.run()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         # Agents first: nothing new comes in while what was accepted goes out.
-        await self._mcp.close()
+        await self.mcp.close()
         await self.streams.close()
         await self._local_api.close(Code.LOCAL_DRAINING)
-        if self._uplink_task is not None:
-            self._uplink_task.cancel()
-            await asyncio.gather(self._uplink_task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.cancel()
 
-    def _count(self) -> None:
-        metrics, router = self._parts.metrics, self.router
-        read, gauge = metrics.counter_read, metrics.gauge
-        read("messages_sent", "Messages accepted from agents.", lambda: router.outbound.sent)
-        read("messages_received", "Messages taken for agents.", lambda: router.inbound.received)
-        read(
-            "messages_failed",
-            "Messages that were not sent.",
-            lambda: sum(router.outbound.failed.values()),
-        )
-        read(
-            "messages_rejected",
-            "Messages from others that were not taken.",
-            lambda: sum(router.inbound.rejected.values()),
-        )
-        read("channels_opened", "Channels opened.", lambda: router.channels_opened)
-        read("streams_opened", "Byte streams opened.", lambda: self.streams.opened)
-        read("hop_losses", "Hops to gateways that were lost.", lambda: self.uplink.hop_losses)
-        gauge("channels", "Channels open now.", lambda: len(router.channels))
-        gauge("streams", "Byte streams open now.", lambda: len(self.streams))
-        gauge("agents_awake", "Agents in memory.", lambda: self.agents.awake)
-        gauge("local_sessions", "Agent processes connected.", lambda: self._port.sessions)
-        gauge("gateway_connected", "1 while a gateway is connected.", lambda: self.uplink.connected)
-        gauge("mcp_children", "MCP servers running.", lambda: self._mcp.children)
-        status = self._parts.status
-        status["gateways"] = self.uplink.status
-        status["displaced"] = lambda: list(self.uplink.displaced)
-        status["engine"] = lambda: self._endpoint.engine_name
-        status["channels"] = lambda: len(router.channels)
-        status["messages"] = self._message_status
+    @property
+    def direct_hops(self) -> int:
+        return 0 if self.direct is None else self.direct.hops
 
-    def _message_status(self) -> dict[str, Any]:
-        outbound, inbound = self.router.outbound, self.router.inbound
-        return {
-            "sent": outbound.sent,
-            "received": inbound.received,
-            "failed": {code.text: count for code, count in outbound.failed.items()},
-            "rejected": {code.text: count for code, count in inbound.rejected.items()},
-        }
+    def _direct_paths(self) -> DirectPaths:
+        parts, settings, endpoint = self._parts, self._settings, self.endpoint
+        rules = AddressRules(
+            is_v6=":" in endpoint.address[0], allow_loopback=settings.direct.allow_loopback
+        )
+        gateways = [(gateway.host, gateway.port) for gateway in parts.store.gateways()]
+        advertised = settings.direct.advertise
+        direct = DirectPaths(
+            parts.node.identifier,
+            endpoint,
+            parts.admission,
+            self.router,
+            self.streams,
+            parts.clock,
+            rules=rules,
+            own_addresses=lambda: own_addresses(endpoint.address, gateways, advertised, rules),
+            wake=self._alarm.look,
+        )
+        self.router.use_direct(direct)
+        return direct
 
-    def agent_status(self) -> list[dict[str, Any]]:
-        awake = {str(agent.uri): agent for agent in self.agents.awake_agents()}
-        found = []
-        for name in self.agents.names():
-            agent = awake.get(name)
-            found.append(
-                {
-                    "uri": name,
-                    "awake": agent is not None,
-                    "identifier": None if agent is None else str(agent.identity.identifier),
-                    "listening": agent is not None and self.router.deliveries.listens(agent),
-                    "waiting": 0 if agent is None else len(agent.mailbox),
-                }
-            )
-        return found
+
+class AcceptedHops:
+    """The handler of hops that come to this sidecar. They are refused while it enrols, and ever
+    after where direct hops are switched off. Fits HopHandler."""
+
+    def __init__(self) -> None:
+        self.handler: HopHandler = RefuseHops()
+
+    def hop_verified(self, hop: Hop) -> None:
+        self.handler.hop_verified(hop)
+
+    def hop_opened(self, hop: Hop) -> None:
+        self.handler.hop_opened(hop)
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        self.handler.frames_received(hop, frames)
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        self.handler.stream_received(hop, stream, data, ended)
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        self.handler.stream_reset(hop, stream, code)
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        self.handler.hop_closed(hop, code, detail)
 
 
 class _Alarm:

@@ -19,6 +19,8 @@ class HopPurpose(StrEnum):
     """A node of the domain, with its credential."""
     ENROL = "enrol"
     """A node that has none yet and may reach the authority only."""
+    DIRECT = "direct"
+    """A sidecar, to another that told it inside a channel where it is."""
 
 
 class HopPermit(Protocol):
@@ -31,7 +33,11 @@ class HopPermit(Protocol):
     def action(self) -> str: ...
 
 
-ACTION_OF_PURPOSE = {HopPurpose.ADMIT: "hop.admit", HopPurpose.ENROL: "node.enrol"}
+ACTION_OF_PURPOSE = {
+    HopPurpose.ADMIT: "hop.admit",
+    HopPurpose.ENROL: "node.enrol",
+    HopPurpose.DIRECT: "hop.admit",
+}
 
 
 @dataclass(frozen=True, slots=True)

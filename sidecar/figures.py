@@ -1,0 +1,100 @@
+"""What a sidecar tells of itself: its metrics, its status, its agents."""
+
+from typing import TYPE_CHECKING, Any
+
+from node.parts import Parts
+
+if TYPE_CHECKING:
+    from sidecar.program import Sidecar
+
+
+def publish_figures(sidecar: "Sidecar", parts: Parts) -> None:
+    """Register every metric and every line of the status."""
+    _count_messages(sidecar, parts)
+    _count_ways(sidecar, parts)
+    router, uplink, status = sidecar.router, sidecar.uplink, parts.status
+    status["gateways"] = uplink.status
+    status["displaced"] = lambda: list(uplink.displaced)
+    status["engine"] = lambda: sidecar.endpoint.engine_name
+    status["channels"] = lambda: len(router.channels)
+    status["channels_without_link"] = lambda: router.channels.paths.parked
+    status["direct_hops"] = lambda: sidecar.direct_hops
+    status["messages"] = lambda: _message_status(sidecar)
+
+
+def _count_messages(sidecar: "Sidecar", parts: Parts) -> None:
+    outbound, inbound = sidecar.router.outbound, sidecar.router.inbound
+    read, gauge = parts.metrics.counter_read, parts.metrics.gauge
+    read("messages_sent", "Messages accepted from agents.", lambda: outbound.sent)
+    read("messages_received", "Messages taken for agents.", lambda: inbound.received)
+    read(
+        "messages_failed",
+        "Messages that were not sent.",
+        lambda: sum(outbound.failed.values()),
+    )
+    read(
+        "messages_rejected",
+        "Messages from others that were not taken.",
+        lambda: sum(inbound.rejected.values()),
+    )
+    read(
+        "conversations_stalled",
+        "Times that a receiver took nothing for long.",
+        lambda: outbound.stalls,
+    )
+    gauge("agents_awake", "Agents in memory.", lambda: sidecar.agents.awake)
+    gauge("local_sessions", "Agent processes connected.", lambda: sidecar.port.sessions)
+    gauge("mcp_children", "MCP servers running.", lambda: sidecar.mcp.children)
+
+
+def _count_ways(sidecar: "Sidecar", parts: Parts) -> None:
+    router, uplink, streams = sidecar.router, sidecar.uplink, sidecar.streams
+    paths, rest = router.channels.paths, router.rest
+    read, gauge = parts.metrics.counter_read, parts.metrics.gauge
+    read("channels_opened", "Channels opened.", lambda: router.channels_opened)
+    read(
+        "channels_parked",
+        "Times that a channel lost its link.",
+        lambda: paths.counters.parked,
+    )
+    read(
+        "channels_moved",
+        "Times that a channel went on over another link.",
+        lambda: paths.counters.moved,
+    )
+    read("channels_rested", "Channels put away for being idle.", lambda: rest.rested)
+    read("streams_opened", "Byte streams opened.", lambda: streams.opened)
+    read("hop_losses", "Hops to gateways that were lost.", lambda: uplink.hop_losses)
+    gauge("channels", "Channels open now.", lambda: len(router.channels))
+    gauge("channels_without_link", "Channels that look for a link now.", lambda: paths.parked)
+    gauge("streams", "Byte streams open now.", lambda: len(streams))
+    gauge("direct_hops", "Hops to other sidecars open now.", lambda: sidecar.direct_hops)
+    gauge("gateway_connected", "1 while a gateway is connected.", lambda: uplink.connected)
+
+
+def _message_status(sidecar: "Sidecar") -> dict[str, Any]:
+    outbound, inbound = sidecar.router.outbound, sidecar.router.inbound
+    return {
+        "sent": outbound.sent,
+        "received": inbound.received,
+        "failed": {code.text: count for code, count in outbound.failed.items()},
+        "rejected": {code.text: count for code, count in inbound.rejected.items()},
+    }
+
+
+def agent_status(sidecar: "Sidecar") -> list[dict[str, Any]]:
+    """Every agent of this sidecar, awake or not."""
+    awake = {str(agent.uri): agent for agent in sidecar.agents.awake_agents()}
+    found = []
+    for name in sidecar.agents.names():
+        agent = awake.get(name)
+        found.append(
+            {
+                "uri": name,
+                "awake": agent is not None,
+                "identifier": None if agent is None else str(agent.identity.identifier),
+                "listening": agent is not None and sidecar.router.deliveries.listens(agent),
+                "waiting": 0 if agent is None else len(agent.mailbox),
+            }
+        )
+    return found
