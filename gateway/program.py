@@ -139,7 +139,7 @@ class Gateway:
         if self._exchange is not None and self._exchange[0] is hop:
             self._exchange[1].frames_received(frames)
             return
-        self._relay.frames_received(hop, frames)
+        self._relay.frames_received(hop, frames, self._parts.clock.now_s())
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
         self._streams.received(hop, stream, data, ended)
@@ -204,6 +204,7 @@ class Gateway:
         while True:
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
             self._enrolling.close_overdue(self._parts.clock.now_s())
+            self._relay.tick(self._parts.clock.now_s())
             unix_s = self._parts.clock.unix_s()
             for hop in list(self._hops.values()):
                 expires = hop.peer.identity.expires_unix_s

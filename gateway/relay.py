@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from gateway.hops import HopState, HopTable, RelayLimits
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError
 from link import (
     CreditError,
@@ -21,7 +22,6 @@ from link import (
     HopPort,
     LinkEnd,
     LinkError,
-    LinkIds,
     LinkOpen,
     PrefixEpoch,
     RelayTable,
@@ -29,17 +29,12 @@ from link import (
     is_peers_link,
     lane_of,
 )
-from link.limits import (
-    FRAME_HEADER_BYTES,
-    LANES,
-    LINKS_PER_HOP_MAX,
-    RECORD_BODY_BYTES_MIN,
-    STREAMS_PER_HOP_MAX,
-)
+from link.limits import RECORD_BODY_BYTES_MIN, RESTART_DELAY_MS_MAX, STREAMS_PER_HOP_MAX
 from link.messages import (
     decode_credit_untrusted,
     decode_link_open_untrusted,
     decode_prefix_untrusted,
+    decode_restarting_untrusted,
     encode_code,
     encode_link_open,
     encode_prefix_epoch,
@@ -48,16 +43,10 @@ from link.messages import (
 from policy import Action, Denial, Permit
 
 STREAMS_PER_LINK_MAX: Final = 1_024
-# One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
-LINKS_PER_ENROLMENT_MAX: Final = 4
-# Credit comes from whoever receives. One that grants and then does not read would have this memory
-# filled by its friends: it loses its hop instead. Looked at once for so many bytes.
-HOP_QUEUED_BYTES_MAX: Final = 256 << 20
-HOP_QUEUE_CHECK_BYTES: Final = 4 << 20
-# Beyond this a hop is offered no further links.
-HOP_CONGESTED_BYTES: Final = 32 << 20
+# How long a node that said it restarts is taken at its word, beyond the delay that it named.
+RESTART_GRACE_SECONDS: Final = 10.0
+RESTART_SECONDS_MAX: Final = RESTART_DELAY_MS_MAX / 1000
 
-assert HOP_QUEUE_CHECK_BYTES < HOP_CONGESTED_BYTES < HOP_QUEUED_BYTES_MAX
 assert STREAMS_PER_LINK_MAX <= STREAMS_PER_HOP_MAX
 
 
@@ -82,24 +71,6 @@ class RelayCounters:
         self.refused[code] = self.refused.get(code, 0) + 1
 
 
-@dataclass(slots=True)
-class HopState:
-    """One admitted hop, as the relay sees it."""
-
-    hop: HopPort
-    enrolling: bool
-    limits: HopLimits
-    ids: LinkIds
-    prefixes: tuple[NamePrefix, ...]
-    last_link: list[int] = field(default_factory=lambda: [0] * LANES)
-    unchecked_bytes: int = 0
-    """Forwarded to this hop since somebody looked whether it takes them."""
-
-    @property
-    def links_max(self) -> int:
-        return LINKS_PER_ENROLMENT_MAX if self.enrolling else LINKS_PER_HOP_MAX
-
-
 class GatewayRelay:
     """Routes links by name, relays frames by table. One for a gateway.
 
@@ -111,19 +82,16 @@ class GatewayRelay:
         self,
         decisions: RelayDecisions,
         *,
+        limits: RelayLimits | None = None,
         observe: Callable[[Frame], None] | None = None,
     ) -> None:
         self._decisions = decisions
         self._observe = observe
-        self._hops: dict[int, HopState] = {}
-        self._authorities: dict[Identifier, int] = {}
         self._table: RelayTable[Permit] = RelayTable()
+        self._restarting: dict[NamePrefix, float] = {}
         self.directory = Directory()
         self.counters = RelayCounters()
-
-    @property
-    def hops(self) -> int:
-        return len(self._hops)
+        self.hops = HopTable(limits or RelayLimits(), self.counters.refuse)
 
     @property
     def links(self) -> int:
@@ -131,36 +99,30 @@ class GatewayRelay:
 
     def hop_opened(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
         """Take a hop that both sides have accepted. ``limits`` are what the peer said it takes."""
-        peer = hop.peer.identity
-        delegable = peer.delegable
-        self._hops[hop.id] = HopState(
-            hop=hop,
-            enrolling=enrolling,
-            limits=limits,
-            ids=LinkIds(is_dialler=hop.is_dialler),
-            prefixes=() if delegable is None else delegable.name_prefixes,
-        )
-        if peer.kind == "authority":
-            self._authorities[peer.identifier] = hop.id
+        self.hops.add(hop, enrolling=enrolling, limits=limits)
 
     def hop_closed(self, hop: HopPort) -> None:
         """Forget a hop and tell the far end of each of its links."""
-        if self._hops.pop(hop.id, None) is None:
+        if not self.hops.remove(hop):
             return
-        if self._authorities.get(hop.peer.identifier) == hop.id:
-            del self._authorities[hop.peer.identifier]
         self.directory.forget_hop(hop.id)
         for other in self._table.part_hop(hop.id):
             self._close_link(other, Code.ROUTE_UNREACHABLE)
 
     def drain(self, delay_ms: int) -> None:
         """Announce a restart on every hop."""
-        for state in self._hops.values():
+        for state in self.hops:
             state.hop.send_frame(0, FrameKind.RESTARTING, encode_restarting(delay_ms))
 
-    def frames_received(self, hop: HopPort, frames: list[Frame]) -> None:
+    def tick(self, now_s: float) -> None:
+        """Called about once a second."""
+        self.hops.tick()
+        for prefix in [key for key, until_s in self._restarting.items() if until_s <= now_s]:
+            del self._restarting[prefix]
+
+    def frames_received(self, hop: HopPort, frames: list[Frame], now_s: float) -> None:
         """Relay or answer each frame. A node that breaks the protocol loses its hop."""
-        state = self._hops.get(hop.id)
+        state = self.hops.find(hop.id)
         if state is None:
             return
         try:
@@ -168,7 +130,7 @@ class GatewayRelay:
                 if frame.kind == FrameKind.RECORD:
                     self._relay(LinkEnd(hop.id, frame.link), frame)
                 else:
-                    self._receive_untrusted(state, frame)
+                    self._receive_untrusted(state, frame, now_s)
         except SidelinkError as exc:
             self.counters.refuse(exc.code)
             hop.close(exc.code)
@@ -176,7 +138,7 @@ class GatewayRelay:
     def join_stream(self, hop: HopPort, link: int) -> HopPort | None:
         """Where the byte streams of a link go on: the far hop, or None for an unknown link."""
         direction = self._table.find(LinkEnd(hop.id, link))
-        return None if direction is None else self._hops[direction.to.hop].hop
+        return None if direction is None else self.hops[direction.to.hop].hop
 
     def far_link(self, hop: HopPort, link: int) -> int:
         """The number of a relayed link on its far hop."""
@@ -209,10 +171,10 @@ class GatewayRelay:
         if back is not None:
             back.streams.pop(stream, None)
 
-    def _receive_untrusted(self, state: HopState, frame: Frame) -> None:
+    def _receive_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
         match frame.kind:
             case FrameKind.LINK_OPEN:
-                self._open_untrusted(state, frame)
+                self._open_untrusted(state, frame, now_s)
             case FrameKind.LINK_ACCEPT | FrameKind.LINK_FINISH:
                 self._relay(LinkEnd(state.hop.id, frame.link), frame)
             case FrameKind.LINK_CLOSE:
@@ -223,7 +185,9 @@ class GatewayRelay:
                 self._register_untrusted(state, decode_prefix_untrusted(frame.body))
             case FrameKind.UNREGISTER:
                 self.directory.unregister(decode_prefix_untrusted(frame.body), state.hop.id)
-            case FrameKind.LANE_OPEN | FrameKind.RESTARTING:
+            case FrameKind.RESTARTING:
+                self._restarting_untrusted(state, frame, now_s)
+            case FrameKind.LANE_OPEN:
                 pass
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a gateway")
@@ -260,19 +224,9 @@ class GatewayRelay:
         self.counters.frame_bytes += len(body)
         if self._observe is not None:
             self._observe(Frame(to.link, kind, body))
-        self._say(self._hops[to.hop], to.link, kind, body)
+        self.hops.say(self.hops[to.hop], to.link, kind, body)
 
-    def _say(self, state: HopState, link: int, kind: int, body: bytes) -> None:
-        """Send a frame, and look now and then whether the peer takes what it is sent."""
-        state.hop.send_frame(link, kind, body)
-        state.unchecked_bytes += FRAME_HEADER_BYTES + len(body)
-        if state.unchecked_bytes >= HOP_QUEUE_CHECK_BYTES:
-            state.unchecked_bytes = 0
-            if state.hop.queued_bytes > HOP_QUEUED_BYTES_MAX:
-                self.counters.refuse(Code.HOP_LIMIT_EXCEEDED)
-                state.hop.close(Code.HOP_LIMIT_EXCEEDED)
-
-    def _open_untrusted(self, state: HopState, frame: Frame) -> None:
+    def _open_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
         hop = state.hop
         lane = lane_of(frame.link)
         if not is_peers_link(frame.link, is_dialler=hop.is_dialler):
@@ -283,7 +237,9 @@ class GatewayRelay:
         opening = decode_link_open_untrusted(frame.body)
         near = LinkEnd(hop.id, frame.link)
         refusal = self._refuse_source_untrusted(state, opening)
-        if refusal is None and self._table.links_of(hop.id) >= state.links_max:
+        if refusal is None and (
+            self._table.links_of(hop.id) >= state.links_max or not state.openings.take(now_s)
+        ):
             refusal = Code.ROUTE_LINK_LIMIT
         if refusal is not None:
             self._refuse_link(near, refusal)
@@ -292,8 +248,7 @@ class GatewayRelay:
         if isinstance(far, Code):
             self._refuse_link(near, far)
             return
-        is_congested = far.hop.queued_bytes > HOP_CONGESTED_BYTES
-        if is_congested or self._table.links_of(far.hop.id) >= far.limits.links:
+        if self.hops.is_congested(far) or self._table.links_of(far.hop.id) >= far.limits.links:
             # No window holds openings back, and whoever is slow must not lose its hop to them.
             self._refuse_link(near, Code.ROUTE_LINK_LIMIT)
             return
@@ -336,12 +291,18 @@ class GatewayRelay:
 
     def _find_target(self, state: HopState, opening: LinkOpen) -> HopState | Code:
         if isinstance(opening.target, Identifier):
-            hop_id = self._authorities.get(opening.target)
-            return Code.ENROL_AUTHORITY_UNREACHABLE if hop_id is None else self._hops[hop_id]
+            return self.hops.authority(opening.target) or Code.ENROL_AUTHORITY_UNREACHABLE
         if state.enrolling:
             return Code.HOP_ENROLMENT_ONLY
         route = self.directory.find(opening.target)
-        return Code.ROUTE_UNKNOWN if route is None else self._hops[route.hop]
+        if route is not None:
+            return self.hops[route.hop]
+        name = opening.target
+        restarting = any(
+            NamePrefix(name.trust_domain, name.path[:length]) in self._restarting
+            for length in range(len(name.path) + 1)
+        )
+        return Code.ROUTE_RESTARTING if restarting else Code.ROUTE_UNKNOWN
 
     def _register_untrusted(self, state: HopState, prefix: NamePrefix) -> None:
         if state.enrolling or prefix not in state.prefixes:
@@ -350,10 +311,18 @@ class GatewayRelay:
         if isinstance(answer, Denial):
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, answer.reason)
         route, displaced = self.directory.register(prefix, state.hop.id, state.hop.peer.identifier)
+        self._restarting.pop(prefix, None)
         told = encode_prefix_epoch(PrefixEpoch(prefix, route.epoch))
-        self._say(state, 0, FrameKind.REGISTERED, told)
+        self.hops.say(state, 0, FrameKind.REGISTERED, told)
         if displaced is not None:
-            self._say(self._hops[displaced.hop], 0, FrameKind.DISPLACED, told)
+            self.hops.say(self.hops[displaced.hop], 0, FrameKind.DISPLACED, told)
+
+    def _restarting_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
+        """A node will be away for a moment: who asks for its names meanwhile is told so."""
+        delay_s = decode_restarting_untrusted(frame.body) / 1000
+        until_s = now_s + min(delay_s, RESTART_SECONDS_MAX) + RESTART_GRACE_SECONDS
+        for route in self.directory.routes_of(state.hop.id):
+            self._restarting[route.prefix] = until_s
 
     def _credit_untrusted(self, state: HopState, frame: Frame) -> None:
         """A receiver grants more: note it for what flows towards it, and pass it to the sender."""
@@ -364,28 +333,37 @@ class GatewayRelay:
         towards = self._table.find(direction.to)
         assert towards is not None
         window = towards.streams.get(credit.stream) if credit.stream else towards.window
-        if window is None or not window.grant_untrusted(credit.limit):
-            return
-        self._say(self._hops[direction.to.hop], direction.to.link, FrameKind.CREDIT, frame.body)
+        if window is not None and window.grant_untrusted(credit.limit):
+            self.hops.grant(state, direction.to, credit.stream, frame.body)
 
     def _close_untrusted(self, state: HopState, frame: Frame) -> None:
         if len(frame.body) != 2:
             raise FrameError("LINK_CLOSE must carry a code")
-        other = self._table.part(LinkEnd(state.hop.id, frame.link))
+        other = self._part(LinkEnd(state.hop.id, frame.link))
         if other is not None:
-            self._say(self._hops[other.hop], other.link, FrameKind.LINK_CLOSE, frame.body)
+            self.hops.say(self.hops[other.hop], other.link, FrameKind.LINK_CLOSE, frame.body)
 
     def _reset_link(self, near: LinkEnd, code: Code) -> None:
-        other = self._table.part(near)
+        other = self._part(near)
         self._refuse_link(near, code)
         if other is not None:
             self._close_link(other, code)
+
+    def _part(self, end: LinkEnd) -> LinkEnd | None:
+        """Forget a link. Return its other end, if it was relayed."""
+        other = self._table.part(end)
+        if other is not None:
+            for near, far in ((end, other), (other, end)):
+                state = self.hops.find(near.hop)
+                if state is not None and state.withheld:
+                    self.hops.forget_link(state, far)
+        return other
 
     def _refuse_link(self, near: LinkEnd, code: Code) -> None:
         self.counters.refuse(code)
         self._close_link(near, code)
 
     def _close_link(self, end: LinkEnd, code: Code) -> None:
-        state = self._hops.get(end.hop)
+        state = self.hops.find(end.hop)
         if state is not None:
-            self._say(state, end.link, FrameKind.LINK_CLOSE, encode_code(code))
+            self.hops.say(state, end.link, FrameKind.LINK_CLOSE, encode_code(code))

@@ -36,6 +36,7 @@ class Code(IntEnum):
     HOP_CLOSED = 117
     HOP_UNREACHABLE = 118
     HOP_INTERNAL = 119
+    HOP_SUPERSEDED = 120
 
     ENROL_TICKET_MISSING = 201
     ENROL_TICKET_EXPIRED = 202
@@ -73,6 +74,7 @@ class Code(IntEnum):
     CHANNEL_SESSION_UNKNOWN = 322
     CHANNEL_MOVE_INVALID = 323
     CHANNEL_IDLE = 324
+    CHANNEL_RESTARTING = 325
 
     ROUTE_UNKNOWN = 401
     ROUTE_PREFIX_DENIED = 402
@@ -84,6 +86,7 @@ class Code(IntEnum):
     ROUTE_LINK_CLOSED = 408
     ROUTE_BAD_FRAME = 409
     ROUTE_DENIED = 410
+    ROUTE_RESTARTING = 411
 
     POLICY_DENIED = 501
     POLICY_NO_RULE = 502
@@ -222,6 +225,10 @@ _REMEDIES: Final[Mapping[Code, str]] = {
     Code.HOP_INTERNAL: (
         "Report it with the node's log; the node failed in a way it did not foresee."
     ),
+    Code.HOP_SUPERSEDED: (
+        "Stop one of the two programs that run with this node's identity; a state folder was "
+        "copied, or one was started twice."
+    ),
     # enrol: a node asks for its first credential
     Code.ENROL_TICKET_MISSING: (
         "Get a ticket from the authority with `sidelink ticket create` and give it to this node."
@@ -315,6 +322,9 @@ _REMEDIES: Final[Mapping[Code, str]] = {
         "Upgrade both sides to the same version; a channel could not go on over another link."
     ),
     Code.CHANNEL_IDLE: "Send again; the channel was put away because nothing had been said on it.",
+    Code.CHANNEL_RESTARTING: (
+        "Wait; the peer's sidecar is restarting, and the next message opens another channel."
+    ),
     # route: through a gateway
     Code.ROUTE_UNKNOWN: "Check the agent URI and that the sidecar that holds it is connected.",
     Code.ROUTE_PREFIX_DENIED: (
@@ -337,6 +347,9 @@ _REMEDIES: Final[Mapping[Code, str]] = {
     Code.ROUTE_DENIED: (
         "Ask the operator of the gateway for a policy rule that allows `link.relay` between "
         "these names."
+    ),
+    Code.ROUTE_RESTARTING: (
+        "Wait and send again; the sidecar that holds this name is restarting."
     ),
     # policy: a decision said no
     Code.POLICY_DENIED: (

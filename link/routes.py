@@ -34,6 +34,10 @@ class Directory:
     def routes(self) -> list[Route]:
         return [self._routes[key] for key in sorted(self._routes)]
 
+    def routes_of(self, hop: int) -> list[Route]:
+        """What a hop holds."""
+        return [self._routes[key] for key in sorted(self._of_hop.get(hop, ()))]
+
     def register(
         self, prefix: NamePrefix, hop: int, node: Identifier
     ) -> tuple[Route, Route | None]:

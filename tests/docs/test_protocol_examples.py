@@ -7,7 +7,7 @@ from sidelink import wire
 
 from authority import desk
 from channel import limits as channel
-from gateway import enrolling, relay
+from gateway import enrolling, hops
 from gateway import streams as gateway_streams
 from identity import cose, credential, history, proof
 from link import frames as link_frames
@@ -68,8 +68,9 @@ CHOICES = {
     "byte streams of a link, at a relay": relay.STREAMS_PER_LINK_MAX,
     "hops for enrolment at a gateway": enrolling.ENROLLING_HOPS_MAX,
     "time of a hop for enrolment": enrolling.ENROLLING_SECONDS_MAX,
-    "links of a hop for enrolment": relay.LINKS_PER_ENROLMENT_MAX,
-    "bytes that wait for a hop at a relay": relay.HOP_QUEUED_BYTES_MAX,
+    "links of a hop for enrolment": hops.LINKS_PER_ENROLMENT_MAX,
+    "bytes that wait for a hop at a relay": hops.RelayLimits().hop_queue_bytes_max,
+    "bytes that wait for all hops at a relay": hops.RelayLimits().queue_bytes_max,
     "bytes that wait for a byte stream at a relay": gateway_streams.STREAM_QUEUED_BYTES_MAX,
     "prefixes of a gateway": link.PREFIXES_MAX,
     "channels of a sidecar": sidecar_channels.CHANNELS_MAX,

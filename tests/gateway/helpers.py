@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.hops import RelayLimits
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Identifier, NamePrefix, VerifiedPeer
@@ -97,12 +98,14 @@ class PolicyDecisions:
 class Switchboard:
     """One relay with hops to it: alpha and beta are registered, an authority and a stranger."""
 
-    def __init__(self, links_max: int = 65_536) -> None:
+    def __init__(self, links_max: int = 65_536, **limits: Any) -> None:
         self.decisions = PolicyDecisions()
         self.observed: list[Frame] = []
-        self.relay = GatewayRelay(self.decisions, observe=self.observed.append)
+        self.limits = RelayLimits(**limits)
+        self.relay = GatewayRelay(self.decisions, limits=self.limits, observe=self.observed.append)
         self.streams = StreamRelay(self.relay)
         self.links_max = links_max
+        self.now_s = 0.0
         self._last_hop = 0
         self.alpha = self.hop("alpha")
         self.beta = self.hop("beta")
@@ -127,7 +130,7 @@ class Switchboard:
         self.relay.hop_closed(hop)
 
     def receive(self, hop: FakeHop, link: int, kind: int, body: bytes = b"") -> None:
-        self.relay.frames_received(hop, [Frame(link, kind, body)])
+        self.relay.frames_received(hop, [Frame(link, kind, body)], self.now_s)
 
     def open(self, hop: FakeHop, link: int = 1, **changes: Any) -> None:
         self.receive(hop, link, FrameKind.LINK_OPEN, opening(**changes))
@@ -144,8 +147,8 @@ class Switchboard:
         relay, streams = self.relay, self.streams
         return not any(
             (
-                relay._hops,
-                relay._authorities,
+                relay.hops._hops,
+                relay.hops._authorities,
                 relay._table._directions,
                 relay._table._of_hop,
                 relay.directory._routes,

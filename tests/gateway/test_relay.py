@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.relay import LINKS_PER_ENROLMENT_MAX
+from gateway.hops import LINKS_PER_ENROLMENT_MAX
 from identity import AgentUri, Code
 from link import Credit, Frame, FrameKind
 from link.limits import (
@@ -244,7 +244,7 @@ def test_links_beyond_what_the_far_hop_takes_are_refused() -> None:
 def test_a_far_hop_without_numbers_left_refuses_the_link_and_costs_nobody_a_hop(
     board: Switchboard,
 ) -> None:
-    board.relay._hops[board.beta.id].ids._next = 1 << 32
+    board.relay.hops[board.beta.id].ids._next = 1 << 32
     board.open(board.alpha)
 
     assert board.alpha.closes() == [(1, Code.ROUTE_LINK_LIMIT)]

@@ -2,8 +2,7 @@
 
 import pytest
 
-from gateway import relay
-from gateway.relay import HOP_CONGESTED_BYTES, HOP_QUEUED_BYTES_MAX
+from gateway import hops
 from identity import AgentUri, Code
 from link import Credit, FrameKind
 from link.limits import GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
@@ -39,7 +38,7 @@ def test_grants_for_bytes_that_came_go_on_for_ever() -> None:
 
 def test_who_is_slow_is_offered_no_links_and_keeps_its_hop() -> None:
     board = Switchboard()
-    board.beta.queued_bytes = HOP_CONGESTED_BYTES + 1
+    board.beta.queued_bytes = board.limits.congested_bytes + 1
 
     board.open(board.alpha)
 
@@ -53,9 +52,9 @@ def test_who_is_slow_is_offered_no_links_and_keeps_its_hop() -> None:
 def test_a_node_that_asks_and_reads_no_answer_loses_its_hop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "HOP_QUEUE_CHECK_BYTES", 100)
+    monkeypatch.setattr(hops, "QUEUE_CHECK_BYTES", 100)
     board = Switchboard()
-    board.alpha.queued_bytes = HOP_QUEUED_BYTES_MAX + 1
+    board.alpha.queued_bytes = board.limits.hop_queue_bytes_max + 1
 
     # Each opening is refused in a few bytes; nothing is relayed.
     for number in range(1, 20):

@@ -191,7 +191,7 @@ async def test_an_authority_that_a_ticket_does_not_name_is_told_nothing(scene: S
     scene.open_authority()
     other = new_identity(".node", unix_s=scene.network.clock.unix_s(), purposes=tuple(Purpose))
     ticket = replace(scene.office.ticket(), authority=other.identifier)
-    scene.gateway.relay._authorities[other.identifier] = scene.gateway.relay._authorities[
+    scene.gateway.relay.hops._authorities[other.identifier] = scene.gateway.relay.hops._authorities[
         authority().identifier
     ]
     scene.at.desk._node.identifier = other.identifier  # type: ignore[misc]

@@ -88,7 +88,12 @@ class Gateway:
 
     def is_empty(self) -> bool:
         relay, streams = self.relay, self.streams
-        held = (relay._hops, relay._authorities, relay._table._directions, relay._table._of_hop)
+        held = (
+            relay.hops._hops,
+            relay.hops._authorities,
+            relay._table._directions,
+            relay._table._of_hop,
+        )
         routes = (relay.directory._routes, relay.directory._of_hop)
         ends = (streams._ends, streams._preambles, streams._numbers, streams._per_hop)
         return not any((*held, *routes, *ends))
@@ -107,7 +112,7 @@ class Gateway:
         self.relay.hop_closed(hop)
 
     def frames_received(self, hop: SimulatedHop, frames: list[Frame]) -> None:
-        self.relay.frames_received(hop, frames)
+        self.relay.frames_received(hop, frames, self.network.clock.now_s())
 
     def stream_received(self, hop: SimulatedHop, stream: int, data: bytes, ended: bool) -> None:
         self.streams.received(hop, stream, data, ended)
