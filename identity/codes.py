@@ -348,9 +348,7 @@ _REMEDIES: Final[Mapping[Code, str]] = {
         "Ask the operator of the gateway for a policy rule that allows `link.relay` between "
         "these names."
     ),
-    Code.ROUTE_RESTARTING: (
-        "Wait and send again; the sidecar that holds this name is restarting."
-    ),
+    Code.ROUTE_RESTARTING: ("Wait and send again; the sidecar that holds this name is restarting."),
     # policy: a decision said no
     Code.POLICY_DENIED: (
         "Look up the named rule with `sidelink policy check`; a deny rule wins over every allow "

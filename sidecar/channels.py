@@ -130,7 +130,7 @@ class ChannelTable:
         return list(self._live)
 
     def hop_opened(self, hop: HopPort, now_s: float, *, direct: bool = False) -> None:
-        self.hops.add(hop, direct=direct)
+        self.hops.add(hop, now_s, direct=direct)
         self.paths.hop_opened(hop, now_s)
 
     def hop_leaving(self, hop: HopPort, now_s: float) -> None:

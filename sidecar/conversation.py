@@ -106,7 +106,10 @@ class Conversation:
     last_owner: Owner | None = None
     wanted: list[ChannelWanted] = field(default_factory=list)
     hop_timer: Timer | None = None
-    """Runs while messages wait for a hop."""
+    """Runs while messages wait for a hop, or until it is worth asking for a channel again."""
+    asking_since_s: float | None = None
+    """When the first opening was refused that may succeed a little later."""
+    asked: int = 0
 
     def next_id(self, *, is_ask: bool) -> int:
         """Numbers rise. Asks are odd and tells even, so that a rejection says what it rejects."""

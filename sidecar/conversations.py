@@ -6,7 +6,8 @@ initiator has the lower identifier stays, and the other is left once all that wa
 been received, so that nothing is overtaken.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from identity import AgentUri, Code
@@ -19,6 +20,19 @@ from sidecar.timers import Timers
 
 # How long a message waits for a hop before it has failed: as long as an agent waits by default.
 HOP_WAIT_SECONDS: Final = 30.0
+
+# Openings that failed before anything was said, and may succeed a little later: how long it is
+# tried. A name that no gateway knows is told at once, unless the gateway has only just been joined.
+ASK_AGAIN_SECONDS: Final[Mapping[Code, float]] = MappingProxyType(
+    {
+        Code.ROUTE_UNREACHABLE: HOP_WAIT_SECONDS,
+        Code.ROUTE_RESTARTING: HOP_WAIT_SECONDS,
+        Code.ROUTE_LINK_LIMIT: 10.0,
+        Code.ROUTE_UNKNOWN: 10.0,
+    }
+)
+ASK_AGAIN_SECONDS_MIN: Final = 0.1
+ASK_AGAIN_SECONDS_MAX: Final = 2.0
 
 
 class Conversations:
@@ -107,6 +121,30 @@ class Conversations:
             if conversation.hop_timer is not None:
                 self.ensure_channel(conversation)
 
+    def ask_again(self, conversation: Conversation, code: Code) -> bool:
+        """An opening was refused. Whether another one is to follow, for those that wait."""
+        seconds = ASK_AGAIN_SECONDS.get(code)
+        now_s = self._clock.now_s()
+        if seconds is None or not (conversation.queue or conversation.wanted):
+            return False
+        if code is Code.ROUTE_UNKNOWN and not self.channels.hops.is_settling(now_s):
+            return False
+        if conversation.asking_since_s is None:
+            conversation.asking_since_s = now_s
+        elif now_s - conversation.asking_since_s >= seconds:
+            return False
+        wait_s = min(ASK_AGAIN_SECONDS_MIN * 2**conversation.asked, ASK_AGAIN_SECONDS_MAX)
+        conversation.asked = min(conversation.asked + 1, 16)
+        self._timers.cancel(conversation.hop_timer)
+        conversation.hop_timer = self._timers.at(
+            now_s + wait_s, lambda _: self._ask_again(conversation)
+        )
+        return True
+
+    def _ask_again(self, conversation: Conversation) -> None:
+        conversation.hop_timer = None
+        self.ensure_channel(conversation)
+
     def verified(self, slot: ChannelSlot) -> Conversation:
         """The peer is proved: the conversation that its channel serves."""
         conversation = self._of_slot.get(slot)
@@ -118,6 +156,8 @@ class Conversations:
         if conversation.slot is None or conversation.slot.dead:
             conversation.slot = slot
             self._stop_waiting_for_hop(conversation)
+        conversation.asking_since_s = None
+        conversation.asked = 0
         return conversation
 
     def opened(self, slot: ChannelSlot) -> Conversation:

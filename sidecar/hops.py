@@ -1,17 +1,23 @@
 """The hops of a sidecar that carry links: which are open, what each may be used for, and the
 numbers of the links on them. Pure."""
 
+from typing import Final
+
 from identity import Identifier
 from link import FrameError, HopPort, LinkIds, is_peers_link
 from link.limits import LANES
 
+# Long enough for all sidecars to come back to a gateway that was restarted.
+SETTLING_SECONDS: Final = 10.0
+
 
 class _Entry:
-    __slots__ = ("direct", "hop", "ids", "is_leaving", "last_link")
+    __slots__ = ("direct", "hop", "ids", "is_leaving", "last_link", "opened_s")
 
-    def __init__(self, hop: HopPort, direct: bool) -> None:
+    def __init__(self, hop: HopPort, direct: bool, now_s: float) -> None:
         self.hop = hop
         self.direct = direct
+        self.opened_s = now_s
         self.is_leaving = False
         self.ids = LinkIds(is_dialler=hop.is_dialler)
         self.last_link = [0] * LANES
@@ -30,8 +36,8 @@ class HopBook:
     def __contains__(self, hop: HopPort) -> bool:
         return hop.id in self._entries
 
-    def add(self, hop: HopPort, *, direct: bool = False) -> None:
-        self._entries[hop.id] = _Entry(hop, direct)
+    def add(self, hop: HopPort, now_s: float, *, direct: bool = False) -> None:
+        self._entries[hop.id] = _Entry(hop, direct, now_s)
 
     def remove(self, hop: HopPort) -> bool:
         """Forget a hop. False when it was not there."""
@@ -49,6 +55,11 @@ class HopBook:
     def is_leaving(self, hop: HopPort) -> bool:
         entry = self._entries.get(hop.id)
         return entry is None or entry.is_leaving
+
+    def is_settling(self, now_s: float) -> bool:
+        """Whether a gateway was joined a moment ago: what it does not know may yet come there."""
+        joined_s = [entry.opened_s for entry in self._entries.values() if not entry.direct]
+        return any(now_s - opened_s < SETTLING_SECONDS for opened_s in joined_s)
 
     def gateways(self) -> list[HopPort]:
         """Those to open links to anybody on: the longest open first, those that stop last."""

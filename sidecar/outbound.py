@@ -1,5 +1,7 @@
 """From agents to channels: decide, queue, batch, seal; and tell each sender how it went. Pure."""
 
+from typing import Final
+
 from sidelink import wire
 
 from identity import AgentUri, Code, IdentityError
@@ -29,8 +31,13 @@ from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
 
 # A channel that ended so was in order until then: what had not been sent goes by another one.
-_OPENED_AGAIN_AFTER = frozenset(
-    {Code.CHANNEL_IDLE, Code.CHANNEL_SESSION_UNKNOWN, Code.CHANNEL_CREDENTIAL_EXPIRED}
+_OPENED_AGAIN_AFTER: Final = frozenset(
+    {
+        Code.CHANNEL_IDLE,
+        Code.CHANNEL_RESTARTING,
+        Code.CHANNEL_SESSION_UNKNOWN,
+        Code.CHANNEL_CREDENTIAL_EXPIRED,
+    }
 )
 
 
@@ -190,13 +197,22 @@ class Outbound:
         for number, owner in conversation.unconfirmed:
             self.fail(owner, _outcome(slot, number, failed))
         conversation.unconfirmed.clear()
-        if failed.code not in _OPENED_AGAIN_AFTER or not slot.opened:
+        if not self._goes_on(slot, conversation, failed):
             self._fail_queue(conversation, failed)
+            conversation.asking_since_s = None
         elif conversation.slot is not None:
             self._release(conversation)
-        elif conversation.queue or conversation.wanted:
+        elif slot.opened and (conversation.queue or conversation.wanted):
             self.conversations.ensure_channel(conversation)
         self._pauses.progressed(conversation)
+
+    def _goes_on(self, slot: ChannelSlot, conversation: Conversation, failed: Failure) -> bool:
+        """Whether what waits for a channel may wait for another one."""
+        if failed.denied:
+            return False
+        if slot.opened:
+            return failed.code in _OPENED_AGAIN_AFTER
+        return not slot.verified and self.conversations.ask_again(conversation, failed.code)
 
     def session_gone(self, session: LocalSession) -> None:
         """Nobody waits for the answers of a session that closed."""

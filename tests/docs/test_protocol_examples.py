@@ -7,7 +7,7 @@ from sidelink import wire
 
 from authority import desk
 from channel import limits as channel
-from gateway import enrolling, hops
+from gateway import enrolling, hops, relay
 from gateway import streams as gateway_streams
 from identity import cose, credential, history, proof
 from link import frames as link_frames

@@ -181,7 +181,7 @@ VIOLATIONS: dict[str, tuple[list[tuple[int, int, bytes]], Code]] = {
 def test_a_hop_is_closed_for(
     board: Switchboard, frames: list[tuple[int, int, bytes]], code: Code
 ) -> None:
-    board.relay.frames_received(board.alpha, [Frame(*frame) for frame in frames])
+    board.relay.frames_received(board.alpha, [Frame(*frame) for frame in frames], 0.0)
 
     assert board.alpha.closed is code
     assert board.beta.closed is None
@@ -192,6 +192,7 @@ def test_nothing_behind_a_violation_is_read(board: Switchboard) -> None:
     board.relay.frames_received(
         board.alpha,
         [Frame(0, FrameKind.REGISTERED, b""), Frame(1, FrameKind.LINK_OPEN, opening())],
+        0.0,
     )
 
     assert board.beta.sent == []

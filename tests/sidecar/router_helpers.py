@@ -93,6 +93,7 @@ class Puppet:
         self.link = 0
         self.events: list[ChannelEvent] = []
         self.takes_credit = True
+        self._owed_bytes = 0
         self._read = 0
 
     @property
@@ -146,6 +147,13 @@ class Puppet:
             if not said and not heard:
                 return
 
+    def catch_up(self) -> None:
+        """Take all that came while nothing was taken."""
+        self.takes_credit = True
+        owed_bytes, self._owed_bytes = self._owed_bytes, 0
+        self.links.consume(owed_bytes)
+        self.exchange()
+
     def say(self, *envelopes: Envelope) -> None:
         self.say_bytes(encode_batch(list(envelopes)))
 
@@ -193,7 +201,9 @@ class Puppet:
     def _hear(self, frame: Frame) -> None:
         events, owed_bytes = self.links.receive(frame.kind, frame.body, self._now_s())
         self.events += events
-        if owed_bytes and self.takes_credit:
+        self._owed_bytes += owed_bytes
+        if self.takes_credit:
+            owed_bytes, self._owed_bytes = self._owed_bytes, 0
             self.links.consume(owed_bytes)
         for event in events:
             if isinstance(event, PeerVerified) and self.links.channel.state.name == "VERIFIED":

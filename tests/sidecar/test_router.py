@@ -3,8 +3,11 @@
 import pytest
 from sidelink import wire
 
+from link import FrameKind
+from link.messages import encode_restarting
 from policy import Action, PolicyEngine
 from sidecar.conversations import HOP_WAIT_SECONDS
+from sidecar.hops import SETTLING_SECONDS
 from tests.simulation.mesh import Gateway, Session, Sidecar, new_mesh
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.people import DAY_S, node
@@ -187,10 +190,44 @@ def test_a_message_fails_at_once_that_is_for(to: str, code: str, kind: int) -> N
         hop = network.connect(_Silent(), gateway, (gateway.node.peer, who.peer))
         gateway.relay.directory.register(who.prefixes[0], hop.far.id, who.own.identifier)
     alice = alpha.new_session("alice")
+    network.run_for(SETTLING_SECONDS)
     alice.send(kind, to, b"hello")
     network.run_for(1)
 
     assert alice.failures() == [(1, code)]
+
+
+def test_a_name_that_is_not_known_yet_is_asked_for_again_at_a_gateway_just_joined() -> None:
+    network, gateway, (alpha,) = new_mesh("alpha")
+    alice = alpha.new_session("alice")
+    alice.tell("agent://acme/beta/bob", b"early")
+    network.run_for(2)
+    beta = Sidecar(network, "beta", [gateway])
+    bob = beta.new_session("bob")
+    bob.listen()
+    network.run_for(5)
+
+    assert bob.bodies() == [b"early"]
+    assert alice.failures() == []
+
+
+def test_a_name_whose_sidecar_said_that_it_restarts_is_waited_for() -> None:
+    network, _, (alpha, beta) = new_mesh("alpha", "beta")
+    alice, bob = alpha.new_session("alice"), beta.new_session("bob")
+    network.run_for(SETTLING_SECONDS)
+    beta.hops[0].send_frame(0, FrameKind.RESTARTING, encode_restarting(2_000))
+    network.run_for(1)
+    beta.crash()
+    network.run_for(6)
+    alice.tell(bob.uri, b"while it is away")
+    network.run_for(1)
+    beta.start()
+    bob = beta.new_session("bob")
+    bob.listen()
+    network.run_for(5)
+
+    assert bob.bodies() == [b"while it is away"]
+    assert alice.failures() == []
 
 
 class _Silent:

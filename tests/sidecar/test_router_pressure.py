@@ -7,6 +7,9 @@ from policy import PolicyEngine
 from sidecar import conversations as conversations_module
 from sidecar import outbound as outbound_module
 from sidecar.conversation import WAITING_BYTES_HIGH
+from sidecar.conversations import HOP_WAIT_SECONDS
+from sidecar.hops import SETTLING_SECONDS
+from sidecar.pauses import STALL_SECONDS
 from tests.sidecar.router_helpers import Lonely, Puppet
 from tests.simulation.mesh import Session, new_mesh
 from tests.simulation.people import engine
@@ -102,6 +105,7 @@ def test_who_was_paused_for_messages_that_were_all_refused_goes_on() -> None:
 def test_who_was_paused_for_a_name_that_is_not_there_goes_on() -> None:
     network, _, (alpha, _beta) = new_mesh("alpha", "beta")
     alice = alpha.new_session("alice")
+    network.run_for(SETTLING_SECONDS)
     fill(alice, "agent://acme/beta/nobody")
     network.run_for(2)
 
@@ -124,8 +128,56 @@ def test_one_full_conversation_is_enough_to_stay_paused() -> None:
     assert len(carol.heard()) == 15
     assert alice.is_paused, "bob's are still waiting"
     lonely.lose_hop()
+    assert alice.is_paused, "another hop may come"
+    lonely.network.run_for(HOP_WAIT_SECONDS + 1)
 
     assert not alice.is_paused
+
+
+class TestAReceiverThatTakesNothing:
+    def test_holds_nobody_up_for_long(self) -> None:
+        lonely, alice, bob = stalled()
+
+        assert not alice.is_paused
+        carol = Puppet(lonely, "carol")
+        alice.tell(carol.uri, b"passes")
+        carol.respond()
+        assert [tell.body for tell in carol.heard()] == [b"passes"]
+        assert lonely.router.outbound.stalls == 1
+        assert bob.heard()
+
+    def test_is_sent_nothing_more_and_its_senders_are_told(self) -> None:
+        _, alice, bob = stalled()
+        before = len(alice.frames)
+
+        alice.tell(bob.uri, b"too much")
+
+        assert [frame.code for frame in alice.frames[before:]] == ["message.queue_full"]
+
+    def test_loses_nothing_of_what_was_accepted_and_is_served_again_once_it_takes(self) -> None:
+        _, alice, bob = stalled()
+        bob.catch_up()
+
+        assert len(bob.heard()) == 30
+        alice.tell(bob.uri, b"again")
+        bob.exchange()
+        assert [tell.body for tell in bob.heard()[30:]] == [b"again"]
+
+
+def stalled() -> tuple[Lonely, Session, Puppet]:
+    """Alice has filled the way to Bob, who reads and grants nothing, and has waited."""
+    lonely = Lonely()
+    alice = lonely.sidecar.new_session("alice")
+    bob = Puppet(lonely, "bob")
+    bob.takes_credit = False
+    alice.tell(bob.uri, b"")
+    bob.respond()
+    sends = [alice.new_send(wire.TELL, bob.uri, bytes(60_000), receipt=False) for _ in range(29)]
+    alice.send_all(sends)
+    bob.exchange()
+    assert alice.is_paused
+    lonely.network.run_for(STALL_SECONDS + 1)
+    return lonely, alice, bob
 
 
 def test_a_paused_session_that_leaves_is_forgotten() -> None:
@@ -170,6 +222,7 @@ def test_conversations_that_are_over_make_room(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(conversations_module, "CONVERSATIONS_MAX", 4)
     network, _, (alpha, _beta) = new_mesh("alpha", "beta")
     alice = alpha.new_session("alice")
+    network.run_for(SETTLING_SECONDS)
     for number in range(20):
         alice.tell(f"agent://acme/beta/b{number}")
         network.run_for(1)
