@@ -78,7 +78,9 @@ class Authority:
             identity=self._parts.node.hop_identity,
             handler=RefuseHops(),
             settings=TransportSettings(
-                engine=self._settings.quic_engine, handshake_timeout_s=DIAL_SECONDS
+                engine=self._settings.quic_engine,
+                handshake_timeout_s=DIAL_SECONDS,
+                epoch=self._parts.epoch,
             ),
         )
         tasks = [asyncio.create_task(self._tidy())]

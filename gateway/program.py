@@ -8,7 +8,7 @@ import structlog
 from gateway.enrolling import EnrollingHops
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
-from identity import AgentUri, Code, NamePrefix, SidelinkError, Ticket
+from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
 from link import Frame, HopPort, LinkOpen
 from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
 from node.parts import Parts, open_parts, serve_operators
@@ -18,6 +18,10 @@ from policy import Denial, Permit
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 RESTART_DELAY_MS: Final = 500
+# A gateway that stops goes on for so long, at least and at most, for channels that can go elsewhere.
+DRAIN_SECONDS_MIN: Final = 0.5
+DRAIN_SECONDS_MAX: Final = 5.0
+DRAIN_LOOK_SECONDS: Final = 0.02
 
 # A node may be turned away for as long as its credential lasts, but it is asked again this often.
 EXPIRY_CHECK_SECONDS: Final = 1.0
@@ -62,6 +66,7 @@ class Gateway:
         self._relay = GatewayRelay(AuditedDecisions(parts)) if relay is None else relay
         self._streams = StreamRelay(self._relay) if streams is None else streams
         self._hops: dict[int, Hop] = {}
+        self._members: dict[Identifier, Hop] = {}
         self._enrolling = EnrollingHops()
         self._ticket: Ticket | None = None
         self._exchange: tuple[Hop, EnrolmentExchange] | None = None
@@ -77,7 +82,7 @@ class Gateway:
             self._settings.listen.port,
             identity=self._parts.node.hop_identity,
             handler=self,
-            settings=TransportSettings(engine=self._settings.quic_engine),
+            settings=TransportSettings(engine=self._settings.quic_engine, epoch=self._parts.epoch),
         )
         self._parts.ports["udp"] = endpoint.address[1]
         self._parts.status["engine"] = lambda: endpoint.engine_name
@@ -91,12 +96,24 @@ class Gateway:
                 if self._failed.done():
                     self._failed.result()
                 self._relay.drain(RESTART_DELAY_MS)
+                await self._wait_drained()
         finally:
             expiry.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(expiry, *self._tasks, return_exceptions=True)
             await endpoint.close(Code.HOP_RESTARTING)
+
+    async def _wait_drained(self) -> None:
+        """Relay on while nodes move their channels elsewhere, or until all that came has left."""
+        clock = self._parts.clock
+        grace_s = min(DRAIN_SECONDS_MAX, self._settings.stop_grace_s / 2)
+        begun_s = clock.now_s()
+        while (passed_s := clock.now_s() - begun_s) < grace_s:
+            waiting = any(hop.queued_bytes for hop in self._hops.values())
+            if not self._relay.links or (passed_s >= DRAIN_SECONDS_MIN and not waiting):
+                return
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
 
     # HopHandler.
 
@@ -118,8 +135,11 @@ class Gateway:
         self._parts.admission.answer_hop(hop)
 
     def hop_opened(self, hop: Hop) -> None:
-        self._hops[hop.id] = hop
         enrolling = hop.purpose is HopPurpose.ENROL
+        if not enrolling and not self._takes_the_place_of_another(hop):
+            hop.close(Code.HOP_SUPERSEDED)
+            return
+        self._hops[hop.id] = hop
         if enrolling and hop.peer.identity.kind != "authority":
             self._enrolling.add(hop, self._parts.clock.now_s())
         self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
@@ -155,9 +175,22 @@ class Gateway:
             _log.info("hop_refused", code=code.text, detail=detail)
         else:
             _log.info("hop_closed", peer=str(hop.peer.identifier), code=code.text, detail=detail)
+            if self._members.get(hop.peer.identifier) is hop:
+                del self._members[hop.peer.identifier]
         self._closed.increment(code=code.text)
         self._streams.hop_closed(hop)
         self._relay.hop_closed(hop)
+
+    def _takes_the_place_of_another(self, hop: Hop) -> bool:
+        """A node has one hop here. Whoever was started last is the node, and a program that dials
+        again has noticed before us that its hop was lost."""
+        other = self._members.get(hop.peer.identifier)
+        if other is not None:
+            if hop.peer_epoch < other.peer_epoch:
+                return False
+            other.close(Code.HOP_SUPERSEDED)
+        self._members[hop.peer.identifier] = hop
+        return True
 
     def _prepare_enrolment(self) -> None:
         node = self._parts.node

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -21,6 +21,8 @@ from node.settings import ProgramSettings
 from node.state_folder import StateFolder
 from node.store import Store
 from policy import PolicyEngine
+
+_EPOCH: Final = "epoch"
 
 _log = structlog.get_logger("node.parts")
 
@@ -40,6 +42,8 @@ class Parts:
     metrics: Metrics
     admission: Admission
     admin: AdminServer
+    epoch: int
+    """Higher than that of every earlier start of this node: told to its neighbours."""
     awaiting: dict[str, Callable[[], bool]] = field(default_factory=dict)
     """What must have happened before the program is ready: a sentence, and whether it has."""
     status: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -117,10 +121,19 @@ async def open_parts(
             audit=audit,
             metrics=metrics,
             admission=admission,
+            epoch=_next_epoch(store, clock),
             admin=AdminServer(folder.admin_socket, status=lambda: parts.read_status()),
         )
         parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: policy.ready
         yield parts
+
+
+def _next_epoch(store: Store, clock: SystemClock) -> int:
+    """It also rises where the state folder was restored from a backup, unless the clock is wrong."""
+    last = int(store.get(_EPOCH) or b"0")
+    epoch = max(last + 1, int(clock.unix_s() * 1000))
+    store.put(_EPOCH, str(epoch).encode())
+    return epoch
 
 
 @asynccontextmanager

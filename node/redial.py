@@ -73,6 +73,8 @@ class Redial:
         if hop is not self.hop:
             return
         self.fault = f"{code.text}: {detail}" if detail else code.text
+        if code is Code.HOP_SUPERSEDED:
+            self._delay_s = RETRY_SECONDS_MAX  # Two that push each other out help nobody.
         _log.warning(
             "hop_lost",
             address=str(self.address),

@@ -57,7 +57,7 @@ async def run(
             settings.listen.port,
             identity=parts.node.hop_identity,
             handler=accepted,
-            settings=TransportSettings(engine=settings.quic_engine),
+            settings=TransportSettings(engine=settings.quic_engine, epoch=parts.epoch),
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]

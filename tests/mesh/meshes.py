@@ -32,11 +32,18 @@ B_TICKET: Final = {
 class Mesh:
     """Programs on state folders of their own in one short folder, all gone at the end."""
 
-    def __init__(self, engines: tuple[str, str, str] = AUTO, trust_domain: str = TRUST_DOMAIN):
+    def __init__(
+        self,
+        engines: tuple[str, str, str] = AUTO,
+        trust_domain: str = TRUST_DOMAIN,
+        *,
+        gateways: int = 1,
+    ):
         # Short, since the path of a Unix socket is: pytest's own folders are too deep for some.
         self.folder = Path(tempfile.mkdtemp(prefix="mesh-"))
         self.trust_domain = trust_domain
-        self.gateway_address = f"{LOOPBACK}:{free_udp_port()}"
+        addresses = [f"{LOOPBACK}:{free_udp_port()}" for _ in range(gateways)]
+        self.gateway_address = addresses[0]
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.programs: list[Program] = []
@@ -44,14 +51,14 @@ class Mesh:
         self.authority = self._program("auth", "authority", ("authority", "up"))
         self.authority.flags = (
             *("--trust-domain", trust_domain),
-            *("--gateways", self.gateway_address),
+            *("--gateways", ",".join(addresses)),
             *("--quic-engine", gateway_engine, "--ops-port", "0"),
         )
-        self.gateway = self._program("gw", "gateway", ("gateway", "up"))
-        self.gateway.flags = (
-            *("--listen", self.gateway_address),
-            *("--quic-engine", gateway_engine, "--ops-port", "0"),
-        )
+        self.gateways = [
+            self._gateway(f"gw{number or ''}", address, gateway_engine)
+            for number, address in enumerate(addresses)
+        ]
+        self.gateway = self.gateways[0]
         self.a = self.sidecar("a", engine=a_engine)
         self.b = self.sidecar("b", engine=b_engine)
 
@@ -88,8 +95,10 @@ class Mesh:
         """Start everything, enrol it, and wait until it is ready."""
         self.authority.start()
         self.authority.wait_status(bool, "its admin socket")
-        self.gateway.start("--ticket", self.ticket(role="gateway", name="node/gateway"))
-        self.gateway.wait_ready()
+        for gateway in self.gateways:
+            name = f"node/{gateway.name}"
+            gateway.start("--ticket", self.ticket(role="gateway", name=name))
+            gateway.wait_ready()
         self.a.start("--ticket", self.ticket(**A_TICKET))
         self.b.start("--ticket", self.ticket(**B_TICKET))
         self.a.wait_ready()
@@ -98,10 +107,10 @@ class Mesh:
 
     def heal(self) -> None:
         """Start again whatever a test has stopped."""
-        for program in (self.authority, self.gateway, self.a, self.b):
+        for program in (self.authority, *self.gateways, self.a, self.b):
             if not program.is_running:
                 program.start()
-        for program in (self.gateway, self.a, self.b):
+        for program in (*self.gateways, self.a, self.b):
             program.wait_ready()
 
     def ticket(self, **wishes: Any) -> str:
@@ -129,6 +138,11 @@ class Mesh:
 
     def logs(self) -> str:
         return "\n".join(program.log_tail() for program in self.programs)
+
+    def _gateway(self, name: str, address: str, engine: str) -> Program:
+        program = self._program(name, "gateway", ("gateway", "up"))
+        program.flags = ("--listen", address, "--quic-engine", engine, "--ops-port", "0")
+        return program
 
     def _program(self, name: str, program: str, command: tuple[str, ...]) -> Program:
         made = Program(name, program, self.folder / name, command)
