@@ -18,7 +18,7 @@ from policy import Denial, Permit
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 RESTART_DELAY_MS: Final = 500
-# A gateway that stops goes on for so long, at least and at most, for channels that can go elsewhere.
+# A gateway that stops relays on for so long, at least and at most: channels may go elsewhere.
 DRAIN_SECONDS_MIN: Final = 0.5
 DRAIN_SECONDS_MAX: Final = 5.0
 DRAIN_LOOK_SECONDS: Final = 0.02

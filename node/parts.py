@@ -129,7 +129,7 @@ async def open_parts(
 
 
 def _next_epoch(store: Store, clock: SystemClock) -> int:
-    """It also rises where the state folder was restored from a backup, unless the clock is wrong."""
+    """It rises even where the state folder was restored from a backup, if the clock is right."""
     last = int(store.get(_EPOCH) or b"0")
     epoch = max(last + 1, int(clock.unix_s() * 1000))
     store.put(_EPOCH, str(epoch).encode())

@@ -6,13 +6,16 @@ from typing import Final
 from sidelink import wire
 
 from channel import Prologue, StreamOpen, encode_stream_open
+from channel.limits import MAC_BYTES
 from channel.wire import (
     FLAG_MORE,
     Denial,
+    Move,
     RecordHeader,
     RecordType,
     encode_denial,
     encode_header,
+    encode_move,
     encode_stream_prologue,
 )
 from identity import (
@@ -70,7 +73,16 @@ def _without(tail_bytes: int, body: bytes) -> bytes:
 def _link_open(source_node: bool) -> bytes:
     node = IDENTIFIER if source_node else None
     opening = LinkOpen(BILLING, PLANNER, NONCE, node, bytes(NOISE_1_BYTES))
-    return _without(NOISE_1_BYTES, encode_link_open(opening))
+    encoded = encode_link_open(opening)
+    assert encoded.endswith(b"\xf6"), "no move"
+    return _without(NOISE_1_BYTES, encoded[:-1])
+
+
+def _link_open_move() -> bytes:
+    move = encode_move(Move(b"\xcc" * 16, 1, 7, bytes(MAC_BYTES)))
+    return _without(
+        MAC_BYTES, encode_link_open(LinkOpen(BILLING, PLANNER, NONCE, None, b"", move=move))
+    )
 
 
 def _hop_hello() -> bytes:
@@ -103,6 +115,7 @@ def hex_examples() -> Mapping[str, bytes]:
         "lane-open": encode_frame(2, FrameKind.LANE_OPEN, b""),
         "link-open": _link_open(source_node=False),
         "link-open-relayed": _link_open(source_node=True),
+        "link-open-move": _link_open_move(),
         "link-close": encode_frame(1, FrameKind.LINK_CLOSE, encode_code(Code.ROUTE_UNKNOWN)),
         "credit": encode_frame(5, FrameKind.CREDIT, encode_credit(Credit(0, 1_310_720))),
         "register": encode_frame(0, FrameKind.REGISTER, encode_prefix(FINANCE)),

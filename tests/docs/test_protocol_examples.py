@@ -14,7 +14,7 @@ from link import frames as link_frames
 from link import limits as link
 from node import enrolment, enrolment_wire
 from sidecar import channels as sidecar_channels
-from sidecar import envelope, mcp_ingress, mcp_wire, streams
+from sidecar import direct, envelope, mcp_ingress, mcp_wire, paths, streams
 from tests.docs.examples import hex_examples, text_examples
 from tests.docs.markdown import DOCS, hex_bytes, named_blocks, table_rows
 from transport import limits as transport
@@ -38,6 +38,11 @@ CONSTANTS = {
     "smallest fragment that continues": channel.FRAGMENT_BYTES_MIN,
     "smallest body of a RECORD, for a relay": link.RECORD_BODY_BYTES_MIN,
     "Noise message 1, of any version": link.NOISE_1_BYTES_MAX,
+    "MOVE, of any version": link.MOVE_BYTES_MAX,
+    "records of a direction until ACK": channel.ACK_RECORDS,
+    "bytes of records of a direction until ACK": channel.ACK_BYTES,
+    "time until ACK": channel.ACK_DELAY_S,
+    "addresses in ADDRESSES": channel.ADDRESSES_MAX,
     "records before ACCEPT": channel.EARLY_BYTES_MAX,
     "records under one key": channel.REKEY_LIMITS.records_max,
     "plaintext under one key": channel.REKEY_LIMITS.bytes_max,
@@ -71,6 +76,12 @@ CHOICES = {
     "links of a hop for enrolment": hops.LINKS_PER_ENROLMENT_MAX,
     "bytes that wait for a hop at a relay": hops.RelayLimits().hop_queue_bytes_max,
     "bytes that wait for all hops at a relay": hops.RelayLimits().queue_bytes_max,
+    "links that a hop opens at once": hops.RelayLimits().openings_burst,
+    "links that a hop opens in a second after that": hops.RelayLimits().openings_per_s,
+    "bytes sent and not acknowledged on a channel": channel.UNACKNOWLEDGED_BYTES_MAX,
+    "time of a channel without a link": paths.PARKED_SECONDS_MAX,
+    "time until a MOVE has failed": paths.MOVE_SECONDS_MAX,
+    "direct hops of a sidecar": direct.DIRECT_HOPS_MAX,
     "bytes that wait for a byte stream at a relay": gateway_streams.STREAM_QUEUED_BYTES_MAX,
     "prefixes of a gateway": link.PREFIXES_MAX,
     "channels of a sidecar": sidecar_channels.CHANNELS_MAX,
