@@ -6,6 +6,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.enrolling import EnrollingHops
+from gateway.hops import RelayLimits
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
@@ -63,7 +64,10 @@ class Gateway:
         """``relay``, and ``streams`` on it, are for compositions that look on."""
         self._parts = parts
         self._settings = settings
-        self._relay = GatewayRelay(AuditedDecisions(parts)) if relay is None else relay
+        self._relay = relay or GatewayRelay(
+            AuditedDecisions(parts),
+            limits=RelayLimits(settings.hop_queue_bytes_max, settings.queue_bytes_max),
+        )
         self._streams = StreamRelay(self._relay) if streams is None else streams
         self._hops: dict[int, Hop] = {}
         self._members: dict[Identifier, Hop] = {}
@@ -256,6 +260,14 @@ class Gateway:
         read("relayed_stream_bytes", "Bytes of streams relayed.", lambda: counters.stream_bytes)
         read("links_opened", "Links opened.", lambda: counters.links_opened)
         read("links_refused", "Links and frames refused.", lambda: sum(counters.refused.values()))
+        read(
+            "grants_withheld",
+            "Grants of slow hops that waited.",
+            lambda: self._relay.hops.withheld_grants,
+        )
+        metrics.gauge(
+            "queued_bytes", "Bytes that wait for all hops.", lambda: self._relay.hops.queued_bytes
+        )
         metrics.gauge("hops", "Hops open now.", lambda: len(self._hops))
         metrics.gauge("links", "Links open now.", lambda: self._relay.links)
         metrics.gauge("streams", "Byte streams open now.", lambda: len(self._streams))

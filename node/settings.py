@@ -57,6 +57,11 @@ CHANNEL_IDLE_S_MAX: Final = 86_400.0
 CHANNELS: Final = 16_384
 CHANNELS_MAX: Final = 65_536
 
+HOP_QUEUE_BYTES: Final = 64 << 20
+QUEUE_BYTES: Final = 512 << 20
+QUEUE_BYTES_MIN: Final = 4 << 20
+QUEUE_BYTES_MAX: Final = 1 << 36
+
 HOPS: Final = 1_024
 HOPS_MAX: Final = 65_536
 
@@ -235,6 +240,12 @@ class GatewaySettings(EnrolledSettings):
     ops_port: Port = GATEWAY_OPS_PORT
     hops_max: Annotated[Whole, Field(ge=1, le=HOPS_MAX)] = HOPS
     """Nodes connected at once; further ones are refused."""
+    hop_queue_bytes_max: Annotated[Whole, Field(ge=QUEUE_BYTES_MIN, le=QUEUE_BYTES_MAX)] = (
+        HOP_QUEUE_BYTES
+    )
+    """What may wait for one node that takes less than it is sent; beyond it, its hop is closed."""
+    queue_bytes_max: Annotated[Whole, Field(ge=QUEUE_BYTES_MIN, le=QUEUE_BYTES_MAX)] = QUEUE_BYTES
+    """What may wait for all nodes together; beyond it, the fullest hop is closed."""
 
 
 class LocalModel(BaseModel):
