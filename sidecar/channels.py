@@ -5,7 +5,6 @@ which link carries an open one is that of ``sidecar.paths``.
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -26,6 +25,7 @@ from channel import (
     StreamOpenReceived,
     WakeReceived,
 )
+from channel.limits import EARLY_BYTES_MAX
 from identity import AgentUri, Code, Identifier, VerifiedIdentity, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
@@ -46,19 +46,14 @@ from link.messages import (
 )
 from node.link_channel import LinkChannel
 from policy import Denial, Permit
+from sidecar.admission import Admission
 from sidecar.agents import LocalAgent
+from sidecar.handshakes import Handshakes
 from sidecar.hops import HopBook
 from sidecar.mailbox import Sender
 from sidecar.paths import Paths
 from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
-
-CHANNELS_MAX: Final = 65_536
-CHANNELS_UNVERIFIED_MAX: Final = 1_024
-# Of those that one node's agents open: a gateway says truly whose they are, and one node alone
-# must not take the places of all others.
-CHANNELS_PER_NODE_MAX: Final = CHANNELS_MAX // 4
-CHANNELS_UNVERIFIED_PER_NODE_MAX: Final = CHANNELS_UNVERIFIED_MAX // 4
 
 # What a gateway says that another gateway may see otherwise: the opening is tried there.
 _SAID_BY_ONE_GATEWAY: Final = frozenset(
@@ -116,11 +111,10 @@ class ChannelTable:
         self._options: dict[str, Any] = {} if make_cipher is None else {"make_cipher": make_cipher}
         self._slots: dict[LinkEnd, ChannelSlot] = {}
         self._live: dict[ChannelSlot, None] = {}
-        self._unverified = 0
-        self._of_node: Counter[Identifier | None] = Counter()
-        self._unverified_of_node: Counter[Identifier | None] = Counter()
+        self.admission = Admission()
         self.refused: dict[Code, int] = {}
         self.hops = HopBook()
+        self.handshakes = Handshakes(timers)
         self.paths = Paths(self, self.hops, timers)
 
     def __len__(self) -> int:
@@ -153,7 +147,7 @@ class ChannelTable:
     def open(self, agent: LocalAgent, remote: AgentUri, now_s: float) -> ChannelSlot | None:
         """Begin a channel to a name. None when no hop is open or too many channels live."""
         gateways = self.hops.gateways()
-        if not gateways or len(self._live) >= CHANNELS_MAX:
+        if not gateways or not self.admission.may_open():
             return None
         slot = ChannelSlot(agent, self._connect(agent, remote, gateways[0], now_s), True, remote)
         slot.used_s = now_s
@@ -238,6 +232,32 @@ class ChannelTable:
             del self._slots[slot.links.end]
             if self._outlives(slot, now_s, decode_code_untrusted(frame.body)):
                 return
+        elif slot.early is not None or slot.state is ChannelState.RESPONDING:
+            self._hold_untrusted(slot, frame, now_s)
+            return
+        self._receive_now_untrusted(slot, frame, now_s)
+
+    def _hold_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
+        """The last handshake message is read in its turn, and what comes behind it then as well."""
+        if slot.early is not None:
+            slot.early_bytes += len(frame.body)
+            if slot.early_bytes > EARLY_BYTES_MAX:
+                self.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+                return
+            slot.early.append(frame)
+            return
+        slot.early = [frame]
+
+        def read_last(now_s: float) -> None:
+            frames, slot.early = slot.early or [], None
+            for one in frames:
+                if not slot.dead:
+                    self._receive_now_untrusted(slot, one, now_s)
+
+        if not self.handshakes.submit(slot.source_node, read_last, now_s):
+            self.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+
+    def _receive_now_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
         try:
             events, owed_bytes = slot.links.receive(frame.kind, frame.body, now_s)
         except CreditError as exc:
@@ -276,9 +296,24 @@ class ChannelTable:
         node = hop.peer.identifier if self.hops.is_direct(hop) else opening.source_node
         agent = self._target_untrusted(opening, node)
         if isinstance(agent, Code):
-            self.refused[agent] = self.refused.get(agent, 0) + 1
-            hop.send_frame(frame.link, FrameKind.LINK_CLOSE, encode_code(agent))
+            self._refuse(hop, frame.link, agent)
             return
+        self._respond(hop, frame.link, opening, agent, node, now_s)
+
+    def _refuse(self, hop: HopPort, link: int, code: Code) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
+        hop.send_frame(link, FrameKind.LINK_CLOSE, encode_code(code))
+
+    def _respond(
+        self,
+        hop: HopPort,
+        link: int,
+        opening: LinkOpen,
+        agent: LocalAgent,
+        node: Identifier | None,
+        now_s: float,
+    ) -> None:
+        """Begin to answer an opening. Its first message is read in its turn."""
         assert isinstance(opening.source, AgentUri)
         channel = Channel.respond(
             key=agent.noise_key,
@@ -293,10 +328,17 @@ class ChannelTable:
             now_s=now_s,
             **self._options,
         )
-        links = LinkChannel(hop, frame.link, channel)
+        links = LinkChannel(hop, link, channel)
         slot = ChannelSlot(agent, links, False, opening.source, node, used_s=now_s)
         self._keep(slot)
-        self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
+
+        def read_first(now_s: float) -> None:
+            if not slot.dead:
+                self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
+
+        if not self.handshakes.submit(node, read_first, now_s):
+            self._drop(slot)
+            self._refuse(hop, link, Code.ROUTE_LINK_LIMIT)
 
     def _target_untrusted(self, opening: LinkOpen, node: Identifier | None) -> LocalAgent | Code:
         """The agent that a link asks for, or why there is none. A no costs no key and no crypto."""
@@ -304,12 +346,7 @@ class ChannelTable:
             return Code.CHANNEL_VERSION_UNSUPPORTED
         if not isinstance(opening.target, AgentUri) or not isinstance(opening.source, AgentUri):
             return Code.ROUTE_UNKNOWN
-        if (
-            len(self._live) >= CHANNELS_MAX
-            or self._unverified >= CHANNELS_UNVERIFIED_MAX
-            or self._of_node[node] >= CHANNELS_PER_NODE_MAX
-            or self._unverified_of_node[node] >= CHANNELS_UNVERIFIED_PER_NODE_MAX
-        ):
+        if not self.admission.may_answer(node):
             return Code.ROUTE_LINK_LIMIT
         agent = self._owner.find_agent(opening.target)
         return Code.ROUTE_UNKNOWN if agent is None else agent
@@ -366,8 +403,7 @@ class ChannelTable:
 
     def _verified(self, slot: ChannelSlot) -> None:
         """The peer is proved. An initiator asked for its name; a responder checks the claim."""
-        self._count_unverified(slot, -1)
-        slot.verified = True
+        self.admission.proved(slot)
         slot.expires_unix_s = min(slot.peer.identity.expires_unix_s, slot.agent.expires_unix_s)
         if slot.peer.name != slot.remote or slot.peer.identity.kind != "agent":
             self.end(slot, Code.CHANNEL_WRONG_NAME)
@@ -395,14 +431,8 @@ class ChannelTable:
     def _keep(self, slot: ChannelSlot) -> None:
         self._live[slot] = None
         self._slots[slot.links.end] = slot
-        self._count_unverified(slot, 1)
-        _count(self._of_node, slot, 1)
+        self.admission.began(slot)
         slot.agent.users += 1
-
-    def _count_unverified(self, slot: ChannelSlot, count: int) -> None:
-        if not slot.verified:
-            _count(self._unverified_of_node, slot, count)
-            self._unverified += 0 if slot.initiator else count
 
     def _drop(self, slot: ChannelSlot) -> bool:
         """Take a channel out of every count. False when that has been done."""
@@ -412,8 +442,7 @@ class ChannelTable:
         if self._slots.get(slot.links.end) is slot:
             del self._slots[slot.links.end]
         self.paths.forget(slot)
-        self._count_unverified(slot, -1)
-        _count(self._of_node, slot, -1)
+        self.admission.ended(slot)
         slot.agent.users -= 1
         self._owner.disarm(slot)
         return True
@@ -443,12 +472,3 @@ class ChannelTable:
 def _node_of(identity: VerifiedIdentity) -> Identifier | None:
     """The node whose agent this is, as its chain of credentials proves."""
     return next((one.identifier for one in identity.ancestors if one.kind == "node"), None)
-
-
-def _count(of_node: Counter[Identifier | None], slot: ChannelSlot, count: int) -> None:
-    """Strangers' channels are counted; those of our own agents cost them nothing."""
-    if slot.initiator:
-        return
-    of_node[slot.source_node] += count
-    if not of_node[slot.source_node]:
-        del of_node[slot.source_node]

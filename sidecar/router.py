@@ -15,8 +15,9 @@ from identity import AgentUri, AttributeValue, Code
 from link import Frame, HopPort, LinkEnd
 from node.clocks import Clock
 from policy import Denial, Permit
+from sidecar.admission import CHANNELS_MAX
 from sidecar.agents import AgentRegistry, LocalAgent
-from sidecar.channels import CHANNELS_MAX, ChannelTable, VerifyChannelPeer
+from sidecar.channels import ChannelTable, VerifyChannelPeer
 from sidecar.conversation import ChannelWanted, Failure
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from channel import ChannelState
 from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
-from link import HopPort, LinkEnd
+from link import Frame, HopPort, LinkEnd
 from node.link_channel import LinkChannel
 from policy import Action, Permit
 from sidecar.agents import LocalAgent
@@ -58,6 +58,10 @@ class ChannelSlot:
     dead: bool = False
     said: Mapping[str, AttributeValue] = field(init=False)
     """The attributes that our agent had when it opened: what the peer believes of it."""
+
+    early: list[Frame] | None = None
+    """Frames behind a last handshake message that has not been read yet."""
+    early_bytes: int = 0
 
     # Whether it is in use: what a channel that is put away must not have.
     used_s: float = 0.0

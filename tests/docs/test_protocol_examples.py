@@ -13,8 +13,7 @@ from identity import cose, credential, history, proof
 from link import frames as link_frames
 from link import limits as link
 from node import enrolment, enrolment_wire
-from sidecar import channels as sidecar_channels
-from sidecar import direct, envelope, mcp_ingress, mcp_wire, paths, streams
+from sidecar import admission, direct, envelope, mcp_ingress, mcp_wire, paths, streams
 from tests.docs.examples import hex_examples, text_examples
 from tests.docs.markdown import DOCS, hex_bytes, named_blocks, table_rows
 from transport import limits as transport
@@ -84,8 +83,8 @@ CHOICES = {
     "direct hops of a sidecar": direct.DIRECT_HOPS_MAX,
     "bytes that wait for a byte stream at a relay": gateway_streams.STREAM_QUEUED_BYTES_MAX,
     "prefixes of a gateway": link.PREFIXES_MAX,
-    "channels of a sidecar": sidecar_channels.CHANNELS_MAX,
-    "channels of a sidecar whose peer is not verified": sidecar_channels.CHANNELS_UNVERIFIED_MAX,
+    "channels of a sidecar": admission.CHANNELS_MAX,
+    "channels of a sidecar whose peer is not verified": admission.CHANNELS_UNVERIFIED_MAX,
     "byte streams that one side has on a channel": streams.STREAMS_PER_CHANNEL_MAX,
     "bytes of a stream that is not announced": streams.EARLY_BYTES_MAX,
     "enrolment channels of an authority": desk.CHANNELS_MAX,

@@ -13,6 +13,7 @@ from node.link_channel import LinkChannel
 from policy import Action, Party, Request
 from sidecar.agents import LocalAgent
 from sidecar.envelope import Envelope, decode_batch_untrusted, encode_batch
+from sidecar.handshakes import BETWEEN_STEPS_SECONDS
 from tests.runs import envelopes_of
 from tests.simulation.mesh import Sidecar
 from tests.simulation.network import SimulatedNetwork
@@ -63,6 +64,7 @@ class Lonely:
     def receive(self, *frames: tuple[int, int, bytes]) -> None:
         given = [Frame(*frame) for frame in frames]
         self.sidecar.do(lambda: self.router.frames_received(self.hop, given))
+        self.network.run_for(2 * BETWEEN_STEPS_SECONDS)
 
     def lose_hop(self) -> None:
         self.sidecar.do(lambda: self.router.hop_closed(self.hop, Code.ROUTE_UNREACHABLE))

@@ -11,7 +11,7 @@ from link import Credit, FrameKind
 from link.limits import INITIAL_WINDOW_BYTES
 from link.messages import encode_code, encode_credit
 from policy import PolicyEngine
-from sidecar import channels as channels_module
+from sidecar import admission
 from sidecar import outbound as outbound_module
 from sidecar.envelope import Ask, Reject, Reply, Tell
 from sidecar.paths import PARKED_SECONDS_MAX
@@ -309,7 +309,7 @@ def test_a_link_is_refused_without_any_crypto_that_asks_for(
 def test_half_open_channels_of_strangers_are_bounded_and_ours_do_not_count(
     lonely: Lonely, alice: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels_module, "CHANNELS_UNVERIFIED_MAX", 2)
+    monkeypatch.setattr(admission, "CHANNELS_UNVERIFIED_MAX", 2)
     for number in range(4):
         alice.tell(f"agent://acme/beta/b{number}")
     puppets = [Puppet(lonely, f"m{number}") for number in range(4)]
@@ -322,7 +322,7 @@ def test_half_open_channels_of_strangers_are_bounded_and_ours_do_not_count(
 
     assert puppets[3].is_open
     lonely.lose_hop()
-    assert lonely.router.channels._unverified == 0
+    assert lonely.router.channels.admission.unverified == 0
 
 
 def test_an_agent_whose_row_is_damaged_costs_its_callers_one_link(

@@ -11,8 +11,9 @@ from identity import AgentUri, Code, Identifier, NoiseKey
 from link import Frame, FrameKind, LinkOpen
 from link.limits import ACCEPTOR_LINK_BIT
 from link.messages import decode_code_untrusted, encode_link_open
-from sidecar import channels
+from sidecar import admission
 from sidecar.channels import ChannelTable
+from sidecar.handshakes import BETWEEN_STEPS_SECONDS
 from sidecar.timers import Timers
 
 VICTIM: Final = AgentUri.parse("agent://acme/billing/main")
@@ -52,7 +53,10 @@ class Stage:
             find_agent=lambda name: agent, arm=lambda slot: None, disarm=lambda slot: None
         )
         owner.channel_closed = lambda slot, code: None
-        self.table = ChannelTable(owner, lambda *_: pytest.fail("nobody proves anything"), Timers())
+        self._timers = Timers()
+        self.table = ChannelTable(
+            owner, lambda *_: pytest.fail("nobody proves anything"), self._timers
+        )
         self.sent: list[Frame] = []
         self.hop: Any = Hop(self.sent)
         self.table.hop_opened(self.hop, 0.0)
@@ -75,6 +79,7 @@ class Stage:
         link = ACCEPTOR_LINK_BIT | self._links
         body = encode_link_open(LinkOpen(*self._opening, node, self._noise_1))
         self.table.frames_received(self.hop, [Frame(link, FrameKind.LINK_OPEN, body)], 0.0)
+        self._timers.run(BETWEEN_STEPS_SECONDS)
         last = self.sent[-1]
         return decode_code_untrusted(last.body) if last.kind == FrameKind.LINK_CLOSE else None
 
@@ -85,7 +90,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    monkeypatch.setattr(channels, "CHANNELS_UNVERIFIED_PER_NODE_MAX", PLACES)
+    monkeypatch.setattr(admission, "CHANNELS_UNVERIFIED_PER_NODE_MAX", PLACES)
     return Stage()
 
 
@@ -106,7 +111,7 @@ def test_a_place_is_free_again_when_its_link_ends(stage: Stage) -> None:
 
 
 def test_so_it_is_for_channels_that_are_proved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "CHANNELS_PER_NODE_MAX", PLACES)
+    monkeypatch.setattr(admission, "CHANNELS_PER_NODE_MAX", PLACES)
     stage = Stage()
     for _ in range(PLACES):
         stage.open(HOSTILE)

@@ -307,9 +307,10 @@ def check_quiet(sidecar: Sidecar) -> None:
     router = sidecar.router
     channels, outbound = router.channels, router.outbound
     assert len(channels) == 0
-    assert channels._unverified == 0
-    assert not channels._unverified_of_node
-    assert not channels._of_node
+    assert channels.admission.unverified == 0
+    assert not channels.admission._unverified_of_node
+    assert not channels.admission._of_node
+    assert not channels.handshakes
     assert not channels._slots
     assert not channels.hops._entries
     assert not channels.paths._sessions
