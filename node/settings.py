@@ -49,6 +49,8 @@ MAILBOX_MESSAGES: Final = 1_000
 MAILBOX_BYTES: Final = 16 << 20
 MAILBOX_MESSAGES_MAX: Final = 1_000_000
 MAILBOX_BYTES_MAX: Final = 1 << 30
+MAILBOXES_BYTES: Final = 256 << 20
+MAILBOXES_BYTES_MAX: Final = 1 << 36
 MESSAGE_BYTES_MAX: Final = 1 << 20
 
 CHANNEL_IDLE_S: Final = 300.0
@@ -343,6 +345,10 @@ class SidecarSettings(EnrolledSettings):
     mailbox_bytes_max: Annotated[Whole, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOX_BYTES_MAX)] = (
         MAILBOX_BYTES
     )
+    mailboxes_bytes_max: Annotated[Whole, Field(ge=MESSAGE_BYTES_MAX, le=MAILBOXES_BYTES_MAX)] = (
+        MAILBOXES_BYTES
+    )
+    """What waits for all agents together: whoever may tell them something can fill this much."""
 
 
 PROGRAMS: Final[tuple[type[ProgramSettings], ...]] = (

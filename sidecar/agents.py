@@ -31,7 +31,7 @@ from identity import (
     new_identity,
 )
 from policy import Party
-from sidecar.mailbox import MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, Mailbox
+from sidecar.mailbox import MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, Mailbox, SharedRoom
 
 _log = structlog.get_logger("sidecar.agents")
 
@@ -73,6 +73,7 @@ class AgentRegistry:
         *,
         messages_max: int = MAILBOX_MESSAGES_MAX,
         bytes_max: int = MAILBOX_BYTES_MAX,
+        mailbox_room: SharedRoom | None = None,
         awake_max: int = AGENTS_AWAKE_MAX,
     ) -> None:
         assert node_identity.name is not None
@@ -87,6 +88,7 @@ class AgentRegistry:
         self._next_handle = 1
         self._messages_max = messages_max
         self._bytes_max = bytes_max
+        self.mailbox_room = mailbox_room or SharedRoom()
         self._awake_max = awake_max
 
     @property
@@ -189,7 +191,11 @@ class AgentRegistry:
             party=Party.from_verified(identity),
             expires_unix_s=credential.expires_unix_s,
             renew_unix_s=(credential.issued_unix_s + credential.expires_unix_s) / 2,
-            mailbox=Mailbox(messages_max=self._messages_max, bytes_max=self._bytes_max),
+            mailbox=Mailbox(
+                messages_max=self._messages_max,
+                bytes_max=self._bytes_max,
+                shared=self.mailbox_room,
+            ),
         )
         if before is None:
             self._next_handle += 1

@@ -43,6 +43,11 @@ def _count_messages(sidecar: "Sidecar", parts: Parts) -> None:
         lambda: outbound.stalls,
     )
     gauge("agents_awake", "Agents in memory.", lambda: sidecar.agents.awake)
+    gauge(
+        "mailbox_bytes",
+        "What waits for agents.",
+        lambda: sidecar.agents.mailbox_room.held_bytes,
+    )
     gauge("local_sessions", "Agent processes connected.", lambda: sidecar.port.sessions)
     gauge("mcp_children", "MCP servers running.", lambda: sidecar.mcp.children)
 

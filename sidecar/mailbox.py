@@ -12,6 +12,8 @@ from identity import VerifiedIdentity
 
 MAILBOX_MESSAGES_MAX: Final = 16_384
 MAILBOX_BYTES_MAX: Final = 16 << 20
+# Of all agents of a sidecar together.
+MAILBOXES_BYTES_MAX: Final = 256 << 20
 
 # Beside its body a message costs about this much memory.
 MESSAGE_OVERHEAD_BYTES: Final = 512
@@ -65,17 +67,27 @@ class Waiting:
         return self.body_bytes + MESSAGE_OVERHEAD_BYTES + BODY_OVERHEAD_BYTES * len(self.bodies)
 
 
+@dataclass(slots=True)
+class SharedRoom:
+    """What all mailboxes of a sidecar hold, and may hold: senders pick how many agents they fill."""
+
+    bytes_max: int = MAILBOXES_BYTES_MAX
+    held_bytes: int = 0
+
+
 class Mailbox:
     """First in, first out. ``add`` says whether there was room."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_count", "_messages_max", "_waiting")
+    __slots__ = ("_bytes", "_bytes_max", "_count", "_messages_max", "_shared", "_waiting")
 
     def __init__(
         self,
         *,
         messages_max: int = MAILBOX_MESSAGES_MAX,
         bytes_max: int = MAILBOX_BYTES_MAX,
+        shared: SharedRoom | None = None,
     ) -> None:
+        self._shared = shared or SharedRoom()
         self._waiting: deque[Waiting] = deque()
         self._count = 0
         self._bytes = 0
@@ -101,12 +113,17 @@ class Mailbox:
         """
         count = len(waiting.bodies)
         size = waiting.held_bytes
-        full = counted and self._count + count > self._messages_max
-        if full or self._bytes + size > self._bytes_max:
+        shared = self._shared
+        if (
+            (counted and self._count + count > self._messages_max)
+            or self._bytes + size > self._bytes_max
+            or shared.held_bytes + size > shared.bytes_max
+        ):
             return False
         self._waiting.append(waiting)
         self._count += count
         self._bytes += size
+        shared.held_bytes += size
         return True
 
     def take(self, bytes_max: int) -> list[Waiting]:
@@ -116,8 +133,10 @@ class Mailbox:
         sent = 0
         while self._waiting and (not taken or sent < bytes_max):
             waiting = self._waiting.popleft()
+            size = waiting.held_bytes
             self._count -= len(waiting.bodies)
-            self._bytes -= waiting.held_bytes
-            sent += waiting.held_bytes + waiting.sender.attributes_bytes
+            self._bytes -= size
+            self._shared.held_bytes -= size
+            sent += size + waiting.sender.attributes_bytes
             taken.append(waiting)
         return taken

@@ -20,6 +20,7 @@ from sidecar.enrol import enrol
 from sidecar.figures import agent_status, publish_figures
 from sidecar.local_api import LocalApi
 from sidecar.local_router import RouterPort
+from sidecar.mailbox import SharedRoom
 from sidecar.mcp_service import McpService
 from sidecar.router import Router, RouterLimits
 from sidecar.streams import Streams
@@ -115,6 +116,7 @@ class Sidecar:
             parts.node.identity,
             messages_max=settings.mailbox_messages_max,
             bytes_max=settings.mailbox_bytes_max,
+            mailbox_room=SharedRoom(settings.mailboxes_bytes_max),
         )
         self.router = Router(
             self.agents,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.mailbox import Mailbox, Sender, Waiting
+from sidecar.mailbox import Mailbox, Sender, SharedRoom, Waiting
 
 SENDER = Sender("agent://acme/x", "sl1", {}, 1)
 
@@ -48,6 +48,18 @@ def test_small_messages_are_counted_in_number_unless_somebody_reads() -> None:
     assert not mailbox.add(message(2))
 
     assert mailbox.add(message(3), counted=False)
+
+
+def test_all_mailboxes_of_a_sidecar_share_one_room() -> None:
+    one, other = message(1), message(2)
+    room = SharedRoom(bytes_max=one.held_bytes)
+    first, second = Mailbox(shared=room), Mailbox(shared=room)
+    assert first.add(one)
+    assert not second.add(other)
+    first.take(1)
+
+    assert second.add(other)
+    assert room.held_bytes == other.held_bytes
 
 
 def test_at_least_one_message_is_taken_however_large_it_is() -> None:
