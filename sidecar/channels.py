@@ -113,6 +113,8 @@ class ChannelTable:
         self._live: dict[ChannelSlot, None] = {}
         self.admission = Admission()
         self.refused: dict[Code, int] = {}
+        self.draining = False
+        """Whether this sidecar stops soon, and takes no new channel."""
         self.hops = HopBook()
         self.handshakes = Handshakes(timers)
         self.paths = Paths(self, self.hops, timers)
@@ -346,6 +348,8 @@ class ChannelTable:
             return Code.CHANNEL_VERSION_UNSUPPORTED
         if not isinstance(opening.target, AgentUri) or not isinstance(opening.source, AgentUri):
             return Code.ROUTE_UNKNOWN
+        if self.draining:
+            return Code.ROUTE_RESTARTING
         if not self.admission.may_answer(node):
             return Code.ROUTE_LINK_LIMIT
         agent = self._owner.find_agent(opening.target)

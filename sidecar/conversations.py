@@ -77,6 +77,10 @@ class Conversations:
         return self._of_slot.get(slot)
 
     @property
+    def idle(self) -> bool:
+        return all(conversation.idle for conversation in self._all.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether no further one may be begun by our own agents."""
         if len(self._all) >= CONVERSATIONS_MAX:

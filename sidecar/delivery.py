@@ -31,6 +31,20 @@ class Deliveries:
     def open_asks(self) -> int:
         return sum(len(leases) for leases in self._leases.values())
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be answered, and nothing waits for one who takes it."""
+        now_s = self._clock.now_s()
+        return not any(
+            deadline_s > now_s
+            for leases in self._leases.values()
+            for deadline_s, _answers in leases.values()
+        ) and not any(
+            len(agent.mailbox) and handle not in self._held
+            for agents in self._agents.values()
+            for handle, agent in agents.items()
+        )
+
     def listens(self, agent: LocalAgent) -> bool:
         return agent.handle in self._listeners
 

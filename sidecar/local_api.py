@@ -76,8 +76,29 @@ class LocalApi:
         self._path = path
         self._inode = _inode_of(path)
 
+    @property
+    def may_send(self) -> bool:
+        """Whether something new may still come from a process."""
+        return any(session.may_send for session in self.sessions)
+
+    def drain(self, delay_ms: int) -> None:
+        """Take no further process, and ask those that are here for nothing new."""
+        self._stop_listening()
+        for session in list(self.sessions):
+            session.drain(delay_ms)
+
     async def close(self, code: Code = Code.LOCAL_DRAINING, delay_ms: int = 0) -> None:
         """Say Goodbye to everyone; who has not gone after CLOSE_GRACE_S is cut."""
+        self._stop_listening()
+        for session in list(self.sessions):
+            session.close(code, delay_ms)
+        self._all_gone.clear()
+        if self.sessions:
+            # Sessions cut themselves after the grace; the wait is over soon after.
+            async with asyncio.timeout(2 * CLOSE_GRACE_S):
+                await self._all_gone.wait()
+
+    def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -87,13 +108,6 @@ class LocalApi:
                 if _inode_of(self._path) == self._inode:
                     self._path.unlink()
             self._path = None
-        for session in list(self.sessions):
-            session.close(code, delay_ms)
-        self._all_gone.clear()
-        if self.sessions:
-            # Sessions cut themselves after the grace; the wait is over soon after.
-            async with asyncio.timeout(2 * CLOSE_GRACE_S):
-                await self._all_gone.wait()
 
     def session_gone(self, session: Session) -> None:
         self.sessions.discard(session)

@@ -25,10 +25,12 @@ from sidelink.wire import (
     CloseAgent,
     Deliver,
     DeliverRun,
+    Draining,
     Failed,
     Flush,
     Goodbye,
     Hello,
+    Leave,
     Listen,
     OpenAgent,
     Opened,
@@ -100,6 +102,7 @@ class Session(asyncio.Protocol):
         self._peer = PeerCredentials(-1, 2**32 - 1, 2**32 - 1)
         self._greeted = False
         self._closed = False
+        self._left = False
         self._openings: set[int] = set()
         self._agents: set[int] = set()
         self._pending: list[ServerFrame] = []
@@ -162,6 +165,18 @@ class Session(asyncio.Protocol):
     def resume(self) -> None:
         self._router_paused = False
         self._update_reading()
+
+    @property
+    def may_send(self) -> bool:
+        """Whether something new may still come: it is open, and has not said Leave."""
+        return not (self._closed or self._left)
+
+    def drain(self, delay_ms: int) -> None:
+        """The sidecar stops soon. A process that has asked for nothing yet need not wait."""
+        if self._greeted:
+            self.deliver([Draining(delay_ms)])
+        else:
+            self.close(Code.LOCAL_DRAINING, delay_ms)
 
     def close(self, code: Code, delay_ms: int = 0) -> None:
         if self._closed:
@@ -288,13 +303,11 @@ class Session(asyncio.Protocol):
         match frame:
             case OpenAgent():
                 self._open(frame)
-            case CloseAgent(request=request, agent=agent):
+            case CloseAgent(request=request, agent=agent) | Flush(request=request, agent=agent):
                 if self._knows(request, agent):
-                    self._agents.discard(agent)
-                    self._router.close_agent(self, agent)
-                    self.deliver([Receipt(request)])
-            case Flush(request=request, agent=agent):
-                if self._knows(request, agent):
+                    if isinstance(frame, CloseAgent):
+                        self._agents.discard(agent)
+                        self._router.close_agent(self, agent)
                     self.deliver([Receipt(request)])
             case Listen(agent=agent, on=on):
                 if self._knows(0, agent):
@@ -305,6 +318,8 @@ class Session(asyncio.Protocol):
             case Refuse(agent=agent):
                 if self._knows(0, agent):
                     self._router.refuse(self, frame)
+            case Leave():
+                self._left = True
             case _:
                 self.close(Code.LOCAL_BAD_REQUEST)
 

@@ -69,7 +69,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class SharedRoom:
-    """What all mailboxes of a sidecar hold, and may hold: senders pick how many agents they fill."""
+    """What all mailboxes of a sidecar hold, and may hold: how many they fill, senders choose."""
 
     bytes_max: int = MAILBOXES_BYTES_MAX
     held_bytes: int = 0

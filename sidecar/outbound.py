@@ -143,6 +143,11 @@ class Outbound:
         else:
             conversation.wanted.append(then)
 
+    def close(self) -> None:
+        """Nothing that waits for a channel will get one. Its senders keep it for the next start."""
+        for conversation in self.conversations.all():
+            self._fail_queue(conversation, Failure(Code.LOCAL_DRAINING))
+
     # What channels tell.
 
     def channel_verified(self, slot: ChannelSlot) -> None:
@@ -188,7 +193,7 @@ class Outbound:
             self.fail(ask.owner, _outcome(slot, number, failed))
         if not was_in_use:
             return
-        if slot.opened and (conversation.batch or slot.links.channel.awaits_acknowledgement):
+        if _may_have_lost(slot, conversation):
             self.tell_rejected(
                 conversation, Failure(Code.MESSAGE_OUTCOME_UNKNOWN, failed.code.text)
             )
@@ -439,6 +444,15 @@ def _first_id(batch: list[Envelope]) -> int:
     first = batch[0]
     assert isinstance(first, (Tell, Ask)), "runs go out on open channels only"
     return first.id
+
+
+def _may_have_lost(slot: ChannelSlot, conversation: Conversation) -> bool:
+    """Whether something of ours was on its way when this channel ended."""
+    if not slot.opened:
+        return False
+    # Once it is offered for rest, only the offer itself can be: all before was received.
+    awaited = slot.resting_since_s is None and slot.links.channel.awaits_acknowledgement
+    return bool(conversation.batch) or awaited
 
 
 def _outcome(slot: ChannelSlot, number: int, failed: Failure) -> Failure:

@@ -29,6 +29,12 @@ from transport import Endpoint, Hop, HopHandler, TransportSettings
 
 VERIFIERS_MAX: Final = 4_096
 
+RESTART_DELAY_MS: Final = 500
+"""When agents and neighbours are told to come back."""
+CLOSE_SECONDS: Final = 3.0
+"""What is kept of the grace of a stop to close everything, or half of it if it is short."""
+DRAIN_LOOK_SECONDS: Final = 0.02
+
 _log = structlog.get_logger("sidecar")
 
 
@@ -77,7 +83,7 @@ async def run(
         accepted.handler = sidecar.direct or accepted.handler
         running.append(sidecar)
         await stop.wait()
-        _log.info("draining")
+        await sidecar.drain()
 
 
 def _await_all(parts: Parts, running: "list[Sidecar]") -> None:
@@ -153,11 +159,34 @@ class Sidecar:
             self._tasks.append(asyncio.create_task(self.direct.run()))
         return self
 
+    async def drain(self) -> None:
+        """Finish what was accepted, as far as the grace of a stop allows, and take nothing new."""
+        grace_s = self._settings.stop_grace_s
+        limit_s = max(grace_s - CLOSE_SECONDS, grace_s / 2)
+        clock, router = self._parts.clock, self.router
+        begun_s = clock.now_s()
+        self._local_api.drain(RESTART_DELAY_MS)
+        self.uplink.announce_restart(RESTART_DELAY_MS)
+        router.drain()
+        self._alarm.look()
+        while self._local_api.may_send or not router.drained:
+            if clock.now_s() - begun_s >= limit_s:
+                break
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        _log.info(
+            "drained",
+            seconds=round(clock.now_s() - begun_s, 3),
+            finished=router.drained,
+            channels=len(router.channels),
+            undelivered=sum(len(agent.mailbox) for agent in self.agents.awake_agents()),
+        )
+
     async def __aexit__(self, *_: object) -> None:
         # Agents first: nothing new comes in while what was accepted goes out.
         await self.mcp.close()
         await self.streams.close()
-        await self._local_api.close(Code.LOCAL_DRAINING)
+        self.router.close(Code.CHANNEL_RESTARTING)
+        await self._local_api.close(Code.LOCAL_DRAINING, RESTART_DELAY_MS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -15,6 +15,8 @@ IDLE_SECONDS: Final = 300.0
 SWEEP_SECONDS: Final = 5.0
 # An offer that is not answered: the peer is gone, and we are in nobody's way.
 OFFER_SECONDS_MAX: Final = 30.0
+# While this sidecar stops, every channel is put away as soon as nothing is under way on it.
+DRAIN_SWEEP_SECONDS: Final = 0.05
 # A channel that another one has replaced is put away as soon as it is quiet.
 LEAVING_SECONDS: Final = 1.0
 # The responder leaves the first word to the initiator, who may have forgotten.
@@ -32,6 +34,16 @@ class Rest:
         self._idle_s = idle_s
         self._channels_max = channels_max
         self.rested = 0
+        self._draining = False
+
+    @property
+    def sweep_s(self) -> float:
+        """How long until the next look."""
+        return DRAIN_SWEEP_SECONDS if self._draining else SWEEP_SECONDS
+
+    def drain(self) -> None:
+        """From now on be patient with no channel."""
+        self._draining = True
 
     def sweep(self, now_s: float) -> None:
         excess = len(self._channels) - self._channels_max
@@ -46,6 +58,9 @@ class Rest:
                     excess -= 1
                 elif excess > 0:
                     quiet.append(slot)
+            elif self._draining and slot.parked_until_s is not None and slot.is_quiet(now_s):
+                # It has no link to say so on. Its peer learns it when it looks for the channel.
+                self._channels.end(slot, Code.CHANNEL_RESTARTING)
         if excess > 0:
             quiet.sort(key=lambda slot: slot.used_s)
             for slot in quiet[:excess]:
@@ -66,6 +81,8 @@ class Rest:
         return slot.opened and slot.parked_until_s is None and slot.is_quiet(now_s)
 
     def _patience_s(self, slot: ChannelSlot) -> float:
+        if self._draining:
+            return 0.0
         idle_s = LEAVING_SECONDS if slot.leaving else self._idle_s
         return idle_s if slot.initiator else idle_s * RESPONDER_FACTOR
 

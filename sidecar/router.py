@@ -25,7 +25,7 @@ from sidecar.envelope import EnvelopeError
 from sidecar.inbound import Inbound
 from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
-from sidecar.rest import IDLE_SECONDS, SWEEP_SECONDS, Rest
+from sidecar.rest import IDLE_SECONDS, Rest
 from sidecar.slot import ChannelSlot
 from sidecar.timers import Timer, Timers
 
@@ -123,8 +123,23 @@ class Router:
         self.channels.hop_closed(hop, code, self._clock.now_s())
         self._end_turn()
 
+    def drain(self) -> None:
+        """This sidecar stops soon: take no new channel, and put away all that are quiet. What
+        agents still send goes out as ever."""
+        self.channels.draining = True
+        self.rest.drain()
+        self.timers.cancel(self._sweeping)
+        self._sweep(self._clock.now_s())
+        self._end_turn()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing that was accepted is still under way."""
+        return self.outbound.conversations.idle and self.deliveries.idle
+
     def close(self, code: Code) -> None:
-        """End every channel, under its seal where it has a link."""
+        """End every channel, under its seal where it has a link; fail what waits for one."""
+        self.outbound.close()
         for slot in self.channels.slots():
             self.channels.end(slot, code)
         self._end_turn()
@@ -267,7 +282,7 @@ class Router:
         self._streams.stream_credit(hop, link, stream, limit)
 
     def _plan_sweep(self, now_s: float) -> None:
-        self._sweeping = self.timers.at(now_s + SWEEP_SECONDS, self._sweep)
+        self._sweeping = self.timers.at(now_s + self.rest.sweep_s, self._sweep)
 
     def _sweep(self, now_s: float) -> None:
         """Put away what is not used; again after a while, as long as there is a channel."""

@@ -13,6 +13,7 @@ from link.messages import (
     decode_prefix_epoch_untrusted,
     decode_restarting_untrusted,
     encode_prefix,
+    encode_restarting,
 )
 from node.addresses import SocketAddress
 from node.parts import Parts
@@ -27,8 +28,7 @@ _log = structlog.get_logger("sidecar.uplink")
 
 
 class Uplink:
-    """The handler of every hop that this sidecar dials. There is no direct path between sidecars
-    yet, so nobody dials it."""
+    """The handler of the hops that this sidecar dials to its gateways."""
 
     def __init__(self, parts: Parts, router: Router, streams: Streams, wake: Any) -> None:
         self._parts = parts
@@ -63,6 +63,11 @@ class Uplink:
                 self._redials.append(redial)
                 group.create_task(redial.run())
             group.create_task(self._close_expired())
+
+    def announce_restart(self, delay_ms: int) -> None:
+        """Tell every gateway that this sidecar will be away for about so long."""
+        for hop in self._open.values():
+            hop.send_frame(0, FrameKind.RESTARTING, encode_restarting(delay_ms))
 
     # HopHandler.
 

@@ -24,9 +24,11 @@ from sidelink.wire import (
     CloseAgent,
     Deliver,
     DeliverRun,
+    Draining,
     Failed,
     Goodbye,
     Hello,
+    Leave,
     Opened,
     Reply,
     ServerFrame,
@@ -221,6 +223,8 @@ class Connection(asyncio.Protocol):
             case Welcome():
                 if not self.welcome.done():
                     self.welcome.set_result(frame)
+            case Draining():
+                self.post(Leave())
             case Deliver() | DeliverRun() | Failed():
                 raise AssertionError("handled by the caller")
             case _:

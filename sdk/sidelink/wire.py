@@ -154,6 +154,10 @@ class TellRun(_Frame, frozen=True, tag=9):
     bodies: Bodies
 
 
+class Leave(_Frame, frozen=True, tag=10):
+    """The answer to Draining: nothing new follows, only answers to asks that were delivered."""
+
+
 # From the sidecar.
 
 
@@ -223,6 +227,15 @@ class DeliverRun(_Frame, frozen=True, tag=39):
     bodies: Bodies
 
 
+class Draining(_Frame, frozen=True, tag=40):
+    """The sidecar stops soon, for about delay_ms: keep what is new, answer what was asked.
+
+    What is under way is finished, and Goodbye follows. Leave says that nothing new follows.
+    """
+
+    delay_ms: Milliseconds
+
+
 class Goodbye(_Frame, frozen=True, tag=38):
     """The last frame of a connection. delay_ms: when it may be worth coming back."""
 
@@ -230,8 +243,12 @@ class Goodbye(_Frame, frozen=True, tag=38):
     delay_ms: Milliseconds = 0
 
 
-ClientFrame = Hello | OpenAgent | CloseAgent | Send | TellRun | Listen | Answer | Refuse | Flush
-ServerFrame = Welcome | Opened | Receipt | Failed | Reply | Deliver | DeliverRun | Goodbye
+ClientFrame = (
+    Hello | OpenAgent | CloseAgent | Send | TellRun | Listen | Answer | Refuse | Flush | Leave
+)
+ServerFrame = (
+    Welcome | Opened | Receipt | Failed | Reply | Deliver | DeliverRun | Draining | Goodbye
+)
 _F = TypeVar("_F")
 _BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_FRAMES_MAX)
 

@@ -9,11 +9,14 @@ import pytest
 from sidelink import wire
 from sidelink.wire import (
     MESSAGE_BYTES_MAX,
+    Answer,
     CloseAgent,
     Deliver,
+    Draining,
     Failed,
     Flush,
     Goodbye,
+    Leave,
     Listen,
     OpenAgent,
     Opened,
@@ -289,6 +292,47 @@ async def test_a_stopping_sidecar_says_when_to_come_back(
     await closing
     assert router.sessions_closed == 1
     assert api.sessions == set()
+
+
+async def test_a_sidecar_that_drains_knows_when_nothing_new_can_come(
+    path: Path, router: FakeRouter, clients: Clients
+) -> None:
+    api = LocalApi(router)
+    await api.start(path)
+    client = await clients.greeted()
+    await client.open("planner")
+    api.drain(1500)
+    assert await client.next() == Draining(1500)
+    before = api.may_send
+    client.send(Leave())
+    await until(lambda: not api.may_send)
+    closing = asyncio.create_task(api.close())
+
+    assert before
+    assert isinstance(await client.last(), Goodbye)
+    await client.close()
+    await closing
+
+
+async def test_while_it_drains_answers_pass_and_nobody_else_comes_in(
+    path: Path, router: FakeRouter, clients: Clients
+) -> None:
+    api = LocalApi(router)
+    await api.start(path)
+    client = await clients.greeted()
+    agent = await client.open("planner")
+    silent = await clients.connect()
+    await until(lambda: len(api.sessions) == 2)
+    api.drain(1500)
+    client.send(Leave(), Answer(agent, 7, b"late", "text/plain"))
+    heard = [await client.next() for _ in range(2)]
+
+    # The router has seen the answer: it knows of no such ask.
+    assert heard == [Draining(1500), failure(0, Code.MESSAGE_EXPIRED, agent=agent)]
+    assert await silent.last() == Goodbye("local.draining", 1500)
+    assert not path.exists()
+    await client.close()
+    await api.close()
 
 
 async def test_a_process_that_does_not_go_is_cut(

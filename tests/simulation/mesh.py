@@ -15,7 +15,7 @@ from link.messages import encode_prefix
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from sidecar.agents import LocalAgent
 from sidecar.decisions import SidecarDecisions
-from sidecar.router import Router
+from sidecar.router import Router, RouterLimits
 from tests.runs import deliveries_of
 from tests.simulation.network import SimulatedHop, SimulatedNetwork, Weather
 from tests.simulation.people import Node, engine, node, verifier_of
@@ -149,6 +149,7 @@ class Sidecar:
         policy: PolicyEngine | None = None,
         make_cipher: MakeCipher | None = None,
         who: Node | None = None,
+        limits: RouterLimits | None = None,
         **registry: Any,
     ) -> None:
         self.network = network
@@ -162,6 +163,7 @@ class Sidecar:
         self._gateways = gateways
         self._make_cipher = make_cipher
         self._registry = registry
+        self._limits = limits
         self.life = 0
         self.start()
 
@@ -178,6 +180,7 @@ class Sidecar:
             ),
             self.verify,
             self.network.clock,
+            limits=self._limits,
             make_cipher=self._make_cipher,
         )
         self.router.use_streams(NoStreams())
