@@ -11,7 +11,8 @@ from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Purpose, VerifiedPeer
 from link import Frame, FrameKind, HopLimits, HopPort, LinkOpen
-from link.messages import encode_prefix
+from link.messages import encode_prefix, encode_restarting
+from node.clocks import Clock
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from sidecar.agents import LocalAgent
 from sidecar.decisions import SidecarDecisions
@@ -21,25 +22,31 @@ from tests.simulation.network import SimulatedHop, SimulatedNetwork, Weather
 from tests.simulation.people import Node, engine, node, verifier_of
 
 REDIAL_S = 0.5
+RESTART_DELAY_MS = 500
+GATEWAY_DRAIN_S = 0.5
 LINKS = HopLimits(links=65_536)
 
 
 class Decisions:
     """Policy without an audit log: remembers what it permitted."""
 
-    def __init__(self, network: SimulatedNetwork, policy: PolicyEngine) -> None:
-        self._network = network
+    def __init__(self, clock: Clock, policy: PolicyEngine) -> None:
+        self._clock = clock
         self.policy = policy
         self.asked: list[tuple[Request, Permit | Denial]] = []
+        self._permitted: set[tuple[Action, str, str]] = set()
 
     def decide(self, request: Request, *, expires_unix_s: float | None = None) -> Permit | Denial:
-        unix_s = self._network.clock.unix_s()
+        unix_s = self._clock.unix_s()
         answer = self.policy.decide(request, unix_s, expires_unix_s=expires_unix_s)
         self.asked.append((request, answer))
+        if isinstance(answer, Permit):
+            names = str(request.subject.name), str(request.object.name)
+            self._permitted.add((request.action, *names))
         return answer
 
     def could_allow(self, request: Request) -> bool:
-        return self.policy.could_allow(request, self._network.clock.unix_s())
+        return self.policy.could_allow(request, self._clock.unix_s())
 
     def permits(self, action: Action) -> list[tuple[str, str]]:
         return [
@@ -47,6 +54,9 @@ class Decisions:
             for request, answer in self.asked
             if request.action is action and isinstance(answer, Permit)
         ]
+
+    def permitted(self, action: Action, subject: str, object_: str) -> bool:
+        return (action, subject, object_) in self._permitted
 
     # RelayDecisions.
 
@@ -63,6 +73,20 @@ class Decisions:
         return self.decide(Request(Action.LINK_RELAY, subject, authority))
 
 
+class SkewedClock:
+    """A program's own clock: its seconds are as long as everybody's, its date is not quite."""
+
+    def __init__(self, clock: Clock, skew_s: float) -> None:
+        self._clock = clock
+        self._skew_s = skew_s
+
+    def now_s(self) -> float:
+        return self._clock.now_s()
+
+    def unix_s(self) -> float:
+        return self._clock.unix_s() + self._skew_s
+
+
 class Gateway:
     """A real relay. ``crash`` loses everything that it held; ``start`` makes a new one."""
 
@@ -71,11 +95,13 @@ class Gateway:
         self.node = node(name, role="gateway")
         self.observed: list[Frame] = []
         self.is_up = False
+        self.is_stopping = False
         self.hops: list[SimulatedHop] = []
         self.start()
 
     def start(self) -> None:
-        self.decisions = Decisions(self.network, engine())
+        assert not self.is_up
+        self.decisions = Decisions(self.network.clock, engine())
         self.relay = GatewayRelay(self.decisions, observe=self.observed.append)
         self.streams = StreamRelay(self.relay)
         self.is_up = True
@@ -85,6 +111,17 @@ class Gateway:
         hops, self.hops = self.hops, []
         for hop in hops:
             hop.vanish()
+
+    def stop(self) -> None:
+        """Announce it, relay on for a moment, then close every hop."""
+        self.is_stopping = True
+        self.relay.drain(RESTART_DELAY_MS)
+        self.network.after(GATEWAY_DRAIN_S, self._end)
+
+    def _end(self) -> None:
+        self.is_up = self.is_stopping = False
+        for hop in list(self.hops):
+            hop.close(Code.HOP_RESTARTING)
 
     def is_empty(self) -> bool:
         relay, streams = self.relay, self.streams
@@ -150,9 +187,11 @@ class Sidecar:
         make_cipher: MakeCipher | None = None,
         who: Node | None = None,
         limits: RouterLimits | None = None,
+        skew_s: float = 0.0,
         **registry: Any,
     ) -> None:
         self.network = network
+        self.clock = SkewedClock(network.clock, skew_s)
         self.name = name
         self.node = who or node(name)
         self.keystore = self.node.new_keystore()
@@ -170,7 +209,7 @@ class Sidecar:
     def start(self) -> None:
         self.life += 1
         self.is_up = True
-        self.decisions = Decisions(self.network, self.policy)
+        self.decisions = Decisions(self.clock, self.policy)
         self.router = Router(
             self.node.new_registry(self.keystore, **self._registry),
             SidecarDecisions(
@@ -179,7 +218,7 @@ class Sidecar:
                 lambda: self.decisions.policy.version,
             ),
             self.verify,
-            self.network.clock,
+            self.clock,
             limits=self._limits,
             make_cipher=self._make_cipher,
         )
@@ -203,7 +242,7 @@ class Sidecar:
             proof,
             purpose=Purpose.CHANNEL,
             noise_key=noise_key,
-            unix_s=self.network.clock.unix_s(),
+            unix_s=self.clock.unix_s(),
         )
 
     def new_session(self, agent: str, **attributes: Any) -> "Session":
@@ -241,21 +280,49 @@ class Sidecar:
         hop = self.network.connect(self, gateway, (gateway.node.peer, self.node.peer))
         hop.gateway = gateway  # type: ignore[attr-defined]
 
+    def meet(self, other: "Sidecar") -> SimulatedHop:
+        """Open a direct hop."""
+        return self.network.connect(self, other, (other.node.peer, self.node.peer), direct=True)
+
+    def drain(self) -> None:
+        """The first half of a stop: it finishes what was accepted."""
+        for hop in self.hops:
+            hop.send_frame(0, FrameKind.RESTARTING, encode_restarting(RESTART_DELAY_MS))
+        self.do(self.router.drain)
+
+    def end(self) -> None:
+        """The second half: it closes what there is."""
+        self.do(lambda: self.router.close(Code.CHANNEL_RESTARTING))
+        self.is_up = False
+        self.life += 1
+        for hop in list(self.hops):
+            hop.close(Code.HOP_CLOSED)
+        for session in self.sessions:
+            session.is_gone = True
+        self.sessions = []
+
     # HopOwner.
 
     def hop_opened(self, hop: SimulatedHop) -> None:
         self.hops.append(hop)
-        for prefix in self.node.prefixes:
-            hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
-        self.do(lambda: self.router.hop_opened(hop))
+        if not hop.direct:
+            for prefix in self.node.prefixes:
+                hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
+        self.do(lambda: self.router.hop_opened(hop, direct=hop.direct))
 
     def hop_closed(self, hop: SimulatedHop, code: Code) -> None:
+        if hop not in self.hops:
+            return  # Of an earlier life.
         self.hops.remove(hop)
         self.do(lambda: self.router.hop_closed(hop, Code.ROUTE_UNREACHABLE))
+        if hop.direct:
+            return
         gateway, life = hop.gateway, self.life  # type: ignore[attr-defined]
         self.network.after(REDIAL_S, lambda: self._dial(gateway, life))
 
     def frames_received(self, hop: SimulatedHop, frames: list[Frame]) -> None:
+        if any(frame.kind == FrameKind.RESTARTING for frame in frames):
+            self.do(lambda: self.router.hop_leaving(hop))
         self.do(lambda: self.router.frames_received(hop, frames))
 
     def stream_received(self, hop: SimulatedHop, stream: int, data: bytes, ended: bool) -> None:

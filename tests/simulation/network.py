@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
@@ -36,13 +36,6 @@ class Weather:
     """How long an end of a lost hop may take to notice."""
 
 
-@dataclass(order=True)
-class _Due:
-    at_s: float
-    number: int
-    call: Callable[[], None] = field(compare=False)
-
-
 class SimulatedNetwork:
     """Time, chance, and everything that is on its way."""
 
@@ -50,20 +43,22 @@ class SimulatedNetwork:
         self.clock = ManualClock()
         self.random = random.Random(seed)
         self.weather = weather or Weather()
-        self._queue: list[_Due] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._hop_ids = count(1)
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, _Due(self.clock.now_s() + delay_s, next(self._numbers), call))
+        at_s = self.clock.now_s() + delay_s
+        heapq.heappush(self._queue, (at_s, next(self._numbers), call))
 
     def run(self, until_s: float = SIMULATED_SECONDS_MAX) -> None:
         """Until nothing is due before ``until_s``; the clock then stands there, if it ends."""
-        while self._queue and self._queue[0].at_s <= until_s:
-            due = heapq.heappop(self._queue)
+        queue, clock = self._queue, self.clock
+        while queue and queue[0][0] <= until_s:
+            at_s, _number, call = heapq.heappop(queue)
             # Not before now: a call may be due for an instant that has just passed.
-            self.clock.advance(max(0.0, due.at_s - self.clock.now_s()))
-            due.call()
+            clock.advance(max(0.0, at_s - clock.now_s()))
+            call()
         if until_s < SIMULATED_SECONDS_MAX:
             self.clock.advance(max(0.0, until_s - self.clock.now_s()))
 
@@ -71,12 +66,18 @@ class SimulatedNetwork:
         self.run(self.clock.now_s() + seconds)
 
     def connect(
-        self, dialler: HopOwner, acceptor: HopOwner, peers: tuple[VerifiedPeer, VerifiedPeer]
+        self,
+        dialler: HopOwner,
+        acceptor: HopOwner,
+        peers: tuple[VerifiedPeer, VerifiedPeer],
+        *,
+        direct: bool = False,
     ) -> "SimulatedHop":
         """Join two owners by a hop that is open already. ``peers``: who each end sees."""
         hop = SimulatedHop(self, next(self._hop_ids), dialler, peers[0], is_dialler=True)
         hop.far = SimulatedHop(self, next(self._hop_ids), acceptor, peers[1], is_dialler=False)
         hop.far.far = hop
+        hop.direct = hop.far.direct = direct
         acceptor.hop_opened(hop.far)
         dialler.hop_opened(hop)
         return hop
@@ -100,11 +101,14 @@ class SimulatedHop:
         self.peer = peer
         self.is_dialler = is_dialler
         self.is_open = True
+        self.direct = False
+        """Whether it joins two sidecars, without a gateway."""
         self.sent: list[Frame] = []
         """Every frame that left here, for tests that look."""
         self._network = network
         self._owner = owner
         self._is_cut = False
+        self._takes_late = False
         self._free_at_s: dict[tuple[str, int], float] = {}
         self._next_stream = 0 if is_dialler else 1
         self._dead_streams: set[int] = set()
@@ -145,10 +149,14 @@ class SimulatedHop:
         self.is_open = False
         self._network.after(0.0, lambda: self._tell(code))
 
-    def cut(self) -> None:
-        """Nothing arrives any more, either way; each end notices in its own time."""
+    def cut(self, *, late: bool = False) -> None:
+        """Nothing that is sent from now on arrives, either way; each end notices in its own time.
+
+        What is on its way is lost too, or with ``late`` arrives at an end that has not noticed.
+        """
         for end in (self, self.far):
             end._is_cut = True
+            end._takes_late = late
             delay_s = self._network.random.uniform(0, self._network.weather.notice_s_max)
             self._network.after(delay_s, lambda end=end: end._end(Code.HOP_PEER_LOST))
 
@@ -159,11 +167,16 @@ class SimulatedHop:
         self.cut()
 
     def _carry(self, way: tuple[str, int], arrive: Callable[[], None]) -> None:
+        if self._is_cut:
+            return
         network = self._network
         now_s = network.clock.now_s()
         at_s = now_s + network.random.uniform(0, network.weather.delay_s_max)
         at_s = self._free_at_s[way] = max(at_s, self._free_at_s.get(way, 0.0))
-        network.after(at_s - now_s, lambda: None if self._is_cut else arrive())
+        network.after(at_s - now_s, lambda: None if self._loses_it() else arrive())
+
+    def _loses_it(self) -> bool:
+        return self._is_cut and not self._takes_late
 
     def _receive(self, frame: Frame) -> None:
         if self.is_open:
