@@ -33,7 +33,7 @@ async def test_it_times_the_opening_of_hops() -> None:
 
 
 async def test_it_times_frames_and_notes_what_was_lost() -> None:
-    options = read_options(["keep", "--hops", "2", "--seconds", "0.3", "--frames-per-s", "50"])
+    options = read_options(["keep", "--hops", "2", "--seconds", "0.1", "--frames-per-s", "50"])
 
     async with asyncio.timeout(WAIT_S):
         row = await keep_many("blackhole", "qh3:qh3", options)
@@ -50,7 +50,7 @@ async def test_it_walks_the_rungs_and_pairs_that_it_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = read_options(
-        ["keep", "loss-0.1", "--pairs", "qh3:qh3", "--hops", "1", "--seconds", "0.1", "--json"]
+        ["keep", "loss-0.1", "--pairs", "qh3:qh3", "--hops", "1", "--seconds", "0.01", "--json"]
     )
 
     async with asyncio.timeout(WAIT_S):
