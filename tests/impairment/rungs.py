@@ -51,11 +51,12 @@ RUNGS: Final[Mapping[str, Rung]] = {
         seconds=25,
         blackhole_at_s=6,
         blackhole_s=10,
-        answered_min=0.5,
+        answered_min=0.8,
     ),
     "rebinding": Rung(
         "every 2 s both sidecars come from another port",
         Impairment(delay_ms=10),
         rebind_every_s=2,
+        answered_min=0.5,
     ),
 }
