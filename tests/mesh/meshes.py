@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,6 +11,8 @@ from typing import Any, Final, Self
 from identity import Ticket
 from node.admin_client import admin_request
 from node.errors import ConfigError
+from node.store import Store
+from tests.impairment.process import ProxyProcess
 from tests.mesh.programs import LOOPBACK, Program, free_udp_port, wait_until
 
 TRUST_DOMAIN: Final = "acme"
@@ -47,6 +50,8 @@ class Mesh:
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.programs: list[Program] = []
+        self.proxies: dict[str, ProxyProcess] = {}
+        """By the sidecar that reaches the gateway through it; empty until they are put there."""
         gateway_engine, a_engine, b_engine = engines
         self.authority = self._program("auth", "authority", ("authority", "up"))
         self.authority.flags = (
@@ -101,6 +106,26 @@ class Mesh:
             gateway.wait_ready()
         self.a.start("--ticket", self.ticket(**A_TICKET))
         self.b.start("--ticket", self.ticket(**B_TICKET))
+        self.a.wait_ready()
+        self.b.wait_ready()
+        return self
+
+    def put_proxies_between(self, *, seed: int = 0) -> Self:
+        """From now on each sidecar reaches the gateway through a proxy process of its own.
+
+        The proxies only forward until they are told otherwise. The authority tells all nodes one
+        address of a gateway; so that each sidecar has another, it is written into its state.
+        """
+        for number, program in enumerate((self.a, self.b)):
+            proxy = ProxyProcess(self.gateway_address, seed=seed + number)
+            self._stack.callback(proxy.close)
+            self.proxies[program.name] = proxy
+            assert program.stop() == 0, program.log_tail()
+            with Store.open(program.paths.database) as store:
+                (gateway,) = store.gateways()
+                host, port = proxy.address.host, proxy.address.port
+                store.replace_gateways((replace(gateway, host=host, port=port),))
+            program.start()
         self.a.wait_ready()
         self.b.wait_ready()
         return self
