@@ -67,7 +67,11 @@ class Inbox:
             run = self._run
             if run.bodies:
                 body = run.bodies.pop()
-                if self._held_back:
+                # Not every time: the inbox of a busy agent is held back for most of its messages.
+                if (
+                    self._held_back
+                    and self._waiting_messages + len(run.bodies) <= INBOX_MESSAGES_LOW
+                ):
                     self._release()
                 yield Message(body, run, agent)
             elif self._waiting:

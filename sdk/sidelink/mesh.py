@@ -95,6 +95,8 @@ class Mesh:
                 remedy="Choose a shorter state folder for the sidecar.",
             )
         self._connection = await self._first_connection()
+        if self._connection.ended:
+            self._lost.set()  # Behind its Welcome, when nobody was told yet.
         self._supervisor = asyncio.create_task(self._supervise(), name="sidelink reconnect")
         return self
 
@@ -161,8 +163,10 @@ class Mesh:
             left_s = deadline_s - asyncio.get_running_loop().time()
             try:
                 await seat.open_on(connection, left_s)
-            except SidelinkError:
-                # To open twice does no harm, so a sidecar that went away meanwhile is no error.
+            except SidelinkError as error:
+                if error.code == DRAINING:
+                    connection.stop_accepting()
+                # To open twice does no harm, so a sidecar that goes away meanwhile is no error.
                 if connection.accepting:
                     raise
         self._seats[seat] = None
@@ -171,22 +175,21 @@ class Mesh:
     async def _connection_before(self, deadline_s: float) -> Connection:
         try:
             async with asyncio.timeout_at(deadline_s):
-                while True:
-                    connection = self._connection
-                    if self._closed or self._end is not None or connection is None:
-                        raise (
-                            copy_error(self._end)
-                            if self._end is not None
-                            else LocalError("local.unavailable", "not connected: use `async with`")
-                        )
-                    if connection.accepting:
-                        return connection
+                while not (connection := self._open()).accepting:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             raise Unreachable(
                 "local.unavailable", "the sidecar is away", remedy=NO_SIDECAR
             ) from None
+        return connection
+
+    def _open(self) -> Connection:
+        if self._end is not None:
+            raise copy_error(self._end)
+        if self._closed or self._connection is None:
+            raise LocalError("local.unavailable", "not connected: use `async with`")
+        return self._connection
 
     def _forget(self, seat: Seat) -> None:
         self._seats.pop(seat, None)

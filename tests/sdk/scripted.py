@@ -61,6 +61,7 @@ class ScriptedSidecar:
         self.refused_names: dict[str, str] = {}
         self.refuses_s = 0.002
         """How long it refuses what is new before it says Goodbye."""
+        self.greeting: list[ServerFrame] = [Welcome(1, DOMAIN, IDENTIFIER)]
         self.stays = False
         """It does not close its socket behind a Goodbye."""
         self.taken: list[tuple[str, bytes]] = []
@@ -112,7 +113,7 @@ class _Connection(asyncio.Protocol):
     def _serve(self, frame: ClientFrame) -> None:
         match frame:
             case Hello():
-                self.answer(Welcome(1, DOMAIN, IDENTIFIER))
+                self.answer(*self._sidecar.greeting)
             case OpenAgent(request=request, name=name):
                 self._open(request, name)
             case CloseAgent(request=request):
@@ -223,7 +224,8 @@ async def scripted(path: Path, sidecar: ScriptedSidecar) -> AsyncIterator[Script
             if connection.transport is not None:
                 connection.cut()
                 await connection.closed.wait()
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # From Python 3.13 on the server has done so.
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from sidelink import connection as connection_module
 from sidelink.wire import ASK, TELL, Deliver, Failed, Goodbye, encode_batch
 
 from tests.sdk.fakes import IDENTIFIER, WAIT_S, FakeRouter, local_api, uri
-from tests.sdk.scripted import Ending, Visit, one_agent, until
+from tests.sdk.scripted import Ending, ScriptedSidecar, Visit, one_agent, scripted, until
 
 pytestmark = pytest.mark.usefixtures("soon_back")
 
@@ -262,6 +262,21 @@ async def test_calls_that_a_stopping_sidecar_refuses_go_first_on_the_next_connec
     assert sidecar.taken_for(BILLING) == numbers(*range(7))
 
 
+async def test_an_opening_that_a_stopping_sidecar_refuses_is_repeated_on_the_next_connection(
+    path: Path,
+) -> None:
+    async with one_agent(path) as (sidecar, mesh, _):
+        sidecar.refused_names["billing"] = "local.draining"
+        opening = asyncio.ensure_future(mesh.agent("billing"))
+        await until(lambda: not mesh.connected)
+        del sidecar.refused_names["billing"]
+        sidecar.connections[0].goodbye()
+
+        await (await opening).tell(BILLING, 1)
+
+    assert len(sidecar.connections) == 2
+
+
 async def test_a_refused_call_that_is_cancelled_is_not_repeated(path: Path) -> None:
     async with one_agent(path, Visit(Ending.REFUSES, 0)) as (sidecar, _, planner):
         telling = tell(planner, 0)
@@ -372,6 +387,18 @@ async def test_a_sidecar_that_refuses_everything_and_stays_is_left(
 
     assert len(sidecar.connections) == 2
     assert len(sidecar.taken) == 1
+
+
+async def test_a_sidecar_that_goes_right_behind_its_welcome_is_looked_for_again(path: Path) -> None:
+    async with asyncio.timeout(WAIT_S), scripted(path, ScriptedSidecar()) as sidecar:
+        welcome = sidecar.greeting[0]
+        sidecar.greeting = [welcome, Goodbye("local.internal")]
+        async with sidelink.connect(path) as mesh:
+            sidecar.greeting = [welcome]
+            planner = await mesh.agent("planner")
+            await planner.tell(BILLING, 1)
+
+    assert len(sidecar.connections) == 2
 
 
 # What comes behind a Goodbye.
