@@ -1,36 +1,43 @@
 """One connection to the sidecar: frames out in batches, answers matched to their requests.
 
-It lives until the socket closes and is then replaced; `sidelink.mesh` decides when.
+It lives until the socket closes and is then replaced; `sidelink.mesh` decides when. A sidecar that
+stops says so first: from then on the connection is not `accepting`, what is new waits for the next
+one, and what was sent is still answered. Goodbye, or the end of the socket, is the end.
 """
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Final, assert_never, cast
 
 from sidelink.errors import (
     AskTimeout,
     LocalError,
-    MailboxFull,
     SidelinkError,
     Unreachable,
     WireError,
     error_from_code,
 )
+from sidelink.roles import Call, Receiver, Sender
 from sidelink.wire import (
     LOCAL_API_VERSION,
+    Answer,
     ClientFrame,
     CloseAgent,
     Deliver,
     DeliverRun,
     Draining,
     Failed,
+    Flush,
     Goodbye,
     Hello,
     Leave,
     Opened,
+    Receipt,
+    Refuse,
     Reply,
+    Send,
     ServerFrame,
     TellRun,
     Welcome,
@@ -39,34 +46,44 @@ from sidelink.wire import (
 )
 
 CONNECT_WAIT_S: Final = 5.0
+DRAIN_WAIT_S: Final = 320.0
+"""From the first word of a stopping sidecar until its Goodbye: it may be given 300 s to stop."""
 BATCH_BYTES_TARGET: Final = 48 * 1024
 """Written at once when this much is queued; what is less waits for the end of the loop's turn."""
 WRITE_HIGH_BYTES: Final = 1024 * 1024
 WRITE_LOW_BYTES: Final = 256 * 1024
-UNSENT_BYTES_MAX: Final = 16 * 1024 * 1024
-CALLS_MAX: Final = 65_536
 FRAME_OVERHEAD_BYTES: Final = 64
 """What a frame is counted for on top of its body."""
 BODY_COST_BYTES: Final = 16
 """What a further body of a run is counted for, so that empty ones have an end too."""
 
-assert BATCH_BYTES_TARGET < WRITE_LOW_BYTES < WRITE_HIGH_BYTES < UNSENT_BYTES_MAX
+assert BATCH_BYTES_TARGET < WRITE_LOW_BYTES < WRITE_HIGH_BYTES
 
+DRAINING: Final = "local.draining"
 NO_SIDECAR: Final = "Start the sidecar on this machine with `sidelink up`, or correct the path."
 
 
-class Receiver(Protocol):
-    """What an opened agent is to its connection."""
+class _Request:
+    """A call that somebody awaits."""
 
-    def delivered(self, connection: "Connection", frame: Deliver | DeliverRun) -> None: ...
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: Final[asyncio.Future[ServerFrame]] = loop.create_future()
 
-    def failed_unasked(self, error: SidelinkError) -> None: ...
+    def answered(self, frame: ServerFrame) -> None:
+        if not self.answer.done():
+            self.answer.set_result(frame)
+
+    def failed(self, error: SidelinkError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    refused = lost = failed
 
 
 class Connection(asyncio.Protocol):
-    """Use `open_connection`; after `lost` it only raises."""
+    """Use `open_connection`; after `lost` it takes nothing more."""
 
-    def __init__(self, on_lost: Callable[["Connection"], None]) -> None:
+    def __init__(self, on_lost: Callable[["Connection"], None], requests: Iterator[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
         self._reader = server_frame_reader()
@@ -74,28 +91,44 @@ class Connection(asyncio.Protocol):
         self._pending: list[ClientFrame] = []
         self._pending_bytes = 0
         self._run: TellRun | None = None
+        self._run_sender: Sender | None = None
         self._flush_scheduled = False
-        self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._last_request = 0
+        self._calls: dict[int, Call] = {}
+        self.requests: Final = requests
+        self._receivers: dict[int, Receiver] = {}
+        self._members: dict[Receiver, None] = {}
         self._holders: set[object] = set()
-        self._write_waiters: set[asyncio.Future[None]] = set()
+        self._write_waiters: list[asyncio.Future[None]] = []
+        self._end_timer: asyncio.TimerHandle | None = None
         self._closed = self._loop.create_future()
         self.welcome: Final[asyncio.Future[Welcome]] = self._loop.create_future()
-        self.receivers: Final[dict[int, Receiver]] = {}
-        self.lost: SidelinkError | None = None
-        self.retry_delay_s = 0.0
+        self.accepting = True
         self.writable = True
+        self.lost: SidelinkError | None = None
+        self._has_left = False
+        self.retry_at_s = 0.0
+        """When the sidecar said it would be back, on the event loop's clock."""
+
+    def join(self, number: int, receiver: Receiver) -> None:
+        """The agent `number` is open. Who opens a name again shares its number, and hears of it."""
+        self._receivers[number] = receiver
+        self._members[receiver] = None
+
+    def part(self, number: int, receiver: Receiver) -> None:
+        self._members.pop(receiver, None)
+        if self._receivers.get(number) is receiver:
+            del self._receivers[number]
 
     # Sending.
-
-    def new_request(self) -> int:
-        self._last_request += 1
-        return self._last_request
 
     def post(self, frame: ClientFrame, body_bytes: int = 0) -> None:
         """Queue a frame: it leaves in this loop turn's batch. Raises if the connection is lost."""
         if self.lost is not None:
-            raise self.lost_before_sending()
+            raise Unreachable(
+                "local.unavailable",
+                f"not connected to the sidecar ({self.lost})",
+                remedy=NO_SIDECAR,
+            )
         self._run = None
         self._pending.append(frame)
         self._pending_bytes += body_bytes + FRAME_OVERHEAD_BYTES
@@ -105,13 +138,13 @@ class Connection(asyncio.Protocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_turn)
 
-    def post_tell(self, agent: int, to: str, content_type: str, body: bytes) -> None:
+    def post_tell(self, sender: Sender, to: str, content_type: str, body: bytes) -> None:
         """Queue a tell that wants no receipt: those to one receiver gather in one frame."""
         run = self._run
         if (
             run is not None
+            and self._run_sender is sender
             and run.to == to
-            and run.agent == agent
             and run.content_type == content_type
         ):
             # `_run` is only set while its frame is the last that waits, so order is kept.
@@ -120,55 +153,51 @@ class Connection(asyncio.Protocol):
             if self._pending_bytes >= BATCH_BYTES_TARGET:
                 self._flush()
             return
-        run = TellRun(agent, to, content_type, [body])
-        self.post(run, len(body))
+        self.post_run(sender, TellRun(sender.number, to, content_type, [body]), len(body))
+
+    def post_run(self, sender: Sender, run: TellRun, body_bytes: int) -> None:
+        sender.posted += 1
+        self.post(run, body_bytes)
         if self._pending:
-            self._run = run
+            self._run, self._run_sender = run, sender
 
-    def check_unsent(self) -> None:
-        """Raises MailboxFull when the sidecar is too far behind for a caller that cannot wait."""
-        transport = self._transport
-        if transport is not None and transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-            raise MailboxFull(
-                "message.queue_full",
-                f"more than {UNSENT_BYTES_MAX} bytes wait for the sidecar",
-                remedy="Await `wait_writable()` between messages.",
-            )
-
-    async def wait_writable(self) -> None:
-        """Returns once the sidecar keeps up. Raises Unreachable if the connection is lost."""
-        while not self.writable:
-            if self.lost is not None:
-                raise self.lost_before_sending()
-            waiter = self._loop.create_future()
-            self._write_waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._write_waiters.discard(waiter)
-
-    async def call(
-        self, request: int, frame: ClientFrame, body_bytes: int, timeout_s: float
-    ) -> ServerFrame:
-        """Post the frame, wait for its answer. Raises what a Failed frame says, or AskTimeout."""
-        if len(self._calls) >= CALLS_MAX:
-            raise MailboxFull("message.queue_full", f"{CALLS_MAX} calls wait for an answer already")
-        deadline_s = self._loop.time() + timeout_s
-        if not self.writable:
-            try:
-                async with asyncio.timeout_at(deadline_s):
-                    await self.wait_writable()
-            except TimeoutError:
-                raise MailboxFull("message.queue_full", "the sidecar reads too slowly") from None
-        answer: asyncio.Future[ServerFrame] = self._loop.create_future()
+    def post_answer(self, frame: Answer | Refuse, body_bytes: int) -> None:
         self.post(frame, body_bytes)
-        self._calls[request] = answer
-        timer = self._loop.call_at(deadline_s, _expire, answer)
+        if receiver := self._receivers.get(frame.agent):
+            receiver.posted_answer()
+            if self._has_left:
+                receiver.leaving(self)
+
+    def post_call(self, request: int, frame: ClientFrame, call: Call, body_bytes: int = 0) -> None:
+        """Queue a request; `call` is told what becomes of it, unless it is forgotten before."""
+        self._calls[request] = call
         try:
-            return await answer
+            self.post(frame, body_bytes)
+        except SidelinkError:
+            del self._calls[request]
+            raise
+
+    def forget_call(self, request: int, call: Call) -> None:
+        if self._calls.get(request) is call:
+            del self._calls[request]
+
+    async def request(self, request: int, frame: ClientFrame, timeout_s: float) -> ServerFrame:
+        """Post the frame, wait for its answer. Raises what a Failed frame says, or AskTimeout."""
+        call = _Request(self._loop)
+        self.post_call(request, frame, call)
+        timer = self._loop.call_later(timeout_s, call.failed, no_receipt())
+        try:
+            return await call.answer
         finally:
             timer.cancel()
-            self._calls.pop(request, None)
+            self.forget_call(request, call)
+
+    async def wait_writable(self) -> None:
+        """Returns once the sidecar keeps up, or the connection is lost."""
+        while not self.writable and self.lost is None:
+            waiter = self._loop.create_future()
+            self._write_waiters.append(waiter)
+            await waiter
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
@@ -202,47 +231,64 @@ class Connection(asyncio.Protocol):
         try:
             frames = self._reader.feed_untrusted(data)
         except WireError as error:
-            self._lose(error)
+            self._end(error)
             return
         for frame in frames:
             kind = type(frame)
             if kind is DeliverRun or kind is Deliver:
-                receiver = self.receivers.get(frame.agent)  # type: ignore[union-attr]
+                receiver = self._receivers.get(frame.agent)  # type: ignore[union-attr]
                 if receiver is not None:
                     receiver.delivered(self, frame)  # type: ignore[arg-type]
-            elif kind is Reply or kind is not Failed:
-                self._answered(frame)
+            elif kind is Receipt or kind is Reply:
+                self._answered(cast("Receipt | Reply", frame))
             else:
-                self._failed(cast("Failed", frame))
+                self._told(frame)
+            if self.lost is not None:
+                return
 
-    def _answered(self, frame: ServerFrame) -> None:
+    def _answered(self, frame: Receipt | Reply) -> None:
+        call = self._calls.pop(frame.request, None)
+        if call is None:
+            return  # It was cancelled, or the answer came too late: there is nobody to tell.
+        if type(frame) is Receipt and not frame.ok:
+            call.refused(error_from_code(DRAINING, "the sidecar is stopping"))
+        else:
+            call.answered(frame)
+
+    def _told(self, frame: ServerFrame) -> None:
         match frame:
+            case Failed():
+                self._failed(frame)
+            case Opened():
+                if call := self._calls.pop(frame.request, None):
+                    call.answered(frame)
+                elif self.lost is None:
+                    self.post(CloseAgent(next(self.requests), frame.agent))
+            case Draining(delay_ms=delay_ms):
+                self._drain(delay_ms)
             case Goodbye(code=code, delay_ms=delay_ms):
-                self.retry_delay_s = delay_ms / 1000
-                self._lose(error_from_code(code, "the sidecar closed the connection"))
+                self.retry_at_s = self._loop.time() + delay_ms / 1000
+                self._end(error_from_code(code, "the sidecar closed the connection"))
             case Welcome():
                 if not self.welcome.done():
                     self.welcome.set_result(frame)
-            case Draining():
-                self.post(Leave())
-            case Deliver() | DeliverRun() | Failed():
+            case Deliver() | DeliverRun() | Receipt() | Reply():
                 raise AssertionError("handled by the caller")
             case _:
-                answer = self._calls.pop(frame.request, None)
-                # An answer to a call that was cancelled, or came too late, has nobody to go to.
-                if answer is not None and not answer.done():
-                    answer.set_result(frame)
-                elif isinstance(frame, Opened):
-                    self.post(CloseAgent(self.new_request(), frame.agent))
+                assert_never(frame)
 
     def _failed(self, frame: Failed) -> None:
         error = error_from_code(frame.code, frame.message, rule=frame.rule, remedy=frame.remedy)
-        answer = self._calls.pop(frame.request, None)
-        if answer is not None:
-            if not answer.done():
-                answer.set_exception(error)
+        call = self._calls.pop(frame.request, None)
+        if call is not None:
+            if frame.code == DRAINING:
+                call.refused(error)
+            else:
+                call.failed(error)
         elif not frame.request:
-            for number, receiver in self.receivers.items():
+            if frame.code == DRAINING:
+                self.stop_accepting()
+            for number, receiver in self._receivers.items():
                 if frame.agent in (0, number):
                     receiver.failed_unasked(error)
 
@@ -255,24 +301,29 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
+        for receiver in self._members:
+            receiver.held(())
 
     def resume_writing(self) -> None:
         self.writable = True
         self._wake_writers()
+        if self.accepting:
+            for receiver in list(self._members):
+                receiver.resumed()
 
     def connection_lost(self, error: Exception | None) -> None:
         detail = f": {error}" if error else ""
-        self._lose(Unreachable("local.unavailable", f"the sidecar is gone{detail}"))
+        self._end(Unreachable("local.unavailable", f"the sidecar is gone{detail}"))
         if not self._closed.done():
             self._closed.set_result(None)
 
     async def close(self) -> None:
         """Hand what is queued to the kernel, then close."""
         self._flush()
-        if self._transport is not None and self.lost is None:
-            self._transport.close()
-        elif self._transport is None:
+        if self._transport is None:
             return
+        if self.lost is None:
+            self._transport.close()
         try:
             async with asyncio.timeout(CONNECT_WAIT_S):
                 await asyncio.shield(self._closed)
@@ -281,20 +332,57 @@ class Connection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Close at once; for a connection that was never used."""
-        self._lose(Unreachable("local.unavailable", "closed by this program"))
+        self._end(Unreachable("local.unavailable", "closed by this program"))
 
-    def lost_before_sending(self) -> SidelinkError:
-        return Unreachable(
-            "local.unavailable", f"not connected to the sidecar ({self.lost})", remedy=NO_SIDECAR
-        )
+    def stop_accepting(self) -> None:
+        """The sidecar refuses what is new: keep it for the next connection. Answers still go."""
+        self._take_back()
+        if self.lost is None and self._end_timer is None:
+            error = Unreachable(DRAINING, "the sidecar said that it stops, and does not")
+            self._end_timer = self._loop.call_later(DRAIN_WAIT_S, self._end, error)
 
-    def _lose(self, error: SidelinkError) -> None:
+    def _take_back(self) -> None:
+        """What the agents posted and has not left yet is theirs again, and they are held."""
+        if not self.accepting:
+            return
+        self.accepting = False
+        self._run = None
+        kept: list[ClientFrame] = []
+        unsent: dict[int, list[TellRun | Call]] = {}
+        for frame in self._pending:
+            if not isinstance(frame, TellRun | Send | Flush) or frame.agent not in self._receivers:
+                kept.append(frame)
+            elif isinstance(frame, TellRun):
+                unsent.setdefault(frame.agent, []).append(frame)
+            elif call := self._calls.pop(frame.request, None):
+                unsent.setdefault(frame.agent, []).append(call)
+        self._pending = kept
+        owners = {receiver: number for number, receiver in self._receivers.items()}
+        for receiver in list(self._members):
+            number = owners.get(receiver)
+            receiver.held(() if number is None else unsent.get(number, ()))
+
+    def _drain(self, delay_ms: int) -> None:
+        """The sidecar stops in good order: it takes all before our Leave, and answers it."""
+        self.retry_at_s = self._loop.time() + delay_ms / 1000
+        if self._has_left or self.lost is not None:
+            return
+        self._has_left = True
+        self.stop_accepting()
+        for receiver in list(self._members):
+            receiver.leaving(self)
+        self.post(Leave())
+
+    def _end(self, error: SidelinkError) -> None:
+        """Nothing comes any more either."""
         if self.lost is not None:
             return
         self.lost = error
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+        self._take_back()
         self.writable = False
         self._pending.clear()
-        self._run = None
         if self._transport is not None:
             self._transport.abort()
         if not self.welcome.done():
@@ -302,45 +390,44 @@ class Connection(asyncio.Protocol):
             self.welcome.exception()  # Nobody may be waiting for it; that is no fault.
         calls = list(self._calls.values())
         self._calls.clear()
-        for answer in calls:
-            if not answer.done():
-                answer.set_exception(
-                    Unreachable(
-                        "local.unavailable",
-                        f"the connection to the sidecar was lost before the answer ({error})",
-                        remedy="The outcome is unknown: ask again only what may be done twice.",
-                        outcome_unknown=True,
-                    )
+        for call in calls:
+            call.lost(
+                Unreachable(
+                    "local.unavailable",
+                    f"the connection to the sidecar was lost before the answer ({self.lost})",
+                    remedy="The outcome is unknown: ask again only what may be done twice.",
+                    outcome_unknown=True,
                 )
+            )
         self._wake_writers()
         self._on_lost(self)
 
     def _wake_writers(self) -> None:
-        for waiter in self._write_waiters:
+        waiters, self._write_waiters = self._write_waiters, []
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
 
-def _expire(answer: asyncio.Future[ServerFrame]) -> None:
-    if not answer.done():
-        answer.set_exception(
-            AskTimeout(
-                "message.timeout",
-                "no answer in time: the outcome is unknown",
-                remedy="Ask again only what may be done twice, or allow more time.",
-                outcome_unknown=True,
-            )
-        )
+def no_receipt() -> AskTimeout:
+    return AskTimeout(
+        "message.timeout",
+        "the sidecar gave no receipt in time: the outcome is unknown",
+        remedy="Send it again only if it may arrive twice, or allow more time.",
+        outcome_unknown=True,
+    )
 
 
-async def open_connection(path: Path, on_lost: Callable[[Connection], None]) -> Connection:
+async def open_connection(
+    path: Path, on_lost: Callable[[Connection], None], requests: Iterator[int]
+) -> Connection:
     """Connect and say Hello. Raises Unreachable or LocalError."""
     loop = asyncio.get_running_loop()
     connection: Connection | None = None
     try:
         async with asyncio.timeout(CONNECT_WAIT_S):
             _, connection = await loop.create_unix_connection(
-                lambda: Connection(on_lost), os.fspath(path)
+                lambda: Connection(on_lost, requests), os.fspath(path)
             )
             welcome = await connection.welcome
     except (OSError, TimeoutError) as error:

@@ -105,3 +105,14 @@ def error_from_code(
     return error_class(
         code, message, rule=rule, remedy=remedy, outcome_unknown=code in _OUTCOME_UNKNOWN
     )
+
+
+def copy_error(error: SidelinkError) -> SidelinkError:
+    """The same error once more. One object that is raised again and again grows a traceback."""
+    return type(error)(
+        error.code,
+        error.message,
+        rule=error.rule,
+        remedy=error.remedy,
+        outcome_unknown=error.outcome_unknown,
+    )

@@ -11,8 +11,16 @@ import msgspec
 
 from sidelink import wire
 from sidelink.agent import Agent
-from sidelink.connection import CONNECT_WAIT_S, Connection, open_connection
-from sidelink.errors import LocalError, SidelinkError, Unreachable
+from sidelink.connection import (
+    CONNECT_WAIT_S,
+    DRAINING,
+    NO_SIDECAR,
+    Connection,
+    open_connection,
+)
+from sidelink.errors import LocalError, SidelinkError, Unreachable, copy_error
+from sidelink.outbox import Backlog
+from sidelink.seat import Seat
 from sidelink.wire import AttributeValue
 
 SOCKET_PATH_BYTES_MAX: Final = 107
@@ -27,7 +35,7 @@ _FINAL_CODES: Final = frozenset({"local.unauthorized", "local.version_unsupporte
 # What an agent may be told while the sidecar is still starting, or has not noticed the old
 # connection's end.
 _PASSING_CODES: Final = frozenset(
-    {"local.agent_busy", "local.draining", "local.unavailable", "message.timeout"}
+    {"local.agent_busy", DRAINING, "local.unavailable", "message.timeout"}
 )
 
 
@@ -46,25 +54,32 @@ def default_socket_path(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def connect(
-    path: str | os.PathLike[str] | None = None, *, reconnect_s_max: float = RECONNECT_S_MAX_DEFAULT
+    path: str | os.PathLike[str] | None = None,
+    *,
+    reconnect_s_max: float = RECONNECT_S_MAX_DEFAULT,
+    wait_s: float = 0.0,
 ) -> "Mesh":
     """``async with sidelink.connect() as mesh:`` — the sidecar at `path`, or the default one.
 
-    Entering raises Unreachable when there is none. If the sidecar goes away later, its agents are
-    opened again as soon as it is back, for `reconnect_s_max` seconds.
+    Entering raises Unreachable when there is none, at once or after `wait_s` seconds: for programs
+    that start beside their sidecar. If it goes away later, its agents are opened again as soon as
+    it is back, for `reconnect_s_max` seconds.
     """
-    return Mesh(default_socket_path() if path is None else Path(path), reconnect_s_max)
+    return Mesh(default_socket_path() if path is None else Path(path), reconnect_s_max, wait_s)
 
 
 class Mesh:
     """Made by `connect`; use it as an async context manager."""
 
-    def __init__(self, path: Path, reconnect_s_max: float) -> None:
+    def __init__(self, path: Path, reconnect_s_max: float, wait_s: float) -> None:
         self._path = path
         self._reconnect_s_max = reconnect_s_max
+        self._wait_s = wait_s
         self._connection: Connection | None = None
-        self._agents: dict[Agent, None] = {}  # in the order of their opening
+        self._seats: dict[Seat, None] = {}  # in the order of their opening
+        self._backlog = Backlog()
         self._lost = asyncio.Event()
+        self._changed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
         self._end: SidelinkError | None = None
@@ -79,7 +94,9 @@ class Mesh:
                 f"the socket path {self._path} has {length} bytes, not {SOCKET_PATH_BYTES_MAX}",
                 remedy="Choose a shorter state folder for the sidecar.",
             )
-        self._connection = await open_connection(self._path, self._connection_lost)
+        self._connection = await self._first_connection()
+        if self._connection.lost is not None:
+            self._lost.set()  # Behind its Welcome, when nobody was told yet.
         self._supervisor = asyncio.create_task(self._supervise(), name="sidelink reconnect")
         return self
 
@@ -96,14 +113,16 @@ class Mesh:
         try:
             await asyncio.wait([supervisor])
         finally:
-            for agent in list(self._agents):
-                agent.end(None)
+            self._changed.set()
+            for seat in list(self._seats):
+                seat.end(None)
             if self._connection is not None:
                 await self._connection.close()
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None and self._connection.lost is None
+        """False while the sidecar is away."""
+        return self._connection is not None and self._connection.accepting
 
     @property
     def trust_domain(self) -> str:
@@ -124,13 +143,9 @@ class Mesh:
         """Open an agent of this sidecar by its path, for example ``finance/planner``.
 
         Its identity is made when the name is new, and kept by the sidecar. Raises LocalError when
-        the sidecar may not issue that name or an attribute, or the agent is open elsewhere.
+        the sidecar may not issue that name or an attribute, or the agent is open elsewhere. Waits
+        while the sidecar is away, and raises Unreachable after `timeout` seconds.
         """
-        connection = self._connection
-        if self._closed or self._end is not None or connection is None:
-            raise self._end or LocalError("local.unavailable", "not connected: use `async with`")
-        if connection.lost is not None:
-            raise connection.lost_before_sending()
         try:
             msgspec.convert(name, wire.Uri)
             requested = msgspec.convert(dict(attributes or {}), wire.Attributes)
@@ -141,27 +156,74 @@ class Mesh:
                 f"agent {name!r:.300}: {error}",
                 remedy="Attributes are text, integers, booleans or lists of text.",
             ) from error
-        agent = Agent(self, name, requested)
-        await agent.open_on(connection, timeout)
-        self._agents[agent] = None
-        return agent
+        seat = Seat(name, requested, self._backlog, self._forget)
+        deadline_s = asyncio.get_running_loop().time() + timeout
+        while not seat.connected:
+            connection = await self._connection_before(deadline_s)
+            left_s = deadline_s - asyncio.get_running_loop().time()
+            try:
+                await seat.open_on(connection, left_s)
+            except SidelinkError as error:
+                if error.code == DRAINING:
+                    connection.stop_accepting()
+                # To open twice does no harm, so a sidecar that goes away meanwhile is no error.
+                if connection.accepting:
+                    raise
+        self._seats[seat] = None
+        return Agent(seat)
 
-    def forget(self, agent: Agent) -> None:
-        self._agents.pop(agent, None)
+    async def _connection_before(self, deadline_s: float) -> Connection:
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while not (connection := self._open()).accepting:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Unreachable(
+                "local.unavailable", "the sidecar is away", remedy=NO_SIDECAR
+            ) from None
+        return connection
+
+    def _open(self) -> Connection:
+        if self._end is not None:
+            raise copy_error(self._end)
+        if self._closed or self._connection is None:
+            raise LocalError("local.unavailable", "not connected: use `async with`")
+        return self._connection
+
+    def _forget(self, seat: Seat) -> None:
+        self._seats.pop(seat, None)
 
     def _welcome(self) -> wire.Welcome:
         if self._connection is None:
             raise LocalError("local.unavailable", "not connected: use `async with`")
         return self._connection.welcome.result()
 
-    # Coming back.
+    # Coming, and coming back.
+
+    async def _first_connection(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._wait_s
+        delay_s = RETRY_DELAY_S_MIN
+        while True:
+            try:
+                return await self._open_connection()
+            except Unreachable:
+                left_s = deadline_s - loop.time()
+                if left_s <= 0:
+                    raise
+            await asyncio.sleep(min(delay_s, left_s))
+            delay_s = min(2 * delay_s, RETRY_DELAY_S_MAX)
+
+    async def _open_connection(self) -> Connection:
+        return await open_connection(self._path, self._connection_lost, self._backlog.requests)
 
     def _connection_lost(self, connection: Connection) -> None:
         if connection is not self._connection or self._closed:
             return
         assert connection.lost is not None
-        for agent in list(self._agents):
-            agent.connection_lost(connection.lost)
+        for seat in list(self._seats):
+            seat.connection_lost(connection.lost)
         self._lost.set()
 
     async def _supervise(self) -> None:
@@ -181,7 +243,8 @@ class Mesh:
             assert connection is not None
             error = connection.lost
             deadline_s = loop.time() + self._reconnect_s_max
-            delay_s = max(RETRY_DELAY_S_MIN, min(connection.retry_delay_s, ANNOUNCED_DELAY_S_MAX))
+            announced_s = min(connection.retry_at_s - loop.time(), ANNOUNCED_DELAY_S_MAX)
+            delay_s = max(RETRY_DELAY_S_MIN, announced_s)
             while error is not None:
                 if error.code in _FINAL_CODES or loop.time() + delay_s > deadline_s:
                     self._give_up(error)
@@ -195,34 +258,38 @@ class Mesh:
         connection = self._connection
         assert connection is not None
         try:
+            if connection.lost is None and not connection.accepting:
+                # What it still answers comes before what is sent on the next one.
+                return Unreachable(DRAINING, "the sidecar is stopping")
             if connection.lost is not None:
-                connection = await open_connection(self._path, self._connection_lost)
+                connection = await self._open_connection()
                 self._connection = connection
                 self._lost.clear()
                 if connection.lost is not None:
                     return connection.lost
+                self._changed.set()
         except SidelinkError as error:
             return error
         in_the_way: SidelinkError | None = None
-        for agent in list(self._agents):
-            if agent.connected:
+        for seat in list(self._seats):
+            if seat.connected:
                 continue
             try:
-                await agent.open_on(connection, CONNECT_WAIT_S)
+                await seat.open_on(connection, CONNECT_WAIT_S)
             except SidelinkError as error:
                 if connection.lost is not None:
                     return connection.lost
                 if error.code in _PASSING_CODES:
                     in_the_way = error
                 else:
-                    agent.end(error)
+                    seat.end(error)
         return in_the_way
 
     def _give_up(self, error: SidelinkError) -> None:
         if self.connected:
-            for agent in list(self._agents):
-                if not agent.connected:
-                    agent.end(error)
+            for seat in list(self._seats):
+                if not seat.connected:
+                    seat.end(error)
             return
         self._end_all(
             Unreachable(
@@ -234,8 +301,9 @@ class Mesh:
 
     def _end_all(self, error: SidelinkError) -> None:
         self._end = error
-        for agent in list(self._agents):
-            agent.end(error)
+        self._changed.set()
+        for seat in list(self._seats):
+            seat.end(error)
 
 
 __all__ = ["Mesh", "connect", "default_socket_path"]

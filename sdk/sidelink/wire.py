@@ -296,14 +296,14 @@ class BatchReader(Generic[_F]):
 
     def feed_untrusted(self, data: bytes | bytearray | memoryview) -> list[_F]:
         """The frames of all batches that `data` completes. Raises WireError only."""
-        if self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._wanted_bytes:
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            if len(buffer) < self._wanted_bytes:
                 return []
-            data = bytes(self._buffer)
-            self._buffer.clear()
         frames: list[_F] = []
-        view = memoryview(data)
+        # Decoded where they are: a copy of each batch was a quarter of what reading it cost.
+        view = memoryview(buffer or data)
         start = 0
         while True:
             rest_bytes = len(view) - start
@@ -323,8 +323,11 @@ class BatchReader(Generic[_F]):
             else:
                 frames = batch
             start = end
-        if start < len(view):
-            self._buffer += view[start:]
+        if buffer:
+            view.release()
+            del buffer[:start]
+        elif rest_bytes:
+            buffer += view[start:]
         return frames
 
     def _decode_untrusted(self, body: memoryview) -> list[_F]:

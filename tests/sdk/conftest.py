@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sidelink
+from sidelink import mesh as mesh_module
 
 from tests.sdk.fakes import WAIT_S, FakeRouter, local_api
 
@@ -18,6 +19,12 @@ def router() -> FakeRouter:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "agent.sock"
+
+
+@pytest.fixture
+def soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost sidecar is looked for again almost at once."""
+    monkeypatch.setattr(mesh_module, "RETRY_DELAY_S_MIN", 0.002)
 
 
 @pytest.fixture

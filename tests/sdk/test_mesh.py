@@ -11,8 +11,6 @@ import msgspec
 import pytest
 import sidelink
 import uvloop
-from sidelink import wire
-from sidelink.agent import INBOX_MESSAGES_HARD, INBOX_MESSAGES_HIGH
 
 from identity import Code
 from tests.sdk.fakes import IDENTIFIER, WAIT_S, FakeRouter, answer_all, local_api, uri
@@ -176,6 +174,9 @@ MISUSE: dict[str, Callable[[sidelink.Mesh, sidelink.Agent], object]] = {
     "a URI that is not ASCII": lambda mesh, agent: agent.tell("agent://acmé/x", 1),
     "no time at all": lambda mesh, agent: agent.ask(uri("x"), 1, timeout=0),
     "more time than a week": lambda mesh, agent: agent.ask(uri("x"), 1, timeout=1e9),
+    "a body that holds this package's own objects": lambda mesh, agent: agent.tell(
+        uri("x"), [agent]
+    ),
     "a body that is no plain value": lambda mesh, agent: agent.tell(uri("x"), object()),
     "an attribute that is a float": lambda mesh, agent: mesh.agent("a", attributes={"a": 1.5}),  # type: ignore[dict-item]
     "a name that is not text": lambda mesh, agent: mesh.agent(7),  # type: ignore[arg-type]
@@ -194,6 +195,16 @@ async def test_misuse_is_refused_here_and_costs_nothing_else(
         await misuse(mesh, planner)  # type: ignore[misc]
 
     await planner.tell(uri("billing"), 1)
+
+
+async def test_a_message_is_shown_by_its_sender_and_is_no_body(mesh: sidelink.Mesh) -> None:
+    planner, billing = await mesh.agent("planner"), await mesh.agent("billing")
+    await planner.tell(uri("billing"), 1)
+    message = await anext(billing.inbox())
+
+    assert repr(message) == "<Message from agent://acme/planner, 1 bytes>"
+    with pytest.raises(sidelink.BodyError):
+        await billing.tell(uri("planner"), message)
 
 
 async def test_a_tell_has_no_reply_and_an_ask_has_one(mesh: sidelink.Mesh) -> None:
@@ -244,8 +255,9 @@ async def test_a_cancelled_ask_leaves_nothing_behind_and_its_answer_is_dropped(
     await message.reply("too late")
 
     await planner.flush()
-    assert planner._connection is not None
-    assert planner._connection._calls == {}
+    connection = planner._outbox.direct
+    assert connection is not None
+    assert connection._calls == {}
     await planner.tell(uri("billing"), "still here")
 
 
@@ -297,108 +309,25 @@ async def test_leaving_the_mesh_sends_what_is_queued(path: Path, router: FakeRou
         await mesh.agent("planner")
 
 
-async def test_breaking_off_an_inbox_loses_no_message(mesh: sidelink.Mesh) -> None:
-    planner, billing = await mesh.agent("planner"), await mesh.agent("billing")
-    for i in range(10):
-        planner.tell_nowait(uri("billing"), i)
-
-    seen = []
-    for _ in range(5):
-        async for message in billing.inbox():
-            seen.append(message.body)
-            if len(seen) % 2 == 0:
-                break
-
-    assert seen == list(range(10))
-
-
-# Flow control.
-
-
-async def test_an_inbox_that_nobody_reads_is_held_back_and_loses_nothing(
+async def test_an_ask_whose_answer_was_cancelled_may_be_answered_later(
     mesh: sidelink.Mesh, router: FakeRouter
 ) -> None:
     planner, billing = await mesh.agent("planner"), await mesh.agent("billing")
-    inbox = billing.inbox()
-    await planner.tell(uri("billing"), -1)
-    assert (await anext(inbox)).body == -1
-
-    count = 4 * INBOX_MESSAGES_HIGH
-    for i in range(count):
-        planner.tell_nowait(uri("billing"), i)
-        if i % 64 == 0:
-            await planner.flush()
-    await planner.flush()
-
-    assert len(billing._inbox) < 2 * INBOX_MESSAGES_HIGH
-    assert [(await anext(inbox)).body for _ in range(count)] == list(range(count))
-
-
-async def test_a_handler_may_ask_while_its_inbox_is_held_back(mesh: sidelink.Mesh) -> None:
-    planner, billing = await mesh.agent("planner"), await mesh.agent("billing")
-    helper = await mesh.agent("helper")
-    helping = asyncio.create_task(answer_all(helper))
-    inbox = billing.inbox()
-    for i in range(3 * INBOX_MESSAGES_HIGH):
-        planner.tell_nowait(uri("billing"), i)
-    await planner.flush()
-    await anext(inbox)
-    assert billing._held_back
-
-    reply = await billing.ask(uri("helper"), "help")
-
-    assert reply.body == {"you said": "help"}
-    helping.cancel()
-
-
-async def test_beyond_the_hard_mark_nothing_more_is_read_until_the_inbox_drains(
-    mesh: sidelink.Mesh, router: FakeRouter
-) -> None:
-    planner, billing = await mesh.agent("planner"), await mesh.agent("billing")
-    inbox = billing.inbox()
-    await planner.tell(uri("billing"), "first")
-    await anext(inbox)
-    connection = billing._connection
+    asking = asyncio.create_task(planner.ask(uri("billing"), 1))
+    message = await anext(billing.inbox())
+    connection = planner._outbox.direct
     assert connection is not None
-    frame = wire.Deliver(
-        billing._number, 1, wire.TELL, uri("x"), IDENTIFIER, {}, b"\x01", "application/msgpack", 0
-    )
-
-    # A sidecar that does not heed Listen.
-    for _ in range(INBOX_MESSAGES_HARD):
-        billing.delivered(connection, frame)
-    assert connection._holders == {billing}
-    for _ in range(INBOX_MESSAGES_HARD):
-        await anext(inbox)
-
-    assert connection._holders == set()
-    await planner.tell(uri("billing"), "last")
-    assert (await anext(inbox)).body == "last"
-
-
-async def test_a_sender_waits_for_a_sidecar_that_reads_slowly(
-    mesh: sidelink.Mesh, router: FakeRouter
-) -> None:
-    planner, _ = await mesh.agent("planner"), await mesh.agent("billing")
-    [session] = {agent.session for agent in router.agents.values()}
-    session.pause()
-    body = b"x" * 1024 * 1024
-
-    while planner.writable:
-        planner.tell_nowait(uri("billing"), body, content_type="a/b")
-    waiting = asyncio.create_task(planner.wait_writable())
+    connection.pause_writing()
+    answering = asyncio.create_task(message.reply("first"))
     await asyncio.sleep(0)
-    assert not waiting.done()
-    with pytest.raises(sidelink.MailboxFull) as caught:  # noqa: PT012
-        while True:
-            planner.tell_nowait(uri("billing"), body, content_type="a/b")
-    assert caught.value.code == "message.queue_full"
-    with pytest.raises(sidelink.MailboxFull):
-        await planner.tell(uri("billing"), 1, timeout=0.01)
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    connection.resume_writing()
 
-    session.resume()
-    await waiting
-    await planner.flush()
+    await message.reply("second")
+
+    assert (await asking).body == "second"
 
 
 # Where it is found, and what it needs.
