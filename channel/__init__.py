@@ -12,13 +12,12 @@ from channel.events import (
     ChannelOpened,
     DataReceived,
     PeerVerified,
-    RestReceived,
+    SignalReceived,
     StreamData,
     StreamEvent,
     StreamFinished,
     StreamOpenReceived,
     StreamReset,
-    WakeReceived,
 )
 from channel.handshake import Handshake, Session, VerifyPeer
 from channel.kem import Kem, KemPrivateKey, MlKem768
@@ -28,6 +27,7 @@ from channel.stream import StreamSecret, StreamSession
 from channel.wire import (
     Prologue,
     RecordType,
+    Signal,
     StreamOpen,
     choose_version_untrusted,
     decode_stream_open_untrusted,
@@ -62,9 +62,10 @@ __all__ = [
     "RecordCipher",
     "RecordType",
     "RekeyLimits",
-    "RestReceived",
     "Role",
     "Session",
+    "Signal",
+    "SignalReceived",
     "StreamData",
     "StreamEvent",
     "StreamFinished",
@@ -75,7 +76,6 @@ __all__ = [
     "StreamSession",
     "StreamState",
     "VerifyPeer",
-    "WakeReceived",
     "choose_version_untrusted",
     "decode_stream_open_untrusted",
     "encode_stream_open",

@@ -33,9 +33,8 @@ from channel.events import (
     ChannelOpened,
     DataReceived,
     PeerVerified,
-    RestReceived,
+    SignalReceived,
     StreamOpenReceived,
-    WakeReceived,
 )
 from channel.handshake import MLKEM_768, Handshake, VerifyPeer
 from channel.incoming import Incoming
@@ -58,6 +57,7 @@ from channel.wire import (
     Prologue,
     RecordHeader,
     RecordType,
+    Signal,
     decode_addresses_untrusted,
     decode_code_untrusted,
     decode_denial_untrusted,
@@ -77,8 +77,9 @@ _INPUT_OF_TYPE: Final = {
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
     RecordType.ACK: ChannelInput.RECORD_ACK,
     RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
-    RecordType.REST: ChannelInput.RECORD_REST,
-    RecordType.WAKE: ChannelInput.RECORD_WAKE,
+    RecordType.REST: ChannelInput.RECORD_SIGNAL,
+    RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
+    RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,
     RecordType.CLOSE: ChannelInput.CLOSE,
 }
 
@@ -263,14 +264,10 @@ class Channel:
         """Tell the peer where our node may be reached without a gateway. Legal in OPEN."""
         self._say(RecordType.ADDRESSES, encode_addresses(addresses))
 
-    def rest(self) -> None:
-        """Offer to put this channel away. The peer answers CLOSE, or WAKE; the owner sends nothing
-        before that. Legal in OPEN."""
-        self._say(RecordType.REST)
-
-    def wake(self) -> None:
-        """Refuse the peer's offer to rest. Legal in OPEN."""
-        self._say(RecordType.WAKE)
+    def signal(self, signal: Signal) -> None:
+        """Offer to put this channel away, refuse that, or say that we stop soon. Behind an offer
+        the owner sends nothing until the peer answers it. Legal in OPEN."""
+        self._say(RecordType(signal))
 
     def hurry_acknowledgements(self) -> None:
         """The peer waits for each: it wants to leave this channel in good order."""
@@ -400,10 +397,10 @@ class Channel:
                 return [StreamOpenReceived(body)]
             case RecordType.ADDRESSES:
                 return [AddressesReceived(decode_addresses_untrusted(body))]
-            case RecordType.REST | RecordType.WAKE:
+            case RecordType.REST | RecordType.WAKE | RecordType.LEAVING:
                 if body:
                     raise ChannelError(Code.CHANNEL_BAD_RECORD, f"{header.type.name} with a body")
-                return [RestReceived() if header.type is RecordType.REST else WakeReceived()]
+                return [SignalReceived(Signal(header.type))]
             case RecordType.ACCEPT:
                 return self._receive_accept_untrusted(body)
             case RecordType.DENY:

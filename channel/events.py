@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from channel.wire import Signal
 from identity import Code, VerifiedPeer
 
 
@@ -37,13 +38,10 @@ class AddressesReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class RestReceived:
-    """The peer has nothing to say and would put the channel away: close it, or say ``wake``."""
+class SignalReceived:
+    """The peer rests, wakes, or leaves."""
 
-
-@dataclass(frozen=True, slots=True)
-class WakeReceived:
-    """The peer goes on: our offer to rest is void."""
+    signal: Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,7 @@ ChannelEvent = (
     | DataReceived
     | StreamOpenReceived
     | AddressesReceived
-    | RestReceived
-    | WakeReceived
+    | SignalReceived
     | ChannelDenied
     | ChannelClosed
 )

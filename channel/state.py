@@ -81,7 +81,7 @@ class ChannelInput(Enum):
     PERMIT = auto()
     REFUSE = auto()
     SEND = auto()
-    SAY = auto()  # ADDRESSES, REST or WAKE.
+    SAY = auto()  # ADDRESSES, or a signal.
     CLOSE = auto()
     HANDSHAKE_1 = auto()  # …what the link brought…
     HANDSHAKE_2 = auto()
@@ -93,8 +93,7 @@ class ChannelInput(Enum):
     RECORD_STREAM_OPEN = auto()
     RECORD_ACK = auto()
     RECORD_ADDRESSES = auto()
-    RECORD_REST = auto()
-    RECORD_WAKE = auto()
+    RECORD_SIGNAL = auto()
 
 
 _C = ChannelState
@@ -120,8 +119,7 @@ CHANNEL_TRANSITIONS: Final[Mapping[tuple[ChannelState, ChannelInput], ChannelSta
             (_C.OPEN, _CI.SAY): _C.OPEN,
             (_C.OPEN, _CI.RECORD_ACK): _C.OPEN,
             (_C.OPEN, _CI.RECORD_ADDRESSES): _C.OPEN,
-            (_C.OPEN, _CI.RECORD_REST): _C.OPEN,
-            (_C.OPEN, _CI.RECORD_WAKE): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_SIGNAL): _C.OPEN,
             (_C.OPEN, _CI.REFUSE): _C.CLOSED,
             (_C.OPEN, _CI.RECORD_DATA): _C.OPEN,
             (_C.OPEN, _CI.RECORD_REKEY): _C.OPEN,

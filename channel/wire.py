@@ -80,6 +80,19 @@ class RecordType(IntEnum):
     ADDRESSES = 11
     REST = 12
     WAKE = 13
+    LEAVING = 14
+
+
+@unique
+class Signal(IntEnum):
+    """Records without a body, about the channel as a whole."""
+
+    REST = RecordType.REST
+    """There is nothing to say: the channel may be put away."""
+    WAKE = RecordType.WAKE
+    """It may not: there is."""
+    LEAVING = RecordType.LEAVING
+    """The sender's program is about to stop: say nothing new, and offer to rest when done."""
 
 
 _TYPES: Final = {int(type_): type_ for type_ in RecordType}

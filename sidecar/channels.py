@@ -21,9 +21,9 @@ from channel import (
     Part,
     PeerVerified,
     Prologue,
-    RestReceived,
+    Signal,
+    SignalReceived,
     StreamOpenReceived,
-    WakeReceived,
 )
 from channel.limits import EARLY_BYTES_MAX
 from identity import AgentUri, Code, Identifier, VerifiedIdentity, VerifiedPeer
@@ -82,8 +82,7 @@ class ChannelOwner(Protocol):
     def addresses_received(
         self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]
     ) -> None: ...
-    def rest_received(self, slot: ChannelSlot) -> None: ...
-    def wake_received(self, slot: ChannelSlot) -> None: ...
+    def signal_received(self, slot: ChannelSlot, signal: Signal) -> None: ...
     def channel_moved(self, slot: ChannelSlot) -> None: ...
     def progressed(self, slot: ChannelSlot) -> None:
         """Something may have left: it was acknowledged, or there is more credit."""
@@ -396,10 +395,8 @@ class ChannelTable:
                 self._owner.stream_announced(slot, event.payload)
             case AddressesReceived():
                 self._owner.addresses_received(slot, event.addresses)
-            case RestReceived():
-                self._owner.rest_received(slot)
-            case WakeReceived():
-                self._owner.wake_received(slot)
+            case SignalReceived():
+                self._owner.signal_received(slot, event.signal)
             case ChannelDenied():
                 self._owner.channel_denied(slot, event)
             case _:

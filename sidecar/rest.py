@@ -2,21 +2,25 @@
 another. Pure.
 
 A channel is put away by agreement: one side offers (REST), the other closes it or, if something is
-under way that the first cannot know of, goes on (WAKE). So nothing is lost to it.
+under way that the first cannot know of, goes on (WAKE). So nothing is lost to it. A program that is
+about to stop says so first (LEAVING), and then neither side begins anything new on the channel.
 """
 
 from typing import Final
 
+from channel import Signal
 from identity import Code
 from sidecar.channels import ChannelTable
 from sidecar.slot import ChannelSlot
+from sidecar.timers import Timer, Timers
 
 IDLE_SECONDS: Final = 300.0
 SWEEP_SECONDS: Final = 5.0
+# Channels that part are looked at more often; less so if peers make very many of them part.
+PARTING_SWEEP_SECONDS: Final = 0.05
+PARTING_SWEEP_SECONDS_EACH: Final = 0.0002
 # An offer that is not answered: the peer is gone, and we are in nobody's way.
 OFFER_SECONDS_MAX: Final = 30.0
-# While this sidecar stops, every channel is put away as soon as nothing is under way on it.
-DRAIN_SWEEP_SECONDS: Final = 0.05
 # A channel that another one has replaced is put away as soon as it is quiet.
 LEAVING_SECONDS: Final = 1.0
 # The responder leaves the first word to the initiator, who may have forgotten.
@@ -27,25 +31,47 @@ class Rest:
     """Looks at all channels now and then."""
 
     def __init__(
-        self, channels: ChannelTable, *, idle_s: float = IDLE_SECONDS, channels_max: int
+        self,
+        channels: ChannelTable,
+        timers: Timers,
+        *,
+        idle_s: float = IDLE_SECONDS,
+        channels_max: int,
     ) -> None:
         """``channels_max``: beyond it, those that were used longest ago are put away first."""
         self._channels = channels
+        self._timers = timers
         self._idle_s = idle_s
         self._channels_max = channels_max
+        self._parting: dict[ChannelSlot, bool] = {}
+        """Each with whether its peer has yet to be told."""
+        self._sweep_timer: Timer | None = None
+        self._part_timer: Timer | None = None
         self.rested = 0
-        self._draining = False
 
-    @property
-    def sweep_s(self) -> float:
-        """How long until the next look."""
-        return DRAIN_SWEEP_SECONDS if self._draining else SWEEP_SECONDS
+    def opened(self, slot: ChannelSlot, now_s: float) -> None:
+        """From here on the channel is watched."""
+        if self._sweep_timer is None:
+            self._sweep_timer = self._timers.at(now_s + SWEEP_SECONDS, self._sweep)
+        if self._channels.draining:
+            self._part(slot, now_s, tell=True)
 
-    def drain(self) -> None:
-        """From now on be patient with no channel."""
-        self._draining = True
+    def ended(self, slot: ChannelSlot) -> None:
+        self._parting.pop(slot, None)
+        if not len(self._channels):
+            self._timers.cancel(self._sweep_timer)
+            self._timers.cancel(self._part_timer)
+            self._sweep_timer = self._part_timer = None
 
-    def sweep(self, now_s: float) -> None:
+    def drain(self, now_s: float) -> None:
+        """This sidecar stops soon: nothing new begins on any channel."""
+        for slot in self._channels.slots():
+            if slot.opened:
+                self._part(slot, now_s, tell=True)
+        self._look_at_parting(now_s)
+
+    def _sweep(self, now_s: float) -> None:
+        self._sweep_timer = self._timers.at(now_s + SWEEP_SECONDS, self._sweep)
         excess = len(self._channels) - self._channels_max
         quiet: list[ChannelSlot] = []
         for slot in self._channels.slots():
@@ -58,35 +84,59 @@ class Rest:
                     excess -= 1
                 elif excess > 0:
                     quiet.append(slot)
-            elif self._draining and slot.parked_until_s is not None and slot.is_quiet(now_s):
-                # It has no link to say so on. Its peer learns it when it looks for the channel.
-                self._channels.end(slot, Code.CHANNEL_RESTARTING)
         if excess > 0:
             quiet.sort(key=lambda slot: slot.used_s)
             for slot in quiet[:excess]:
                 self._offer(slot, now_s)
 
-    def rest_received(self, slot: ChannelSlot, now_s: float) -> None:
-        """The peer would put the channel away."""
-        if slot.resting_since_s is not None or self._may_rest(slot, now_s):
+    def signal_received(self, slot: ChannelSlot, signal: Signal, now_s: float) -> None:
+        if signal is Signal.WAKE:
+            slot.resting_since_s = None
+        elif signal is Signal.LEAVING:
+            self._part(slot, now_s, tell=False)
+        elif slot.resting_since_s is not None or self._may_rest(slot, now_s):
             self.rested += 1
             self._channels.end(slot, Code.CHANNEL_IDLE)
         else:
-            slot.links.channel.wake()
+            slot.links.channel.signal(Signal.WAKE)
 
-    def wake_received(self, slot: ChannelSlot) -> None:
-        slot.resting_since_s = None
+    def _part(self, slot: ChannelSlot, now_s: float, *, tell: bool) -> None:
+        """One end of this channel stops soon: put it away once nothing is under way on it."""
+        slot.parting = True
+        slot.links.channel.hurry_acknowledgements()
+        self._parting[slot] = tell
+        if self._part_timer is None:
+            self._plan_parting(now_s)
+
+    def _plan_parting(self, now_s: float) -> None:
+        wait_s = PARTING_SWEEP_SECONDS + PARTING_SWEEP_SECONDS_EACH * len(self._parting)
+        self._part_timer = self._timers.at(now_s + wait_s, self._look_at_parting)
+
+    def _look_at_parting(self, now_s: float) -> None:
+        self._timers.cancel(self._part_timer)
+        self._part_timer = None
+        for slot, tell in list(self._parting.items()):
+            if tell and slot.parked_until_s is None:
+                self._parting[slot] = False
+                slot.links.channel.signal(Signal.LEAVING)
+                slot.links.pump()
+            if slot.resting_since_s is None and slot.is_quiet(now_s):
+                if slot.parked_until_s is None:
+                    self._offer(slot, now_s)
+                else:
+                    # There is no link to say so on. The peer learns it when it looks for us.
+                    self._channels.end(slot, Code.CHANNEL_RESTARTING)
+        if self._parting and self._part_timer is None:
+            self._plan_parting(now_s)
 
     def _may_rest(self, slot: ChannelSlot, now_s: float) -> bool:
         return slot.opened and slot.parked_until_s is None and slot.is_quiet(now_s)
 
     def _patience_s(self, slot: ChannelSlot) -> float:
-        if self._draining:
-            return 0.0
         idle_s = LEAVING_SECONDS if slot.leaving else self._idle_s
         return idle_s if slot.initiator else idle_s * RESPONDER_FACTOR
 
     def _offer(self, slot: ChannelSlot, now_s: float) -> None:
         slot.resting_since_s = now_s
-        slot.links.channel.rest()
+        slot.links.channel.signal(Signal.REST)
         slot.links.pump()

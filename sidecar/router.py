@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from sidelink import wire
 
-from channel import ChannelDenied, MakeCipher
+from channel import ChannelDenied, MakeCipher, Signal
 from identity import AgentUri, AttributeValue, Code
 from link import Frame, HopPort, LinkEnd
 from node.clocks import Clock
@@ -27,7 +27,7 @@ from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
 from sidecar.rest import IDLE_SECONDS, Rest
 from sidecar.slot import ChannelSlot
-from sidecar.timers import Timer, Timers
+from sidecar.timers import Timers
 
 EXPIRY_SECONDS_MIN: Final = 0.05
 EXPIRY_SECONDS_MAX: Final = 300.0
@@ -81,9 +81,11 @@ class Router:
         self.channels = ChannelTable(self, verify, self.timers, make_cipher=make_cipher)
         self.outbound.use_channels(self.channels)
         self.rest = Rest(
-            self.channels, idle_s=limits.channel_idle_s, channels_max=limits.channels_max
+            self.channels,
+            self.timers,
+            idle_s=limits.channel_idle_s,
+            channels_max=limits.channels_max,
         )
-        self._sweeping: Timer | None = None
         self.channels_opened = 0
         self._decisions = decisions
         self._clock = clock
@@ -127,9 +129,7 @@ class Router:
         """This sidecar stops soon: take no new channel, and put away all that are quiet. What
         agents still send goes out as ever."""
         self.channels.draining = True
-        self.rest.drain()
-        self.timers.cancel(self._sweeping)
-        self._sweep(self._clock.now_s())
+        self.rest.drain(self._clock.now_s())
         self._end_turn()
 
     @property
@@ -219,6 +219,7 @@ class Router:
             )
 
     def disarm(self, slot: ChannelSlot) -> None:
+        self.rest.ended(slot)
         self.timers.cancel(slot.timer)
         self.timers.cancel(slot.expiry_timer)
 
@@ -232,8 +233,7 @@ class Router:
         self.channels_opened += 1
         slot.opened = True
         self._watch_expiry(slot)
-        if self._sweeping is None:
-            self._plan_sweep(self._clock.now_s())
+        self.rest.opened(slot, self._clock.now_s())
         self.outbound.channel_opened(slot)
         if self._direct is not None:
             self._direct.channel_opened(slot)
@@ -259,12 +259,10 @@ class Router:
     def channel_moved(self, slot: ChannelSlot) -> None:
         self.outbound.channel_moved(slot)
 
-    def rest_received(self, slot: ChannelSlot) -> None:
-        self.rest.rest_received(slot, self._clock.now_s())
-
-    def wake_received(self, slot: ChannelSlot) -> None:
-        self.rest.wake_received(slot)
-        self.outbound.channel_moved(slot)
+    def signal_received(self, slot: ChannelSlot, signal: Signal) -> None:
+        self.rest.signal_received(slot, signal, self._clock.now_s())
+        if signal is Signal.WAKE:
+            self.outbound.channel_moved(slot)
 
     def addresses_received(self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]) -> None:
         if self._direct is not None:
@@ -281,16 +279,6 @@ class Router:
         assert self._streams is not None
         self._streams.stream_credit(hop, link, stream, limit)
 
-    def _plan_sweep(self, now_s: float) -> None:
-        self._sweeping = self.timers.at(now_s + self.rest.sweep_s, self._sweep)
-
-    def _sweep(self, now_s: float) -> None:
-        """Put away what is not used; again after a while, as long as there is a channel."""
-        self.rest.sweep(now_s)
-        self._sweeping = None
-        if len(self.channels):
-            self._plan_sweep(now_s)
-
     def _watch_expiry(self, slot: ChannelSlot) -> None:
         """A channel, and every stream on it, ends with the first credential that it rests on."""
         left_s = slot.expires_unix_s - self._clock.unix_s()
@@ -305,9 +293,6 @@ class Router:
 
     def _ended(self, slot: ChannelSlot, failed: Failure) -> None:
         self.outbound.channel_ended(slot, failed)
-        if not len(self.channels):
-            self.timers.cancel(self._sweeping)
-            self._sweeping = None
         if self._streams is not None:
             self._streams.channel_gone(slot, failed.code)
 

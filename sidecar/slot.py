@@ -75,6 +75,8 @@ class ChannelSlot:
     """Our offer to put it away waits for an answer."""
     leaving: bool = False
     """Another channel of the same two goes on in its place."""
+    parting: bool = False
+    """The program at one of its ends stops soon: it is put away once nothing is under way."""
 
     # Its way: `sidecar.paths`.
     session_id: bytes = b""
@@ -102,7 +104,12 @@ class ChannelSlot:
     @property
     def holds(self) -> bool:
         """Whether new messages wait: it has no link, or is about to be put away or replaced."""
-        return self.parked_until_s is not None or self.resting_since_s is not None or self.leaving
+        return (
+            self.leaving
+            or self.parting
+            or self.parked_until_s is not None
+            or self.resting_since_s is not None
+        )
 
     def is_quiet(self, now_s: float) -> bool:
         """Whether nothing is under way on it, as far as we can know."""

@@ -17,6 +17,7 @@ from channel import (
     Part,
     PeerVerified,
     RecordType,
+    Signal,
 )
 from channel.state import CHANNEL_TRANSITIONS, ChannelInput, next_state
 from channel.wire import FLAG_MORE
@@ -82,7 +83,7 @@ OWNERS_CALLS: dict[ChannelInput, Callable[[Channel], Any]] = {
     ChannelInput.PERMIT: lambda c: c.accept(FakePermit(ALICE.identifier)),
     ChannelInput.REFUSE: lambda c: c.deny(Code.POLICY_DENIED, "", ""),
     ChannelInput.SEND: lambda c: c.send(b"", 1.0),
-    ChannelInput.SAY: lambda c: c.rest(),
+    ChannelInput.SAY: lambda c: c.signal(Signal.REST),
     ChannelInput.CLOSE: lambda c: c.close(),
 }
 
@@ -117,8 +118,9 @@ RECORD_INPUTS = {
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
     RecordType.ACK: ChannelInput.RECORD_ACK,
     RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
-    RecordType.REST: ChannelInput.RECORD_REST,
-    RecordType.WAKE: ChannelInput.RECORD_WAKE,
+    RecordType.REST: ChannelInput.RECORD_SIGNAL,
+    RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
+    RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,
     RecordType.CLOSE: ChannelInput.CLOSE,
 }
 

@@ -20,8 +20,8 @@ from channel import (
     Part,
     RecordType,
     RekeyLimits,
-    RestReceived,
-    WakeReceived,
+    Signal,
+    SignalReceived,
 )
 from channel.events import AddressesReceived
 from channel.limits import ACK_BYTES, ACK_DELAY_S, ACK_RECORDS, MOVE_BYTES, MOVED_BYTES
@@ -311,22 +311,23 @@ class TestRestingAndAddresses:
     def test_travel_under_the_seal_and_in_order(self) -> None:
         pair = ChannelPair.open()
         pair.alice.send(b"last", 1.0)
-        pair.alice.rest()
-        pair.alice.wake()
+        for signal in Signal:
+            pair.alice.signal(signal)
         pair.alice.tell_addresses((("192.0.2.1", 7_000), ("host.example", 1)))
 
         assert carry(pair.alice, pair.bob) == [
             DataReceived(b"last"),
-            RestReceived(),
-            WakeReceived(),
+            SignalReceived(Signal.REST),
+            SignalReceived(Signal.WAKE),
+            SignalReceived(Signal.LEAVING),
             AddressesReceived((("192.0.2.1", 7_000), ("host.example", 1))),
         ]
 
-    @pytest.mark.parametrize("type_", [RecordType.REST, RecordType.WAKE])
-    def test_have_no_body(self, type_: RecordType) -> None:
+    @pytest.mark.parametrize("signal", Signal)
+    def test_have_no_body(self, signal: Signal) -> None:
         pair = ChannelPair.open()
 
-        record = sealed_by(pair.alice, type_, b"x")
+        record = sealed_by(pair.alice, RecordType(signal), b"x")
 
         assert end_of(pair.bob.receive(Part.RECORD, record, 1.0)) is Code.CHANNEL_BAD_RECORD
 

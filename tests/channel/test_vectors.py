@@ -97,6 +97,7 @@ def run_session(vector: dict[str, Any]) -> dict[str, str]:
     records["addresses"] = answers.seal(RecordType.ADDRESSES, addresses, 0.0)[0]
     records["rest"] = answers.seal(RecordType.REST, b"", 0.0)[0]
     records["wake"] = writer.seal(RecordType.WAKE, b"", 0.0)[0]
+    records["leaving"] = writer.seal(RecordType.LEAVING, b"", 0.0)[0]
     return out | {name: record.hex() for name, record in records.items()}
 
 

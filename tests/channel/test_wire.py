@@ -60,7 +60,7 @@ BAD_RECORDS = {
     "more than a frame holds": bytes([1]) + bytes(65_535),
     "type 0": bytes(40),
     "the reserved type RENEW": bytes([9]) + bytes(39),
-    "type 14": bytes([14]) + bytes(39),
+    "type 15": bytes([15]) + bytes(39),
     "type 255": bytes([255]) + bytes(39),
     "an unknown flag": bytes([1, 2]) + bytes(38),
     "every flag": bytes([1, 255]) + bytes(38),

@@ -179,3 +179,36 @@ async def test_sidecars_do_not_meet_where_settings_forbid_it_or_policy_does() ->
             await traffic.wait_for(100)
             for sidecar in (mesh.a, mesh.b):
                 assert (await asyncio.to_thread(sidecar.status))["direct_hops"] == 0
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_a_sidecar_that_is_restarted_costs_its_agents_no_error(
+    direct_mesh: Mesh, name: str
+) -> None:
+    await in_thread(direct_mesh.heal)
+    sidecar: Program = getattr(direct_mesh, name)
+    async with traffic_of(direct_mesh) as traffic:
+        for _ in range(3):
+            assert await asyncio.to_thread(sidecar.stop) == 0
+            await in_thread(sidecar.start)
+            await traffic.wait_for(20)
+    assert "Traceback" not in sidecar.log_text()
+
+
+async def test_an_answer_that_takes_its_time_is_waited_for(direct_mesh: Mesh) -> None:
+    await in_thread(direct_mesh.heal)
+    async with (
+        sidelink.connect(direct_mesh.a.agent_socket) as beside_a,
+        sidelink.connect(direct_mesh.b.agent_socket) as beside_b,
+    ):
+        asker = await beside_a.agent("finance/patient")
+        thinker = await beside_b.agent("billing/thinker")
+        asking = asyncio.create_task(asker.ask(thinker.uri, "think"))
+        question = await anext(thinker.inbox())
+        stopping = asyncio.create_task(asyncio.to_thread(direct_mesh.b.stop))
+        await asyncio.sleep(1.0)
+        await question.reply("thought")
+        answer = await asking
+
+        assert await stopping == 0
+    assert answer.body == "thought"

@@ -92,6 +92,28 @@ def test_beyond_the_most_channels_those_used_longest_ago_are_put_away() -> None:
 class TestDrain:
     """A sidecar that stops."""
 
+    def test_a_peer_that_never_falls_silent_keeps_what_is_new_for_the_next_start(self) -> None:
+        stage = Stage()
+        said: list[bytes] = []
+
+        def chatter() -> None:
+            said.append(b"%d" % len(said))
+            stage.alice.tell(stage.bob.uri, said[-1])
+            if len(said) < 400:
+                stage.network.after(0.01, chatter)
+
+        chatter()
+        stage.network.run_for(1)
+        _drain(stage.beta)
+        stage.network.run_for(1)
+        drained, heard = stage.beta.router.drained, stage.bob.bodies()
+        bob = _restart(stage.network, stage.beta)
+        stage.network.run_for(8)
+
+        assert drained
+        assert [*heard, *bob.bodies()] == [b"first", *said]
+        assert stage.alice.failures() == []
+
     def test_quiet_channels_are_put_away_at_once(self) -> None:
         stage = Stage()
         _drain(stage.beta)
