@@ -1,0 +1,196 @@
+"""A sidecar whose gateway is the fuzzer, and remote agents with real identities and free wills."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, Final
+
+from channel import Channel
+from identity import AgentUri, Code, OwnIdentity, VerifiedPeer
+from link import HopPort
+from node.link_channel import LinkChannel
+from policy import Permit
+from sidecar.agents import LocalAgent
+from sidecar.decisions import SidecarDecisions
+from sidecar.mesh_stream import MeshStream, StreamError
+from sidecar.streams import Streams
+from sidecar.uplink import Uplink
+from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
+from tests.simulation.mesh import Session, Sidecar
+from tests.simulation.network import SimulatedNetwork
+from tests.simulation.people import MemoryKeystore, node
+
+AGENTS: Final = ("alice", "carol")
+REMOTES: Final = ("mallory", "bob", "trudy")
+ECHO: Final = "echo"
+READ_BYTES: Final = 1 << 16
+
+
+@cache
+def _rows() -> dict[str, OwnIdentity]:
+    """Agents that all runs begin with: minting them is slow, and is not what is fuzzed."""
+    keystore = node("alpha").new_keystore()
+    registry = node("alpha").new_registry(keystore)
+    for name in AGENTS:
+        registry.open(f"alpha/{name}", {}, SimulatedNetwork(0).clock.unix_s())
+    return keystore.rows
+
+
+@cache
+def _remote(name: str) -> LocalAgent:
+    own = node("beta")
+    return own.new_registry().open(f"beta/{name}", {}, SimulatedNetwork(0).clock.unix_s())
+
+
+class QuickSidecar(Sidecar):
+    """Verifies each proof once in the life of the process."""
+
+    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+        verify = partial(super().verify, agent, proof, noise_key)
+        return _once((agent.uri, proof, noise_key), self.network, verify)
+
+    def start(self) -> None:
+        self.keystore = MemoryKeystore(_rows())
+        super().start()
+
+
+_VERIFIED: dict[Any, VerifiedPeer] = {}
+
+
+def _once(key: Any, network: SimulatedNetwork, verify: Callable[[], VerifiedPeer]) -> VerifiedPeer:
+    """What was verified before, for as long as it is good."""
+    known = _VERIFIED.get(key)
+    if known is None or network.clock.unix_s() >= known.identity.expires_unix_s:
+        known = _VERIFIED[key] = verify()
+    return known
+
+
+class StreamHop(FakeHop):
+    """The sidecar's hop, with byte streams."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.next_stream = 20
+        self.streams: dict[int, bytearray] = {}
+        self.resets: set[int] = set()
+
+    def open_stream(self) -> int:
+        stream, self.next_stream = self.next_stream, self.next_stream + 4
+        self.streams[stream] = bytearray()
+        return stream
+
+    def send_stream(self, stream: int, data: bytes, end: bool = False) -> None:
+        if stream not in self.resets:
+            self.streams.setdefault(stream, bytearray()).extend(data)
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        self.resets.add(stream)
+
+
+class FuzzedSidecar(Lonely):
+    """A router, its streams and its uplink."""
+
+    def __init__(self) -> None:
+        self.network = SimulatedNetwork(0)
+        self.sidecar = QuickSidecar(self.network, "alpha", [])
+        self._last_link = 1 << 31
+        decisions = SidecarDecisions(
+            self.sidecar.decisions.decide,
+            self.sidecar.decisions.could_allow,
+            lambda: self.sidecar.decisions.policy.version,
+        )
+        self.streams = Streams(self.router, decisions, self.network.clock)
+        self.router.use_streams(self.streams)
+        parts: Any = SimpleNamespace(node=SimpleNamespace(identity=self.sidecar.node.identity))
+        self.uplink = Uplink(parts, self.router, self.streams, wake=self.sidecar.look)
+        self.alice, self.carol = (self.sidecar.new_session(name) for name in AGENTS)
+        self.streams.offer(self.alice.agent, ECHO, self._echo)
+        self.echoed = 0
+        self.hop: Any = None
+        self.hops = 0
+        self.open_hop()
+
+    @property
+    def sessions(self) -> tuple[Session, Session]:
+        return self.alice, self.carol
+
+    def open_hop(self) -> None:
+        self.hops += 1
+        self.hop = StreamHop(node("gw", role="gateway").peer, id=self.hops)
+        self._last_link = 1 << 31
+        hop: HopPort = self.hop
+        self.sidecar.do(lambda: self.router.hop_opened(hop))
+
+    def lose_hop(self) -> None:
+        hop, self.hop = self.hop, None
+        if hop is not None:
+            self.streams.hop_closed(hop)
+            self.sidecar.do(lambda: self.router.hop_closed(hop, Code.ROUTE_UNREACHABLE))
+
+    def receive(self, *frames: tuple[int, int, bytes]) -> None:
+        from link import Frame
+
+        if self.hop is not None:
+            given = [Frame(*frame) for frame in frames]
+            self.sidecar.do(lambda: self.uplink.frames_received(self.hop, given))
+
+    async def _echo(self, stream: MeshStream) -> None:
+        self.echoed += 1
+        while data := await stream.read(READ_BYTES):
+            await stream.write(data)
+        await stream.finish()
+
+    async def talk(self, to: AgentUri, data: bytes) -> None:
+        """Open a stream, say something, hear whatever comes."""
+        try:
+            stream = await self.streams.open(self.alice.agent, to, ECHO)
+            await stream.write(data)
+            await stream.finish()
+            while await stream.read(READ_BYTES):
+                pass
+        except StreamError:
+            return
+
+
+class QuickPuppet(Puppet):
+    """A remote agent whose keys were made before."""
+
+    def __init__(self, lonely: FuzzedSidecar, name: str) -> None:
+        self.lonely: Any = lonely
+        self.node = node("beta")
+        self.agent = _remote(name)
+        self.link = 0
+        self.events = []
+        self.takes_credit = True
+        self.accepts = True
+        self._read = 0
+        self.links: Any = None
+        self.port: Any = None
+        self.said: set[bytes] = set()
+
+    @property
+    def channel(self) -> Channel | None:
+        links: LinkChannel | None = self.links
+        return None if links is None else links.channel
+
+    def exchange(self) -> None:
+        if self.lonely.hop is not None and self.links is not None:
+            super().exchange()
+
+    def _begin(self, channel: Channel) -> None:
+        super()._begin(channel)
+        self.events = []
+        self._read = len(self.lonely.hop.sent)
+
+    def _verify(self, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+        verify = partial(super()._verify, proof, noise_key)
+        return _once((self.agent.uri, proof, noise_key), self.lonely.network, verify)
+
+    def _permit(self, peer: VerifiedPeer) -> Any:
+        key = (self.agent.uri, peer.identifier)
+        if key not in _PERMITS:
+            _PERMITS[key] = super()._permit(peer)
+        return _PERMITS[key]
+
+
+_PERMITS: dict[Any, Permit] = {}
