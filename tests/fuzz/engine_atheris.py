@@ -8,7 +8,6 @@ import mmap
 import os
 import resource
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,14 +99,14 @@ def _fuzz(target: Target, arguments: list[str], counter: mmap.mmap, work: Path) 
     guard = Guard(target)
 
     def one(data: bytes) -> None:
+        # Before the run: a fault in native code leaves no time to count.
+        _COUNT.pack_into(counter, 0, guard.runs + 1)
         try:
             guard.run(data)
         except BaseException as error:
             keep_finding(target, data, work / "findings")
-            print(describe(error), file=sys.stderr, flush=True)
+            os.write(2, describe(error).encode(errors="backslashreplace"))
             os._exit(_CRASHED)
-        finally:
-            _COUNT.pack_into(counter, 0, guard.runs)
 
     atheris_: Any = atheris
     atheris_.Setup(arguments, one)

@@ -145,6 +145,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [b"\0" + SIDECAR_YAML, b"\1" + GATEWAY_YAML, b"\2" + AUTHORITY_YAML],
         ConfigError,
         bytes_max=1_024,
+        is_own_file=True,
     ),
     Target(
         "node.json_object",

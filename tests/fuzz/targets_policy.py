@@ -205,6 +205,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [SIDECAR_YAML, *_policies(), b"a: [1, -2.5e3, true, ~, 'x', \"\\u00e9\"]\n"],
         YamlError,
         bytes_max=1_024,
+        is_own_file=True,
     ),
     Target(
         "policy.file",
@@ -214,6 +215,7 @@ TARGETS: Final[list[Target]] = [
         PolicyError,
         bytes_max=4_096,
         cpu_s_max=2.0,
+        is_own_file=True,
     ),
     Target(
         "policy.cel",
