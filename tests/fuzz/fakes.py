@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import channel.handshake
 import channel.stream
+import transport.endpoint
 from channel import ChannelError, RecordCipher, Role
 from channel._noise import XX_PSK3
 from channel.kem import MlKem768
@@ -26,6 +27,7 @@ from channel.limits import (
     PSK_BYTES,
 )
 from identity import Code, NoiseKey
+from transport.certificate import ThrowAwayCertificate
 
 _MESSAGES: Final = 3
 
@@ -156,6 +158,7 @@ def fast_crypto() -> Iterator[None]:
         (channel.stream, "NoiseHandshake", FastNoise),
         (MlKem768, "generate", _generate),
         (MlKem768, "encapsulate_untrusted", _encapsulate),
+        (transport.endpoint, "ThrowAwayCertificate", _OneCertificate),
     ]
     before = [getattr(place, name) for place, name, _ in places]
     for place, name, stand_in in places:
@@ -165,6 +168,15 @@ def fast_crypto() -> Iterator[None]:
     finally:
         for (place, name, _), real in zip(places, before, strict=True):
             setattr(place, name, real)
+
+
+class _OneCertificate:
+    """The same for all endpoints of the process."""
+
+    @staticmethod
+    @cache
+    def generate() -> ThrowAwayCertificate:
+        return ThrowAwayCertificate.generate()
 
 
 @cache

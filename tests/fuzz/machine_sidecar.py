@@ -53,7 +53,7 @@ class SidecarMachine(FuzzedSidecar):
         self.seen: dict[int, int] = {}
 
     def use_loop(self, loop: VirtualLoop) -> None:
-        self.loop = loop
+        super().use_loop(loop)
         for session in self.sessions:
             session.listen()
 
@@ -104,19 +104,6 @@ class SidecarMachine(FuzzedSidecar):
             assert len(answered) == len(set(answered)), "answered twice"
             missing = {number for handle, number in self.requests if handle == id(session)}
             assert missing <= set(answered), "a request without an answer"
-
-    def pass_time(self, seconds: float) -> None:
-        """Each timer in its turn, and those that it starts."""
-        until_s = self.network.clock.now_s() + seconds
-        for _ in range(1_000):
-            due_s = self.router.deadline_s
-            if due_s is None or due_s > until_s:
-                break
-            self.network.clock.advance(max(0.0, due_s - self.network.clock.now_s()))
-            now_s = self.network.clock.now_s()
-            self.sidecar.do(lambda now_s=now_s: self.router.handle_deadline(now_s))
-        self.network.clock.advance(until_s - self.network.clock.now_s())
-        self.loop.now_s += seconds
 
     def puppet(self, program: Program) -> QuickPuppet:
         return program.choose(self.puppets)

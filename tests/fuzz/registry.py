@@ -4,9 +4,11 @@ from typing import Final
 
 from tests.fuzz import (
     machine_channel,
+    machine_datagrams,
     machine_enrolment,
     machine_hop,
     machine_link,
+    machine_local,
     machine_relay,
     machine_sidecar,
     machine_stream,
@@ -35,6 +37,8 @@ TARGETS: Final[list[Target]] = [
     *machine_hop.TARGETS,
     *machine_sidecar.TARGETS,
     *machine_enrolment.TARGETS,
+    *machine_local.TARGETS,
+    *machine_datagrams.TARGETS,
 ]
 
 assert len({target.name for target in TARGETS}) == len(TARGETS)

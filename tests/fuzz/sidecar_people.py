@@ -15,6 +15,7 @@ from sidecar.decisions import SidecarDecisions
 from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.streams import Streams
 from sidecar.uplink import Uplink
+from tests.fuzz.loops import VirtualLoop
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session, Sidecar
 from tests.simulation.network import SimulatedNetwork
@@ -109,6 +110,22 @@ class FuzzedSidecar(Lonely):
         self.hop: Any = None
         self.hops = 0
         self.open_hop()
+
+    def use_loop(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+
+    def pass_time(self, seconds: float) -> None:
+        """Each timer in its turn, and those that it starts."""
+        until_s = self.network.clock.now_s() + seconds
+        for _ in range(1_000):
+            due_s = self.router.deadline_s
+            if due_s is None or due_s > until_s:
+                break
+            self.network.clock.advance(max(0.0, due_s - self.network.clock.now_s()))
+            now_s = self.network.clock.now_s()
+            self.sidecar.do(lambda now_s=now_s: self.router.handle_deadline(now_s))
+        self.network.clock.advance(until_s - self.network.clock.now_s())
+        self.loop.now_s += seconds
 
     @property
     def sessions(self) -> tuple[Session, Session]:

@@ -1,4 +1,4 @@
-"""Targets of node/ and cli/: enrolment's wire, settings files, bodies of admin requests, words."""
+"""Targets of node/, authority/ and cli/: enrolment, settings files, admin requests, words."""
 
 import asyncio
 import tempfile
@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import click
 
+from authority.issuer import Issuer
 from cli.options import parse_attributes
 from cli.tickets import parse_allowed, parse_lifetime
-from identity import Code, GatewayAddress, Identifier, SidelinkError
+from identity import Code, GatewayAddress, Identifier, SidelinkError, Ticket
 from node.addresses import SocketAddress, parse_host
 from node.enrolment_wire import (
     EnrolGrant,
@@ -30,6 +31,7 @@ from policy.errors import YamlError
 from tests.fuzz.decoders import decoder, tree_of
 from tests.fuzz.program import text_of
 from tests.fuzz.target import Target
+from tests.simulation.people import authority
 
 SIDECAR_YAML: Final = b"""\
 listen: 127.0.0.1:7441
@@ -87,6 +89,24 @@ def _scratch() -> Path:
 def run_json_object(data: bytes) -> None:
     request: Any = _Request(data)
     assert isinstance(asyncio.run(_json_object_untrusted(request)), dict)
+
+
+class _Book:
+    """As much of a TicketBook as giving out a ticket needs."""
+
+    def create(self, terms: Any, *, unix_s: int, expires_unix_s: int) -> bytes:
+        assert terms.name is not None
+        assert expires_unix_s > unix_s
+        return bytes(16)
+
+
+def run_wishes(data: bytes) -> None:
+    """An admin's request for a ticket: what is given out can be read by the node it is for."""
+    wishes = asyncio.run(_json_object_untrusted(_Request(data)))  # type: ignore[arg-type]
+    book: Any = _Book()
+    issuer = Issuer(authority(), "acme", book, node_credential_ttl_s=86_400)
+    ticket = issuer.create_ticket(wishes, _GATEWAYS, unix_s=1_900_000_000.0)
+    assert Ticket.parse_untrusted(ticket.encode()) == ticket
 
 
 def run_address(data: bytes) -> None:
@@ -153,6 +173,18 @@ TARGETS: Final[list[Target]] = [
         run_json_object,
         lambda: [b'{"role":"sidecar","prefixes":[],"expires_in_s":3600}', b""],
         SidelinkError,
+    ),
+    Target(
+        "authority.wishes",
+        "an admin's request for a ticket",
+        run_wishes,
+        lambda: [
+            b'{"role":"sidecar","name":"laptop","prefixes":["laptop","shared"],"expires_in_s":60,'
+            b'"attributes":{"team":"a","n":1},"allowed_attributes":{"role":["x","y"],"any":null}}',
+            b'{"role":"gateway"}',
+        ],
+        SidelinkError,
+        bytes_max=1_024,
     ),
     Target(
         "node.address",

@@ -9,6 +9,7 @@ from sidelink import wire
 from sidelink.bodies import MSGPACK, decode_body_untrusted, encode_body
 from sidelink.errors import BodyError, WireError
 
+from policy import Denial, Party, Request
 from sidecar.batches import BATCH_BYTES_MAX, pieces_of, runs_of, size_of
 from sidecar.envelope import (
     Ask,
@@ -21,7 +22,7 @@ from sidecar.envelope import (
     decode_batch_untrusted,
     encode_batch,
 )
-from sidecar.mcp_answers import filter_list, response_of, wants_both
+from sidecar.mcp_answers import denied, filter_list, response_of, wants_both
 from sidecar.mcp_message import (
     META_CAPABILITIES,
     META_VERSION,
@@ -47,8 +48,22 @@ from sidecar.mcp_wire import (
 from tests.fuzz.decoders import decoder, tree_of
 from tests.fuzz.program import Program, pieces
 from tests.fuzz.target import Target
+from tests.simulation.people import START_UNIX_S, engine, node
 
 LENGTH_BYTES: Final = 4
+MCP_POLICY: Final = """\
+apiVersion: sidelink/v1
+kind: Policy
+metadata: {name: mcp}
+rules:
+  - name: few days
+    effect: allow
+    actions: [mcp.call, mcp.prompt]
+    when: args.days <= 7 && (args.city == 'x' || args.list.exists(one, one == 'x'))
+  - name: reading
+    effect: allow
+    actions: [mcp.read]
+"""
 
 
 def run_envelopes(data: bytes) -> None:
@@ -130,7 +145,21 @@ def run_mcp_body(data: bytes) -> None:
         raise
     if isinstance(message, McpRequest):
         assert message.asks, "a request that nobody asks policy about"
+        _check_decided(message)
         _check_one_line(message)
+
+
+def _check_decided(message: McpRequest) -> None:
+    """Policy has an answer to whatever was asked, and a denial can be sent."""
+    caller = Party.from_verified(node("alpha").identity)
+    for ask in message.asks:
+        request = Request(
+            ask.action, caller, caller, service="weather", tool=ask.tool, args=ask.args
+        )
+        decided = engine(MCP_POLICY).decide(request, START_UNIX_S)
+        if isinstance(decided, Denial):
+            assert "could not be judged" not in decided.reason
+            _check_json_line(denied(message.request_id, decided).body)
 
 
 def _check_error(error: MessageError) -> None:
