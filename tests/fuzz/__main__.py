@@ -50,14 +50,17 @@ def main(words: list[str]) -> int:
     _be_quiet()
     # Text of errors, with bytes in it that are no text, must not end the report of them.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    outcomes = []
-    for number, target in enumerate(targets):
-        # What the targets before have left over, or used beyond their share, is for the rest.
-        spent_s = sum(outcome.seconds for outcome in outcomes)
-        seconds = (options.seconds - spent_s) / (len(targets) - number)
-        outcome = engine.run(target, seconds=seconds, runs=options.runs, work=options.work)
-        outcomes.append(outcome)
-        _tell(outcome, options.work)
+    outcomes: list[Outcome] = []
+    try:
+        for number, target in enumerate(targets):
+            # What the targets before left over, or used beyond their share, is for the rest.
+            spent_s = sum(outcome.seconds for outcome in outcomes)
+            seconds = max(0.0, options.seconds - spent_s) / (len(targets) - number)
+            outcome = engine.run(target, seconds=seconds, runs=options.runs, work=options.work)
+            outcomes.append(outcome)
+            _tell(outcome, options.work)
+    except KeyboardInterrupt:
+        print("interrupted")
     return _sum_up(outcomes)
 
 

@@ -4,6 +4,7 @@ The parent imports everything once, instrumented; children are forked from it. A
 itself (a fault in native code, a time-out, too much memory) leaves libFuzzer's own file.
 """
 
+import math
 import mmap
 import os
 import resource
@@ -32,6 +33,8 @@ INSTRUMENTED: Final = (
     "transport",
 )
 HANG_S_MAX: Final = 25
+# libFuzzer counts in whole seconds and looks at its clock now and then; we stop it on time.
+LATE_S_MAX: Final = 5
 MEMORY_MIB_MAX: Final = 2_048
 _CRASHED: Final = 77
 _COUNT: Final = struct.Struct("=Q")
@@ -55,7 +58,7 @@ def run(target: Target, *, seconds: float, runs: int | None, work: Path) -> Outc
         (corpus / f"seed-{number}").write_bytes(data)
     arguments = [
         target.name,
-        f"-max_total_time={max(1, round(seconds))}",
+        f"-max_total_time={math.ceil(seconds) + LATE_S_MAX}",
         f"-max_len={target.bytes_max}",
         f"-timeout={HANG_S_MAX}",
         f"-rss_limit_mb={MEMORY_MIB_MAX}",
@@ -66,7 +69,7 @@ def run(target: Target, *, seconds: float, runs: int | None, work: Path) -> Outc
     ]
     begun_s = time.monotonic()
     with mmap.mmap(-1, _COUNT.size) as counter:
-        status = _in_child(lambda: _fuzz(target, arguments, counter, work))
+        status = _in_child(lambda: _fuzz(target, arguments, begun_s + seconds, counter, work))
         (count,) = _COUNT.unpack(counter)
     finding = None if status == 0 else _finding_of(target, work, left, status)
     return Outcome(target.name, count, time.monotonic() - begun_s, finding)
@@ -88,7 +91,9 @@ def _in_child(call: Callable[[], NoReturn]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _fuzz(target: Target, arguments: list[str], counter: mmap.mmap, work: Path) -> NoReturn:
+def _fuzz(
+    target: Target, arguments: list[str], until_s: float, counter: mmap.mmap, work: Path
+) -> NoReturn:
     import atheris
 
     log = os.open(work / f"{target.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -99,6 +104,8 @@ def _fuzz(target: Target, arguments: list[str], counter: mmap.mmap, work: Path) 
     guard = Guard(target)
 
     def one(data: bytes) -> None:
+        if time.monotonic() > until_s and guard.runs:
+            os._exit(0)  # What it has learned is in its corpus already.
         # Before the run: a fault in native code leaves no time to count.
         _COUNT.pack_into(counter, 0, guard.runs + 1)
         try:

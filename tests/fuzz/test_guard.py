@@ -158,8 +158,18 @@ def test_atheris_is_told_its_bounds_and_its_inputs_are_counted(
     outcome = run_with(then, seconds=7.0, runs=12)
 
     told = (tmp_path / "told").read_text().splitlines()
-    assert {"-max_total_time=7", "-runs=12", "-max_len=4096"} <= set(told)
+    assert {"-max_total_time=12", "-runs=12", "-max_len=4096"} <= set(told)
     assert (outcome.runs, outcome.finding) == (10, None)
+
+
+def test_atheris_is_stopped_when_its_time_is_over(run_with: Run) -> None:
+    def then(arguments: list[str], one: Callable[[bytes], None]) -> None:
+        while True:
+            one(b"other")
+
+    outcome = run_with(then, seconds=0.0)
+
+    assert (outcome.runs, outcome.finding) == (1, None)
 
 
 def test_an_input_that_fails_under_atheris_is_kept_with_its_traceback(
