@@ -65,6 +65,7 @@ def tree_of(
         lambda: [bytes([number, 0]) for number in range(2)],
         target.error,
         bytes_max=256,
+        is_program=True,
     )
 
 

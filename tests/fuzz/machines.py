@@ -51,7 +51,9 @@ def machine_target(
 
     seeds = [encode_script(script, operations) for script in scripts]
     options = {"bytes_max": 512, "cpu_s_max": 5.0} | options
-    return Target(name, feeds, run, lambda: seeds, None, is_machine=True, **options)
+    return Target(
+        name, feeds, run, lambda: seeds, None, is_machine=True, is_program=True, **options
+    )
 
 
 def _run(make: Callable[[], Machine], operations: Sequence[Operation], data: bytes) -> None:

@@ -32,6 +32,8 @@ class Target:
     bytes_max: int = 4_096
     cpu_s_max: float = CPU_S_MAX
     is_machine: bool = False
+    is_program: bool = False
+    """What it feeds is made as the input says, so that the input's own length means little."""
     is_own_file: bool = False
     """What our own people write and programs read once: it may take longer."""
 

@@ -281,6 +281,7 @@ TARGETS: Final[list[Target]] = [
         run_records,
         _records,
         ChannelError,
+        is_program=True,
     ),
     Target(
         "channel.assembler",
@@ -289,6 +290,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [bytes([3, 7, 1, 3, 7, 0, 0, 0, 0]), bytes([4, 1, 1] * 20)],
         ChannelError,
         bytes_max=128,
+        is_program=True,
     ),
     Target(
         "channel.fragments",
@@ -297,6 +299,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [bytes(3) + b"abc", b"\x10\0\0a", b"\0\xff\xff" + bytes(64)],
         None,
         bytes_max=256,
+        is_program=True,
     ),
     Target(
         "channel.handshake",
@@ -305,6 +308,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [bytes(4), bytes([1, 0, 40, 3]), bytes([0, 2, 0, 9]), bytes([0, 0, 5, 2])],
         ChannelError,
         bytes_max=64,
+        is_program=True,
     ),
     Target(
         "channel.kem",
@@ -313,5 +317,6 @@ TARGETS: Final[list[Target]] = [
         lambda: [b"\0", b"\1"],
         ChannelError,
         bytes_max=64,
+        is_program=True,
     ),
 ]

@@ -243,6 +243,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [bytes([10, 3, 0, 7, 9, 2, 2, 1, 0, 4])],
         None,
         bytes_max=256,
+        is_program=True,
     ),
     Target("identity.cose", "a COSE_Sign1 message", run_cose, _cose_seeds, IdentityError),
     _HISTORY,

@@ -232,6 +232,7 @@ TARGETS: Final[list[Target]] = [
         lambda: [bytes([0, 2, 0, 4, 0, 1, 2, 1]), bytes([4, 1, 1, 0, 1])],
         SourceError,
         bytes_max=32,
+        is_program=True,
     ),
     Target(
         "policy.pattern",

@@ -111,5 +111,6 @@ TARGETS: Final[list[Target]] = [
         lambda: [b"", bytes(4), bytes([0, 0, 0, 0, 3, 1, 7, 1])],
         DatagramError,
         bytes_max=128,
+        is_program=True,
     ),
 ]

@@ -18,7 +18,7 @@ BY_NAME = {target.name: target for target in TARGETS}
 FED_BY_PEERS = {
     name: target
     for name, target in BY_NAME.items()
-    if not (target.is_machine or target.is_own_file)
+    if not (target.is_program or target.is_own_file)
 }
 PROVE_RUNS = 150
 PROVE_SECONDS = 1.5
