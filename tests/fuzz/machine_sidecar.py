@@ -22,6 +22,7 @@ from link.messages import (
     encode_restarting,
     encode_stream_preamble,
 )
+from policy import Action
 from sidecar.conversation import ANSWER_BYTES_WAITING_MAX
 from sidecar.envelope import Ask, Envelope, Reject, Reply, Tell, TellRun, encode_batch
 from sidecar.streams import EARLY_BYTES_MAX
@@ -79,14 +80,27 @@ class SidecarMachine(FuzzedSidecar):
         for early in self.streams._early.values():
             assert len(early.data) <= EARLY_BYTES_MAX
         assert len(self.streams._streams) == len(self.streams._by_link)
+        assert self.echoed <= len(self.sidecar.decisions.permits(Action.STREAM_OPEN))
 
     def _check_delivered(self, session: Any) -> None:
-        """Who is named as sender has proved that name, and has said this."""
-        said = {puppet.uri: puppet.said for puppet in self.puppets}
-        for frame in session.frames[self.seen.get(id(session), 0) :]:
-            if isinstance(frame, wire.Deliver) and frame.sender in said:
-                assert frame.body in said[frame.sender], "a message that its sender never sent"
+        """Who is named as sender has proved that name, was permitted, and has said this."""
+        new = [
+            frame
+            for frame in session.frames[self.seen.get(id(session), 0) :]
+            if isinstance(frame, wire.Deliver)
+        ]
         self.seen[id(session)] = len(session.frames)
+        if not new:
+            return
+        said = {puppet.uri: puppet.said for puppet in self.puppets}
+        permitted = {
+            pair
+            for action in (Action.MESSAGE_TELL, Action.MESSAGE_ASK)
+            for pair in self.sidecar.decisions.permits(action)
+        }
+        for frame in new:
+            assert (frame.sender, session.uri) in permitted, "delivered without a permit"
+            assert frame.body in said.get(frame.sender, {frame.body}), "nobody sent this"
 
     def finish(self) -> None:
         """Every request is answered once; nothing is kept for a hop that is gone."""

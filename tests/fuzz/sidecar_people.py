@@ -22,7 +22,9 @@ from tests.simulation.network import SimulatedNetwork
 from tests.simulation.people import MemoryKeystore, node
 
 AGENTS: Final = ("alice", "carol")
-REMOTES: Final = ("mallory", "bob", "trudy")
+OUTCAST: Final = "trudy"
+"""Whom the policy gives no word."""
+REMOTES: Final = ("mallory", "bob", OUTCAST)
 ECHO: Final = "echo"
 READ_BYTES: Final = 1 << 16
 
@@ -39,8 +41,9 @@ def _rows() -> dict[str, OwnIdentity]:
 
 @cache
 def _remote(name: str) -> LocalAgent:
-    own = node("beta")
-    return own.new_registry().open(f"beta/{name}", {}, SimulatedNetwork(0).clock.unix_s())
+    attributes = {"role": "outcast"} if name == OUTCAST else {}
+    unix_s = SimulatedNetwork(0).clock.unix_s()
+    return node("beta").new_registry().open(f"beta/{name}", attributes, unix_s)
 
 
 class QuickSidecar(Sidecar):

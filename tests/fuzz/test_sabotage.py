@@ -12,6 +12,8 @@ from channel.records import RecordReader
 from gateway.relay import GatewayRelay
 from identity import Identifier
 from link import Directory, FrameParser, LaneWriter, ReceiveWindow, RelayTable, RelayWindow
+from policy import Action, Request
+from sidecar.inbound import Inbound
 from sidecar.streams import Streams
 from tests.fuzz import engine_hypothesis
 from tests.fuzz.registry import TARGETS
@@ -57,6 +59,14 @@ def _header(record: bytes) -> tuple[int, int]:
 def accept_whoever(hop: Any, permit: Any) -> None:
     permit = type(permit)(hop.peer.identifier, "hop.admit")
     _accept(hop, permit)
+
+
+def _permit_of_another(inbound: Any, slot: Any, is_ask: bool) -> Any:
+    """One that policy gave, but for somebody else."""
+    action = Action.MESSAGE_ASK if is_ask else Action.MESSAGE_TELL
+    subject = slot.agent.party
+    request = Request(action, subject, subject, message_bytes=0)
+    return inbound._decisions._decide(request, expires_unix_s=None)
 
 
 _add, _feed, _open = LaneWriter.add, FrameParser.feed_untrusted, RecordReader.open_untrusted
@@ -132,6 +142,12 @@ BROKEN: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
         lambda window, count: setattr(window, "_passed", window._passed + count),
     ),
     "a hop that any permit opens": ("machine.hop", CarriedHop, "accept", accept_whoever),
+    "messages that nobody permitted": (
+        "machine.sidecar",
+        Inbound,
+        "_permit",
+        lambda inbound, slot, is_ask, size, unix_s: _permit_of_another(inbound, slot, is_ask),
+    ),
     "early bytes of a hop that is gone": (
         "machine.sidecar",
         Streams,
