@@ -5,6 +5,7 @@ from typing import Final
 from channel import (
     Channel,
     ChannelClosed,
+    ChannelError,
     ChannelEvent,
     ChannelOpened,
     ChannelState,
@@ -20,6 +21,7 @@ from channel.limits import (
     EARLY_BYTES_MAX,
     FRAME_BODY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
+    NONCE_BYTES,
     RECORD_PLAINTEXT_BYTES_MAX,
     UNSENT_BYTES_MAX,
 )
@@ -77,6 +79,7 @@ class ChannelMachine:
         )
         self.waiting: tuple[list[tuple[Part, bytes]], ...] = ([], [])
         self.seen: list[tuple[Part, bytes]] = []
+        self.asked: list[tuple[bytes, bytes]] = []
         self.now_s = 0.0
 
     @property
@@ -114,18 +117,18 @@ class ChannelMachine:
             assert end.channel.state is ChannelState.CLOSED
             assert end.channel.deadline_s is None
             assert end.channel.receive(Part.RECORD, bytes(64), self.now_s) == []
-            assert (end.channel._writer, end.channel._reader, end.channel._handshake) == (
-                None,
-                None,
-                None,
-            )
+            kept = (end.channel._session, end.channel._handshake, end.channel._mover)
+            assert kept == (None, None, None)
 
     @staticmethod
     def _check_held(channel: Channel) -> None:
         assert channel._held_bytes <= EARLY_BYTES_MAX + FRAME_BODY_BYTES_MAX
-        assert channel._unsent_bytes <= UNSENT_BYTES_MAX
-        assert sum(map(len, channel._incoming._fragments)) <= MESSAGE_BYTES_MAX
-        assert channel._early_bytes <= EARLY_BYTES_MAX
+        if channel._session is not None:
+            outgoing, incoming = channel._session
+            assert outgoing._unsent_bytes <= UNSENT_BYTES_MAX
+            assert outgoing._early_bytes <= EARLY_BYTES_MAX
+            assert outgoing.sent.held_bytes == sum(map(len, outgoing.sent._records))
+            assert sum(map(len, incoming.message._fragments)) <= MESSAGE_BYTES_MAX
 
 
 def pass_on(machine: ChannelMachine, program: Program) -> None:
@@ -228,6 +231,57 @@ def accept(machine: ChannelMachine, program: Program) -> None:
     bob.hear(events)
 
 
+def move(machine: ChannelMachine, program: Program) -> None:
+    """One side asks to go on over another link; what is said of that is lost, changed or old."""
+    asker = program.below(2)
+    ends = machine.ends[asker], machine.ends[1 - asker]
+    nonce = bytes([program.below(2)]) * NONCE_BYTES
+    try:
+        asked = ends[0].channel.ask_to_move(nonce)
+    except ChannelStateError:
+        return
+    machine.asked.append((asked, nonce))
+    asked, nonce = program.choose(((asked, nonce), (asked, nonce), machine.asked[0]))
+    try:
+        answer = ends[1].channel.answer_move_untrusted(_flipped(asked, program), nonce)
+    except (ChannelError, ChannelStateError):
+        return
+    # What was under way on the link that was left never arrives.
+    machine.waiting[1 - asker].clear()
+    try:
+        ends[0].channel.finish_move_untrusted(_flipped(answer, program))
+    except ChannelError:
+        return
+    machine.waiting[asker].clear()
+
+
+def _flipped(message: bytes, program: Program) -> bytes:
+    """Mostly as it is."""
+    at = program.byte()
+    if at < 192:
+        return message
+    changed = bytearray(message)
+    changed[at % len(changed)] ^= 1 + program.below(255)
+    return bytes(changed[: len(changed) - program.below(2)])
+
+
+def mention(machine: ChannelMachine, program: Program) -> None:
+    """Addresses, an offer to rest, a refusal of it, or haste."""
+    channel = machine.ends[program.below(2)].channel
+    kind = program.below(4)
+    try:
+        if kind == 0:
+            channel.tell_addresses((("gw.acme.example", 1 + program.byte()),))
+        elif kind == 1:
+            channel.rest()
+        elif kind == 2:
+            channel.wake()
+        elif channel.state is ChannelState.OPEN:
+            channel.hurry_acknowledgements()
+    except ChannelStateError:
+        return
+
+
 def deny(machine: ChannelMachine, program: Program) -> None:
     end = machine.ends[program.below(2)]
     try:
@@ -260,9 +314,13 @@ OPERATIONS: Final = (
     accept,
     deny,
     close,
+    move,
+    mention,
 )
 _VERIFIED: Final = ("pass_all", 1, "pass_all", 0, "pass_all", 1)
 _OPEN: Final = (*_VERIFIED, "accept", 0, 0, "pass_all", 0)
+_MOVE_0: Final = ("move", 0, 0, 0, 0, 0)
+_MOVE_1: Final = ("move", 1, 1, 0, 0, 0)
 _SAY: Final = ("send", 0, 65, 2, "send", 1, 66, 4, "pass_all", 0, "pass_all", 1)
 
 TARGETS: Final[list[Target]] = [
@@ -277,6 +335,22 @@ TARGETS: Final[list[Target]] = [
             (*_VERIFIED, "send", 0, 1, 5, "send", 0, 2, 5, "accept", 0, 0, "pass_all", 0),
             (*_OPEN, "send", 0, 1, 2, "double", 0, "swap", 0, "pass_all", 1, "wait", 4),
             (*_OPEN, "send", 0, 1, 2, "change", 0, 0, 9, 1, 7, 1, "pass_all", 1, "replay", 1, 3),
+            (
+                *_OPEN,
+                *_SAY,
+                "send",
+                0,
+                67,
+                2,
+                "pass_on",
+                1,
+                *_MOVE_0,
+                "pass_all",
+                1,
+                *_MOVE_1,
+                *_SAY,
+            ),
+            (*_OPEN, "mention", 0, 0, 9, "mention", 1, 1, "mention", 0, 3, *_SAY, "wait", 1, *_SAY),
             (*_OPEN, "open_stream", 0, 3, b"abc", "pass_all", 1, "end_link", 1, 3),
         ],
     ),

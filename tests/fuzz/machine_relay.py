@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.enrolling import EnrollingHops
-from gateway.relay import HOP_CONGESTED_BYTES, HOP_QUEUED_BYTES_MAX, GatewayRelay
+from gateway.hops import RelayLimits
+from gateway.relay import GatewayRelay
 from gateway.streams import STREAM_QUEUED_BYTES_MAX, StreamRelay
 from identity import AgentUri, Code, NamePrefix
 from link import Credit, Frame, FrameKind, HopLimits, HopPort, LinkOpen, StreamPreamble
@@ -15,6 +16,7 @@ from link.messages import (
     encode_credit,
     encode_link_open,
     encode_prefix,
+    encode_restarting,
     encode_stream_preamble,
 )
 from policy import Denial, Permit
@@ -35,6 +37,10 @@ NAMES: Final = tuple(
     for text in ("acme/alpha/alice", "acme/beta/bob", "acme/x/y", "globex/alpha/z", "acme/alpha")
 )
 HOPS_MAX: Final = 5
+LIMITS_OF_RELAY: Final = RelayLimits(
+    hop_queue_bytes_max=4 << 20, queue_bytes_max=9 << 20, openings_per_s=1.0, openings_burst=20
+)
+QUEUES: Final = (0, LIMITS_OF_RELAY.congested_bytes + 1, 4 << 20, (4 << 20) + 1)
 
 
 @dataclass(eq=False)
@@ -90,7 +96,7 @@ class RelayMachine:
 
     def __init__(self) -> None:
         self.decisions = RememberedDecisions()
-        self.relay = GatewayRelay(self.decisions)
+        self.relay = GatewayRelay(self.decisions, limits=LIMITS_OF_RELAY)
         self.streams = StreamRelay(self.relay)
         self.enrolling = EnrollingHops()
         self.hops: list[WatchedHop] = []
@@ -117,20 +123,23 @@ class RelayMachine:
             hop.asked.add(link)
         elif kind == FrameKind.LINK_CLOSE and len(body) == 2:
             hop.live.discard(link)
-        self.relay.frames_received(hop, [Frame(link, kind, body)])
+        self.relay.frames_received(hop, [Frame(link, kind, body)], self.now_s)
         if self.relay.counters.links_opened > opened:
             hop.live.add(link)
 
     def check(self) -> None:
         for hop in [hop for hop in self.hops if hop.closed is not None]:
             self.lose(hop)
-        assert self.relay.hops == len(self.hops)
+        assert len(self.relay.hops) == len(self.hops)
         live = sum(len(hop.live) for hop in self.hops)
         assert 2 * self.relay.links == len(self.relay._table._directions) == live
         assert self.relay.counters.links_opened <= self.decisions.relayed, "joined with no permit"
         assert len(self.streams._ends) == 2 * len(self.streams)
         assert all(len(held) < STREAM_PREAMBLE_BYTES for held in self.streams._preambles.values())
-        for direction in self.relay._table._directions.values():
+        ends = self.relay._table._directions
+        for state in self.relay.hops:
+            assert all(end in ends for end, _ in state.withheld), "a grant of a link that is gone"
+        for direction in ends.values():
             for window in (direction.window, *direction.streams.values()):
                 assert window._passed <= window._granted
 
@@ -145,7 +154,7 @@ class RelayMachine:
         for hop in list(self.hops):
             self.lose(hop)
         relay, streams = self.relay, self.streams
-        tables: list[Any] = [relay._hops, relay._authorities, relay._table._directions]
+        tables: list[Any] = [relay.hops._hops, relay.hops._authorities, relay._table._directions]
         tables += [relay._table._of_hop, relay.directory._routes, relay.directory._of_hop]
         tables += [streams._ends, streams._preambles, streams._numbers, streams._per_hop]
         assert not any(tables)
@@ -225,6 +234,13 @@ def register(machine: RelayMachine, program: Program) -> None:
         machine.receive(hop, 0, kind, encode_prefix(program.choose(PREFIXES)))
 
 
+def restart(machine: RelayMachine, program: Program) -> None:
+    """A node says that it will be back; its names are told from unknown ones until then."""
+    if hop := machine.choose(program):
+        body = encode_restarting(program.choose((0, 1_000, 600_000)))
+        machine.receive(hop, 0, FrameKind.RESTARTING, body)
+
+
 def say_anything(machine: RelayMachine, program: Program) -> None:
     if hop := machine.choose(program):
         kind = program.choose(tuple(FrameKind))
@@ -265,7 +281,7 @@ def _choose_stream(hop: WatchedHop, program: Program) -> int:
 def stop_reading(machine: RelayMachine, program: Program) -> None:
     """A hop that takes nothing more, or that does again."""
     if hop := machine.choose(program):
-        hop.queued_bytes = program.choose((0, HOP_CONGESTED_BYTES + 1, HOP_QUEUED_BYTES_MAX + 1))
+        hop.queued_bytes = program.choose(QUEUES)
         hop.stream_queue_bytes = program.choose((0, STREAM_QUEUED_BYTES_MAX + 1))
 
 
@@ -280,6 +296,7 @@ def flood(machine: RelayMachine, program: Program) -> None:
 def wait(machine: RelayMachine, program: Program) -> None:
     machine.now_s += program.byte()
     machine.enrolling.close_overdue(machine.now_s)
+    machine.relay.tick(machine.now_s)
     if program.below(8) == 0:
         machine.relay.drain(1_000)
 
@@ -297,6 +314,7 @@ OPERATIONS: Final = (
     grant,
     close_link,
     register,
+    restart,
     say_anything,
     open_hop,
     lose_hop,
@@ -323,7 +341,7 @@ TARGETS: Final[list[Target]] = [
             (*_JOINED, "send_record", 0, 3, 0, "grant", 1, 0, 3, 6, "flood", 0, 0, 70),
             (*_JOINED, "write_stream", 0, 0, 0, 1, 0, 1, 1, "write_stream", 0, 0, 0, 1, 0, 4, 0),
             ("open_hop", 3, "open_link", 3, 0, 5, 5, 0, 1, "send_record", 3, 3, 0, "lose_hop", 2),
-            (*_JOINED, "close_link", 1, 0, 6, "register", 1, 1, 1, "lose_hop", 1, "lose_hop", 0),
+            (*_JOINED, "close_link", 1, 0, 6, "register", 1, 1, 1, "restart", 0, 1, "lose_hop", 0),
             (*_JOINED, "stop_reading", 1, 2, 1, "flood", 0, 0, 79, "wait", 255, 0),
         ],
         bytes_max=400,

@@ -1,126 +1,41 @@
 """A sidecar's router and byte streams, between honest agents and a hostile gateway."""
 
-import asyncio
-from typing import Any, Final
+from typing import Final
 
 from sidelink import wire
 
 from channel import (
     ChannelState,
     ChannelStateError,
-    Role,
-    StreamOpen,
-    StreamSecret,
-    StreamSession,
-    encode_stream_open,
 )
 from identity import AgentUri, Code, NamePrefix
-from link import Credit, FrameKind, PrefixEpoch, StreamPreamble
+from link import Credit, FrameKind, PrefixEpoch
 from link.messages import (
     encode_credit,
     encode_prefix_epoch,
     encode_restarting,
-    encode_stream_preamble,
 )
-from policy import Action
-from sidecar.conversation import ANSWER_BYTES_WAITING_MAX
 from sidecar.envelope import Ask, Envelope, Reject, Reply, Tell, TellRun, encode_batch
-from sidecar.streams import EARLY_BYTES_MAX
-from tests.fuzz.loops import VirtualLoop
 from tests.fuzz.machines import machine_target
 from tests.fuzz.program import Program
-from tests.fuzz.sidecar_people import ECHO, REMOTES, FuzzedSidecar, QuickPuppet
+from tests.fuzz.sidecar_machine import LINKS, SidecarMachine
+from tests.fuzz.sidecar_people import QuickPuppet
+from tests.fuzz.sidecar_ways import (
+    announce,
+    hurry,
+    meet,
+    mention,
+    move,
+    part,
+    reset_stream,
+    say_directly,
+    talk,
+    write_stream,
+)
 from tests.fuzz.target import Target
 
-LINKS: Final = (0, 1, 2, 5, 1 << 31, 1 << 31 | 1, 1 << 31 | 2, 1 << 31 | 9)
-SIZES: Final = (0, 1, 200, 40_000)
 NUMBERS: Final = (-1, 0, 1, 2, 3, 4, 5, 1 << 62)
 WAITS_S: Final = (0.1, 1.0, 6.0, 11.0, 40.0, 90_000.0)
-STREAMS: Final = (1, 5, 9, 13)
-MORE_THAN_ANY_WAIT_S: Final = 400.0
-
-
-class SidecarMachine(FuzzedSidecar):
-    """Three remote agents, each with the last channel that it had."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.puppets = [QuickPuppet(self, name) for name in REMOTES]
-        self.uris = [puppet.uri for puppet in self.puppets]
-        self.stream_ends: dict[int, StreamSession] = {}
-        self.requests: set[tuple[int, int]] = set()
-        self.tasks: list[asyncio.Task[None]] = []
-        self.number = 0
-        self.seen: dict[int, int] = {}
-
-    def use_loop(self, loop: VirtualLoop) -> None:
-        super().use_loop(loop)
-        for session in self.sessions:
-            session.listen()
-
-    def new_body(self, program: Program) -> bytes:
-        """No two bodies are the same, so that each is known again."""
-        self.number += 1
-        return self.number.to_bytes(4, "big") + bytes(program.choose(SIZES))
-
-    def check(self) -> None:
-        if self.hop is not None and self.hop.closed is not None:
-            self.lose_hop()
-        channels = self.router.channels
-        slots = list(channels._slots.values())
-        assert channels._unverified == sum(not s.initiator and not s.verified for s in slots)
-        assert sum(channels._of_node.values()) == sum(not slot.initiator for slot in slots)
-        for slot in slots:
-            assert not slot.dead
-            assert slot.links.waiting_bytes <= ANSWER_BYTES_WAITING_MAX + (4 << 20)
-        for session in self.sessions:
-            mailbox = session.agent.mailbox
-            assert mailbox.held_bytes == sum(waiting.held_bytes for waiting in mailbox)
-            self._check_delivered(session)
-        for early in self.streams._early.values():
-            assert len(early.data) <= EARLY_BYTES_MAX
-        assert len(self.streams._streams) == len(self.streams._by_link)
-        assert self.echoed <= len(self.sidecar.decisions.permits(Action.STREAM_OPEN))
-
-    def _check_delivered(self, session: Any) -> None:
-        """Who is named as sender has proved that name, was permitted, and has said this."""
-        new = [
-            frame
-            for frame in session.frames[self.seen.get(id(session), 0) :]
-            if isinstance(frame, wire.Deliver)
-        ]
-        self.seen[id(session)] = len(session.frames)
-        if not new:
-            return
-        said = {puppet.uri: puppet.said for puppet in self.puppets}
-        permitted = {
-            pair
-            for action in (Action.MESSAGE_TELL, Action.MESSAGE_ASK)
-            for pair in self.sidecar.decisions.permits(action)
-        }
-        for frame in new:
-            assert (frame.sender, session.uri) in permitted, "delivered without a permit"
-            assert frame.body in said.get(frame.sender, {frame.body}), "nobody sent this"
-
-    def finish(self) -> None:
-        """Every request is answered once; nothing is kept for a hop that is gone."""
-        self.lose_hop()
-        self.pass_time(MORE_THAN_ANY_WAIT_S)
-        channels, streams = self.router.channels, self.streams
-        assert len(channels) == 0
-        tables: list[Any] = [channels._hops, channels._ids, channels._last_link, channels._of_node]
-        tables += [channels._unverified_of_node, channels._unverified, streams._early]
-        tables += [streams._streams, streams._by_link, streams._expected, streams._ending]
-        tables += [self.router.outbound._of_slot, streams._next_number]
-        assert not any(tables)
-        for session in self.sessions:
-            answered = [f.request for f in session.frames if getattr(f, "request", 0)]
-            assert len(answered) == len(set(answered)), "answered twice"
-            missing = {number for handle, number in self.requests if handle == id(session)}
-            assert missing <= set(answered), "a request without an answer"
-
-    def puppet(self, program: Program) -> QuickPuppet:
-        return program.choose(self.puppets)
 
 
 def connect(machine: SidecarMachine, program: Program) -> None:
@@ -271,79 +186,6 @@ def wait(machine: SidecarMachine, program: Program) -> None:
     machine.pass_time(program.choose(WAITS_S))
 
 
-def announce(machine: SidecarMachine, program: Program) -> None:
-    """A remote agent tells of a stream; its bytes may be here already, or come, or not."""
-    puppet = machine.puppet(program)
-    number = program.choose((1, 3, 2, 4))
-    service = program.choose((ECHO, "nothing"))
-    stream = program.choose(STREAMS)
-    channel = puppet.channel
-    if channel is None:
-        return
-    secret, raw = StreamSecret.generate()
-    try:
-        payload = encode_stream_open(StreamOpen(number, service, raw))
-        channel.open_stream(payload if program.below(8) else payload[:-1])
-    except ChannelStateError:
-        return
-    session = StreamSession(
-        Role.INITIATOR,
-        secret,
-        channel_hash=channel.handshake_hash,
-        stream=number,
-        service=service,
-        opened_by_initiator=True,
-    )
-    preamble = encode_stream_preamble(StreamPreamble(puppet.link, number))
-    first = preamble + session.write(program.blob())
-    if program.below(2):
-        puppet.exchange()
-        _stream(machine, stream, first, ended=False)
-    else:
-        _stream(machine, stream, first, ended=False)
-        puppet.exchange()
-    machine.stream_ends[stream] = session
-
-
-def write_stream(machine: SidecarMachine, program: Program) -> None:
-    """Sealed data on a stream that was announced, or bytes of whatever kind."""
-    stream = program.choose(STREAMS)
-    end = machine.stream_ends.get(stream)
-    data = program.blob()
-    preamble = encode_stream_preamble(StreamPreamble(program.choose(LINKS), program.below(4)))
-    if end is not None and program.below(4):
-        try:
-            data = end.finish() if program.below(4) == 0 else end.write(data)
-        except ChannelStateError:
-            return
-    else:
-        data = program.choose((data, preamble, preamble[:4], preamble + data, bytes(70_000)))
-    _stream(machine, stream, data, ended=program.below(4) == 0)
-
-
-def reset_stream(machine: SidecarMachine, program: Program) -> None:
-    stream, code = program.choose(STREAMS), program.number(2)
-    machine.stream_ends.pop(stream, None)
-    if machine.hop is not None and stream not in machine.hop.resets:
-        machine.hop.resets.add(stream)
-        machine.streams.stream_reset(machine.hop, stream, code)
-
-
-def _stream(machine: SidecarMachine, stream: int, data: bytes, *, ended: bool) -> None:
-    """As a hop hands it over: nothing behind a reset or an end, from either side."""
-    if machine.hop is None or stream in machine.hop.resets:
-        return
-    if ended:
-        machine.hop.resets.add(stream)
-    machine.streams.stream_received(machine.hop, stream, data, ended)
-
-
-def talk(machine: SidecarMachine, program: Program) -> None:
-    """One of our agents opens a stream to somebody."""
-    to = program.choose((*machine.uris, machine.alice.uri, "agent://acme/alpha/nobody"))
-    machine.tasks.append(machine.loop.create_task(machine.talk(AgentUri.parse(to), b"hello")))
-
-
 OPERATIONS: Final = (
     connect,
     respond,
@@ -365,6 +207,12 @@ OPERATIONS: Final = (
     write_stream,
     reset_stream,
     talk,
+    move,
+    mention,
+    meet,
+    say_directly,
+    part,
+    hurry,
 )
 _CONNECTED: Final = ("connect", 0, 0, 0)
 
@@ -387,7 +235,28 @@ TARGETS: Final[list[Target]] = [
             ("ask", 1, 0, 1, "respond", 0, 0, *_say(0, kind=3, number=4), *_say(0, kind=2)),
             (*_CONNECTED, "announce", 0, 0, 0, 0, 1, 3, b"abc", 1, "write_stream", 0, 1, 7, 0),
             ("control", 0, 1, 0, "control", 0, 1, 2, "tell", 0, 0, 1, 0, "lose_hop", 1, "wait", 3),
+            ("hurry", 0, *_CONNECTED, "connect", 1, 0, 0, "lose_hop", 1, "hurry", 1, *_CONNECTED),
             ("talk", 1, "respond", 1, 0, "wait", 1, "talk", 3, "talk", 4, "wait", 3),
+            (*_CONNECTED, *_say(0, kind=0), "move", 0, 0, 1, *_say(0, kind=1), "mention", 0, 1),
+            (*_CONNECTED, "lose_hop", 1, "wait", 1, "move", 0, 0, 0, *_say(0, kind=0)),
+            (*_CONNECTED, "move", 0, 255, 1, "mention", 0, 0, 9, "mention", 0, 2, "wait", 2),
+            (*_CONNECTED, "mention", 0, 0, 9, "meet", 1, "say_directly", 0, 11, 0, 0, 1, "part", 0),
+            (
+                *_CONNECTED,
+                "mention",
+                0,
+                0,
+                9,
+                "wait",
+                1,
+                "meet",
+                0,
+                "meet",
+                2,
+                "say_directly",
+                0,
+                2,
+            ),
             (*_CONNECTED, "hold_credit", 0, 0, "tell_run", 0, 0, 1, 3, 3, "end_channel", 0, 1),
             (*_CONNECTED, "listen", 0, 2, *_say(0, kind=4), "listen", 0, 0, "frame", 4, 0, 1),
         ],

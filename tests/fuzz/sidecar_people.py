@@ -1,17 +1,25 @@
 """A sidecar whose gateway is the fuzzer, and remote agents with real identities and free wills."""
 
+import ipaddress
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Final
 
 from channel import Channel
 from identity import AgentUri, Code, OwnIdentity, VerifiedPeer
-from link import HopPort
+from link import Frame, FrameKind, HopPort, LinkOpen
+from link.limits import LINK_NONCE_BYTES
+from link.messages import encode_link_open
 from node.link_channel import LinkChannel
 from policy import Permit
+from sidecar.addresses import AddressRules
 from sidecar.agents import LocalAgent
 from sidecar.decisions import SidecarDecisions
+from sidecar.direct import DirectPaths
+from sidecar.handshakes import BETWEEN_STEPS_SECONDS
 from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.streams import Streams
 from sidecar.uplink import Uplink
@@ -19,7 +27,8 @@ from tests.fuzz.loops import VirtualLoop
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session, Sidecar
 from tests.simulation.network import SimulatedNetwork
-from tests.simulation.people import MemoryKeystore, node
+from tests.simulation.people import OPEN_POLICY, MemoryKeystore, engine, node
+from transport import HopPurpose
 
 AGENTS: Final = ("alice", "carol")
 OUTCAST: Final = "trudy"
@@ -27,6 +36,14 @@ OUTCAST: Final = "trudy"
 REMOTES: Final = ("mallory", "bob", OUTCAST)
 ECHO: Final = "echo"
 READ_BYTES: Final = 1 << 16
+POLICY: Final = f"""\
+{OPEN_POLICY}
+  - name: sidecars meet
+    effect: allow
+    actions: [path.direct]
+    from: {{kind: agent}}
+    to: {{kind: agent}}
+"""
 
 
 @cache
@@ -91,12 +108,26 @@ class StreamHop(FakeHop):
         self.resets.add(stream)
 
 
+@dataclass(eq=False)
+class DirectHop(StreamHop):
+    """A hop that comes from, or goes to, another sidecar."""
+
+    purpose: HopPurpose = HopPurpose.DIRECT
+    has_accepted: bool = False
+
+    def accept(self, _permit: object) -> None:
+        self.has_accepted = True
+
+    def refuse(self, code: Code) -> None:
+        self.close(code)
+
+
 class FuzzedSidecar(Lonely):
-    """A router, its streams and its uplink."""
+    """A router, its streams, its uplink, and its direct ways."""
 
     def __init__(self) -> None:
         self.network = SimulatedNetwork(0)
-        self.sidecar = QuickSidecar(self.network, "alpha", [])
+        self.sidecar = QuickSidecar(self.network, "alpha", [], policy=engine(POLICY))
         self._last_link = 1 << 31
         decisions = SidecarDecisions(
             self.sidecar.decisions.decide,
@@ -107,6 +138,21 @@ class FuzzedSidecar(Lonely):
         self.router.use_streams(self.streams)
         parts: Any = SimpleNamespace(node=SimpleNamespace(identity=self.sidecar.node.identity))
         self.uplink = Uplink(parts, self.router, self.streams, wake=self.sidecar.look)
+        self.is_patient = True
+        self.dialled: list[DirectHop] = []
+        self.direct_hops: list[DirectHop] = []
+        self.direct = DirectPaths(
+            self.sidecar.node.own.identifier,
+            SimpleNamespace(dial=self._dial_directly),  # type: ignore[arg-type]
+            SimpleNamespace(decide=self.sidecar.decisions.decide, answer_hop=_let_in),  # type: ignore[arg-type]
+            self.router,
+            self.streams,
+            self.network.clock,
+            rules=AddressRules(is_v6=True, allow_loopback=True),
+            own_addresses=lambda: (("127.0.0.1", 7441),),
+            wake=self.sidecar.look,
+        )
+        self.router.use_direct(self.direct)
         self.alice, self.carol = (self.sidecar.new_session(name) for name in AGENTS)
         self.streams.offer(self.alice.agent, ECHO, self._echo)
         self.echoed = 0
@@ -147,12 +193,30 @@ class FuzzedSidecar(Lonely):
             self.streams.hop_closed(hop)
             self.sidecar.do(lambda: self.router.hop_closed(hop, Code.ROUTE_UNREACHABLE))
 
-    def receive(self, *frames: tuple[int, int, bytes]) -> None:
-        from link import Frame
+    def _dial_directly(self, host: str, port: int, **_options: Any) -> Any:
+        """Nobody answers, until the fuzzer does."""
+        ipaddress.ip_address(host)
+        assert 0 < port < 1 << 16
+        hop = self.new_direct_hop(is_dialler=True)
+        self.dialled.append(hop)
+        return hop
 
+    def new_direct_hop(self, *, is_dialler: bool, name: str = "beta") -> DirectHop:
+        self.hops += 1
+        return DirectHop(node(name).peer, id=self.hops, is_dialler=is_dialler)
+
+    def lose_direct_hop(self, hop: DirectHop) -> None:
+        self.direct_hops.remove(hop)
+        self.direct.hop_closed(hop, Code.HOP_PEER_LOST, "for the test")  # type: ignore[arg-type]
+        self.sidecar.look()
+
+    def receive(self, *frames: tuple[int, int, bytes]) -> None:
         if self.hop is not None:
             given = [Frame(*frame) for frame in frames]
             self.sidecar.do(lambda: self.uplink.frames_received(self.hop, given))
+        if self.is_patient:
+            # The costly steps of openings are done in turns of their own.
+            self.network.run_for(2 * BETWEEN_STEPS_SECONDS)
 
     async def _echo(self, stream: MeshStream) -> None:
         self.echoed += 1
@@ -172,6 +236,11 @@ class FuzzedSidecar(Lonely):
             return
 
 
+def _let_in(hop: DirectHop, *, role: str) -> None:
+    assert role == "sidecar"
+    hop.accept(None)
+
+
 class QuickPuppet(Puppet):
     """A remote agent whose keys were made before."""
 
@@ -184,6 +253,8 @@ class QuickPuppet(Puppet):
         self.takes_credit = True
         self.accepts = True
         self._read = 0
+        self._owed_bytes = 0
+        self.to = ""
         self.links: Any = None
         self.port: Any = None
         self.said: set[bytes] = set()
@@ -192,6 +263,54 @@ class QuickPuppet(Puppet):
     def channel(self) -> Channel | None:
         links: LinkChannel | None = self.links
         return None if links is None else links.channel
+
+    def connect(self, to: str, *, link: int | None = None, **changes: Any) -> None:
+        self.to = to
+        super().connect(to, link=link, **changes)
+
+    def respond(self, *, accepts: bool = True) -> None:
+        self.to = str(self.lonely.opened_links()[-1][1].source)
+        super().respond(accepts=accepts)
+
+    def ask_to_move(self, change: Callable[[bytes], bytes]) -> None:
+        """Wish to go on over another link, and do so if the sidecar agrees."""
+        nonce, link = os.urandom(LINK_NONCE_BYTES), self.lonely.next_link()
+        move = change(self.links.channel.ask_to_move(nonce))
+        opening = LinkOpen(
+            target=AgentUri.parse(self.to),
+            source=self.agent.uri,
+            nonce=nonce,
+            source_node=self.node.own.identifier,
+            noise_1=b"",
+            move=move,
+        )
+        sent = self.lonely.hop.sent
+        self.lonely.receive((link, FrameKind.LINK_OPEN, encode_link_open(opening)))
+        for number, frame in enumerate(sent):
+            if (frame.link, frame.kind) == (link, FrameKind.LINK_ACCEPT):
+                self.links.channel.finish_move_untrusted(frame.body)
+                self._read = number + 1
+                self._go_on(link)
+                return
+
+    def answer_move(self, change: Callable[[bytes], bytes]) -> None:
+        """Agree to the sidecar's last wish, if it is for this channel."""
+        wishes = [(link, one) for link, one in self.lonely.opened_links() if one.move is not None]
+        if wishes:
+            link, wish = wishes[-1]
+            answer = self.links.channel.answer_move_untrusted(wish.move, wish.nonce)
+            self._read = len(self.lonely.hop.sent)
+            self.lonely.receive((link, FrameKind.LINK_ACCEPT, change(answer)))
+            self._go_on(link)
+
+    def _go_on(self, link: int) -> None:
+        self.link = link
+        self.links.attach(self.port, link)
+        self.exchange()
+
+    def forget_read(self) -> None:
+        """Another hop: nothing has been read of it."""
+        self._read = 0
 
     def exchange(self) -> None:
         if self.lonely.hop is not None and self.links is not None:

@@ -25,14 +25,24 @@ from channel.records import RecordReader, RecordWriter
 from channel.wire import (
     FLAG_MORE,
     Denial,
+    Move,
+    Moved,
     RecordHeader,
     choose_version_untrusted,
+    decode_addresses_untrusted,
     decode_code_untrusted,
     decode_denial_untrusted,
     decode_header_untrusted,
+    decode_move_untrusted,
+    decode_moved_untrusted,
+    decode_position_untrusted,
+    encode_addresses,
     encode_code,
     encode_denial,
     encode_header,
+    encode_move,
+    encode_moved,
+    encode_position,
 )
 from cli.demo.plain_codec import PlainCodec
 from identity import Code, cbor
@@ -244,7 +254,45 @@ _STREAM_OPEN: Final = decoder(
     encode=encode_stream_open,
 )
 
+_ADDRESSES: Final = decoder(
+    "channel.addresses",
+    "the body of ADDRESSES",
+    decode_addresses_untrusted,
+    lambda: [encode_addresses((("gw.acme.example", 7440), ("::1", 1)))],
+    error=ChannelError,
+    encode=encode_addresses,
+)
+
 TARGETS: Final[list[Target]] = [
+    _ADDRESSES,
+    tree_of(_ADDRESSES),
+    decoder(
+        "channel.move",
+        "the wish to go on over another link",
+        decode_move_untrusted,
+        lambda: [encode_move(Move(bytes(16), 1, 2, bytes(32)))],
+        error=ChannelError,
+        encode=encode_move,
+        bytes_max=128,
+    ),
+    decoder(
+        "channel.moved",
+        "the answer to that wish",
+        decode_moved_untrusted,
+        lambda: [encode_moved(Moved(2, bytes(32)))],
+        error=ChannelError,
+        encode=encode_moved,
+        bytes_max=128,
+    ),
+    decoder(
+        "channel.position",
+        "the body of ACK",
+        decode_position_untrusted,
+        lambda: [encode_position(7)],
+        error=ChannelError,
+        encode=encode_position,
+        bytes_max=32,
+    ),
     decoder(
         "channel.header",
         "the header of a record",

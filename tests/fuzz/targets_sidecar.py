@@ -1,5 +1,6 @@
 """Targets of sidecar/ and of the SDK: batches of messages, MCP's heads and bodies, local frames."""
 
+import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,7 +10,9 @@ from sidelink import wire
 from sidelink.bodies import MSGPACK, decode_body_untrusted, encode_body
 from sidelink.errors import BodyError, WireError
 
+from channel.limits import ADDRESSES_MAX
 from policy import Denial, Party, Request
+from sidecar.addresses import AddressRules, usable_untrusted
 from sidecar.batches import BATCH_BYTES_MAX, pieces_of, runs_of, size_of
 from sidecar.envelope import (
     Ask,
@@ -46,9 +49,10 @@ from sidecar.mcp_wire import (
     WireError as McpWireError,
 )
 from tests.fuzz.decoders import decoder, tree_of
-from tests.fuzz.program import Program, pieces
+from tests.fuzz.program import Program, pieces, text_of
 from tests.fuzz.target import Target
 from tests.simulation.people import START_UNIX_S, engine, node
+from transport.udp import normalise_address
 
 LENGTH_BYTES: Final = 4
 MCP_POLICY: Final = """\
@@ -279,6 +283,23 @@ def _stdio_lines() -> list[bytes]:
     ]
 
 
+def run_addresses(data: bytes) -> None:
+    """A peer's addresses, one a line with its port behind a blank: which of them may be dialled."""
+    lines = (line.partition(" ") for line in text_of(data).split("\n"))
+    told = [(host, int(port) % 65_535 + 1) for host, _, port in lines if port.isdecimal()]
+    for is_v6, allow_loopback in ((True, True), (True, False), (False, False)):
+        rules = AddressRules(is_v6=is_v6, allow_loopback=allow_loopback)
+        found = usable_untrusted(told, rules)
+        assert len(found) <= ADDRESSES_MAX
+        assert len(found) == len(set(found))
+        for host, _ in found:
+            ip = ipaddress.ip_address(host)
+            assert not ip.is_multicast
+            assert not ip.is_unspecified
+            assert allow_loopback or not (ip.is_loopback or ip.is_link_local)
+            normalise_address(host, 1, is_v6=is_v6)
+
+
 def _reader_target(
     name: str, feeds: str, make: Callable[[], Any], seeds: Callable[[], list[bytes]]
 ) -> Target:
@@ -370,6 +391,16 @@ TARGETS: Final[list[Target]] = [
     tree_of(_REQUEST_HEAD),
     _RESPONSE_HEAD,
     tree_of(_RESPONSE_HEAD),
+    Target(
+        "sidecar.addresses",
+        "where a peer's node may be reached, so it says",
+        run_addresses,
+        lambda: [
+            b"10.0.0.1 7440\n::1 1\n::ffff:127.0.0.1 2\nfe80::1%eth0 3\nexample 4\n224.0.0.1 5"
+        ],
+        None,
+        bytes_max=512,
+    ),
     Target(
         "sidecar.mcp_body",
         "an MCP client's headers and JSON",
