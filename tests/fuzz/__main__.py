@@ -69,7 +69,11 @@ def replay(target: Target, path: Path) -> int:
     from tests.fuzz.guard import run_exactly
 
     try:
-        taken = run_exactly(target, path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        sys.exit(f"dev: {path}: {error.strerror}")
+    try:
+        taken = run_exactly(target, data)
     except Exception as error:
         print(describe(error))
         print(f"{target.name}: this input fails")

@@ -85,6 +85,7 @@ MISTAKES: dict[str, list[str]] = {
     "a target that there is not": ["no.such.target", *QUICK],
     "a replay without its target": ["--replay", "file"],
     "a replay for several targets": ["link.code", "link.credit", "--replay", "file"],
+    "a file that there is not": ["link.code", "--replay", "no such file"],
     "an engine that there is not": ["--engine", "luck"],
 }
 
