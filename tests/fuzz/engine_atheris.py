@@ -4,6 +4,7 @@ The parent imports everything once, instrumented; children are forked from it. A
 itself (a fault in native code, a time-out, too much memory) leaves libFuzzer's own file.
 """
 
+import io
 import math
 import mmap
 import os
@@ -11,7 +12,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -45,7 +46,11 @@ def instrumented() -> Iterator[None]:
     """Import the project within this, so that the engine sees which branches an input takes."""
     import atheris
 
-    with atheris.instrument_imports(include=list(INSTRUMENTED), enable_loader_override=False):
+    # It would name each module on standard error.
+    with (
+        redirect_stderr(io.StringIO()),
+        atheris.instrument_imports(include=list(INSTRUMENTED), enable_loader_override=False),
+    ):
         yield
 
 

@@ -316,6 +316,11 @@ class QuickPuppet(Puppet):
         if self.lonely.hop is not None and self.links is not None:
             super().exchange()
 
+    def _hear(self, frame: Frame) -> None:
+        # Numbers of links begin anew on another hop: an opening there is for somebody else.
+        if FrameKind.LINK_ACCEPT <= frame.kind <= FrameKind.LINK_CLOSE:
+            super()._hear(frame)
+
     def _begin(self, channel: Channel) -> None:
         super()._begin(channel)
         self.events = []
