@@ -1,7 +1,8 @@
 """Coverage-guided runs: libFuzzer by way of atheris, one forked child for each target.
 
-The parent imports everything once, instrumented; children are forked from it. A child that dies by
-itself (a fault in native code, a time-out, too much memory) leaves libFuzzer's own file.
+The parent imports everything once, instrumented; children are forked from it. A child notes each
+input in memory that it shares with the parent before it runs it, so the parent has the input
+whatever becomes of the child: an error, a fault in native code, a hang, too much memory.
 """
 
 import io
@@ -12,13 +13,13 @@ import resource
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import closing, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from tests.fuzz.findings import Outcome, describe, inputs_of, keep_finding
 from tests.fuzz.guard import Guard
-from tests.fuzz.target import Target
+from tests.fuzz.target import INPUT_BYTES_MAX, Target
 
 INSTRUMENTED: Final = (
     "authority",
@@ -38,7 +39,25 @@ HANG_S_MAX: Final = 25
 LATE_S_MAX: Final = 5
 MEMORY_MIB_MAX: Final = 2_048
 _CRASHED: Final = 77
-_COUNT: Final = struct.Struct("=Q")
+_NOTE: Final = struct.Struct("=QI")
+
+
+class Note:
+    """How many inputs a child has begun, and the last of them."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _NOTE.size + INPUT_BYTES_MAX)
+
+    def write(self, count: int, data: bytes) -> None:
+        _NOTE.pack_into(self._memory, 0, count, len(data))
+        self._memory[_NOTE.size : _NOTE.size + len(data)] = data
+
+    def read(self) -> tuple[int, bytes]:
+        count, length = _NOTE.unpack_from(self._memory)
+        return count, self._memory[_NOTE.size : _NOTE.size + length]
+
+    def close(self) -> None:
+        self._memory.close()
 
 
 @contextmanager
@@ -67,16 +86,17 @@ def run(target: Target, *, seconds: float, runs: int | None, work: Path) -> Outc
         f"-max_len={target.bytes_max}",
         f"-timeout={HANG_S_MAX}",
         f"-rss_limit_mb={MEMORY_MIB_MAX}",
+        # Where libFuzzer leaves what it thinks worth it. What fails is kept by the parent.
         f"-artifact_prefix={left}/",
         "-use_value_profile=1",
         *([] if runs is None else [f"-runs={runs}"]),
         str(corpus),
     ]
     begun_s = time.monotonic()
-    with mmap.mmap(-1, _COUNT.size) as counter:
-        status = _in_child(lambda: _fuzz(target, arguments, begun_s + seconds, counter, work))
-        (count,) = _COUNT.unpack(counter)
-    finding = None if status == 0 else _finding_of(target, work, left, status)
+    with closing(Note()) as note:
+        status = _in_child(lambda: _fuzz(target, arguments, begun_s + seconds, note, work))
+        count, data = note.read()
+    finding = None if status == 0 else keep_finding(target, data, work / "findings")
     return Outcome(target.name, count, time.monotonic() - begun_s, finding)
 
 
@@ -96,9 +116,7 @@ def _in_child(call: Callable[[], NoReturn]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _fuzz(
-    target: Target, arguments: list[str], until_s: float, counter: mmap.mmap, work: Path
-) -> NoReturn:
+def _fuzz(target: Target, arguments: list[str], until_s: float, note: Note, work: Path) -> NoReturn:
     import atheris
 
     log = os.open(work / f"{target.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -111,12 +129,10 @@ def _fuzz(
     def one(data: bytes) -> None:
         if time.monotonic() > until_s and guard.runs:
             os._exit(0)  # What it has learned is in its corpus already.
-        # Before the run: a fault in native code leaves no time to count.
-        _COUNT.pack_into(counter, 0, guard.runs + 1)
+        note.write(guard.runs + 1, data)
         try:
             guard.run(data)
         except BaseException as error:
-            keep_finding(target, data, work / "findings")
             os.write(2, describe(error).encode(errors="backslashreplace"))
             os._exit(_CRASHED)
 
@@ -124,14 +140,3 @@ def _fuzz(
     atheris_.Setup(arguments, one)
     atheris_.Fuzz()
     os._exit(0)
-
-
-def _finding_of(target: Target, work: Path, left: Path, status: int) -> Path:
-    """What the child wrote; else what libFuzzer wrote for it; else the log says why it ended."""
-    ours = sorted((work / "findings").glob(f"{target.name}-*.bin"), key=os.path.getmtime)
-    if status == _CRASHED and ours:
-        return ours[-1]
-    theirs = sorted(left.iterdir(), key=os.path.getmtime)
-    if theirs:
-        return keep_finding(target, theirs[-1].read_bytes(), work / "findings")
-    return work / f"{target.name}.log"

@@ -1,5 +1,7 @@
 """What counts as a finding: each kind is found, by each engine, and its input is kept."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -182,15 +184,16 @@ def test_an_input_that_fails_under_atheris_is_kept_with_its_traceback(
     assert "IndexError: found" in (tmp_path / "an.example.log").read_text()
 
 
-def test_what_libfuzzer_leaves_when_the_process_dies_is_kept_as_well(run_with: Run) -> None:
+def test_the_input_that_was_running_is_kept_when_the_process_dies(run_with: Run) -> None:
     def then(arguments: list[str], one: Callable[[bytes], None]) -> None:
-        [prefix] = [word for word in arguments if word.startswith("-artifact_prefix=")]
-        Path(prefix.partition("=")[2] + "crash-1").write_bytes(b"native")
-        sys.exit(70)
+        one(b"an input before")
+        one(b"the last one")
+        os.kill(os.getpid(), signal.SIGKILL)
 
     outcome = run_with(then)
 
-    assert outcome.finding.read_bytes() == b"native"
+    assert outcome.finding.read_bytes() == b"the last one"
+    assert outcome.runs == 3
 
 
 def test_pieces_are_the_whole_again_and_never_too_many() -> None:
