@@ -286,7 +286,7 @@ def _stdio_lines() -> list[bytes]:
 def run_addresses(data: bytes) -> None:
     """A peer's addresses, one a line with its port behind a blank: which of them may be dialled."""
     lines = (line.partition(" ") for line in text_of(data).split("\n"))
-    told = [(host, int(port) % 65_535 + 1) for host, _, port in lines if port.isdecimal()]
+    told = [(host, int(port[:6]) % 65_535 + 1) for host, _, port in lines if port.isdecimal()]
     for is_v6, allow_loopback in ((True, True), (True, False), (False, False)):
         rules = AddressRules(is_v6=is_v6, allow_loopback=allow_loopback)
         found = usable_untrusted(told, rules)

@@ -155,7 +155,6 @@ class TestGrantsOfASlowHop:
         assert board.alpha.of(FrameKind.CREDIT) == []
         assert not board.relay.hops[board.beta.id].withheld
 
-
     def test_are_forgotten_with_the_hop_that_they_were_for(self) -> None:
         board = Switchboard()
         there = board.join()
