@@ -114,6 +114,9 @@ class HopTable:
         if state is None:
             return False
         self._queued_bytes -= state.queued_bytes
+        for other in self._hops.values():
+            for key in [key for key in other.withheld if key[0].hop == hop.id]:
+                del other.withheld[key]
         if self._authorities.get(hop.peer.identifier) == hop.id:
             del self._authorities[hop.peer.identifier]
         return True

@@ -100,6 +100,8 @@ def _tokens(source: str) -> list[Token]:
                 "Use '…', \"…\", or r'…' for a regular expression.",
             )
         if kind != "space":
+            # The one operator that is spelt as a name is: what follows it begins anew.
+            kind = "sign" if match.group() == "in" else kind
             tokens.append(Token(kind, match.group(), at))
         at = match.end()
     return tokens

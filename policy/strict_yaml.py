@@ -35,9 +35,10 @@ _NULLS: Final = frozenset({"", "~", "null"})
 _BOOLEANS: Final = {"true": True, "false": False}
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# All that some reader of YAML 1.1 or 1.2 takes for a number, and more.
 _LIKE_A_NUMBER: Final = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*\.[0-9]*(?:[eE][-+]?[0-9]+)?"
-    r"|\.[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
+    r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?"
+    r"|0[xob][0-9a-fA-F_]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
 )
 # Readers of YAML 1.1 take these for a boolean or null, readers of 1.2 for text.
 _AMBIGUOUS: Final = frozenset(

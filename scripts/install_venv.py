@@ -1,7 +1,7 @@
 """Makes .venv for ./dev, then becomes the command that was asked for.
 
 Ended by a signal at any moment, it takes pip and all of pip's children with it.
-Called as: install_venv.py STAMP COMMAND [ARGUMENTS], in the root of the clone.
+Called as: install_venv.py STAMP EXTRAS COMMAND [ARGUMENTS], in the root of the clone.
 """
 
 import contextlib
@@ -70,9 +70,9 @@ def run_contained(words: list[str | Path]) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def install(stamp: str) -> bool:
+def install(stamp: str, extras: str) -> bool:
     if was_made_here(stamp):
-        say("a pyproject.toml changed; installing again")
+        say(f"installing into .venv what pyproject.toml names for {extras.replace(',', ' and ')}")
     else:
         version = "{}.{}".format(*sys.version_info)
         say(f"installing into .venv with Python {version} (once; about a minute)")
@@ -82,16 +82,16 @@ def install(stamp: str) -> bool:
         if run_contained([PYTHON, "-m", "ensurepip", "--upgrade"]) != 0:
             return False
     pip: list[str | Path] = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    wanted: list[str | Path] = ["install", "--prefer-binary", "-e", "./sdk", "-e", ".[dev]"]
+    wanted: list[str | Path] = ["install", "--prefer-binary", "-e", "./sdk", "-e", f".[{extras}]"]
     return run_contained([*pip, *wanted]) == 0
 
 
 def main() -> int:
-    stamp, *command = sys.argv[1:]
+    stamp, extras, *command = sys.argv[1:]
     for ending in ENDING:
         signal.signal(ending, raise_ended)
     try:
-        installed = install(stamp)
+        installed = install(stamp, extras)
     except EndedError as ended:
         return 128 + int(ended.args[0])
     for ending in ENDING:

@@ -185,6 +185,8 @@ class StdioServer:
 
     def _take_line_untrusted(self, line: bytes) -> None:
         try:
+            # What stays raw is not looked into by the decoder, and would be passed on as it is.
+            line.decode()
             message = _LINE.decode(line)
         except _BAD_JSON:
             _log.warning("mcp_bad_line", pid=self._child.pid, line_bytes=len(line))

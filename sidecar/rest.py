@@ -16,9 +16,11 @@ from sidecar.timers import Timer, Timers
 
 IDLE_SECONDS: Final = 300.0
 SWEEP_SECONDS: Final = 5.0
-# Channels that part are looked at more often; less so if peers make very many of them part.
-PARTING_SWEEP_SECONDS: Final = 0.05
-PARTING_SWEEP_SECONDS_EACH: Final = 0.0002
+# Channels that part are looked at more often: less so in time, and if peers make very many part.
+PARTING_SECONDS_MIN: Final = 0.05
+PARTING_SECONDS_MAX: Final = 1.0
+PARTING_BACK_OFF: Final = 1.1
+PARTING_SECONDS_EACH: Final = 0.0002
 # An offer that is not answered: the peer is gone, and we are in nobody's way.
 OFFER_SECONDS_MAX: Final = 30.0
 # A channel that another one has replaced is put away as soon as it is quiet.
@@ -47,6 +49,7 @@ class Rest:
         """Each with whether its peer has yet to be told."""
         self._sweep_timer: Timer | None = None
         self._part_timer: Timer | None = None
+        self._part_wait_s = PARTING_SECONDS_MIN
         self.rested = 0
 
     def opened(self, slot: ChannelSlot, now_s: float) -> None:
@@ -105,11 +108,13 @@ class Rest:
         slot.parting = True
         slot.links.channel.hurry_acknowledgements()
         self._parting[slot] = tell
+        self._part_wait_s = PARTING_SECONDS_MIN
         if self._part_timer is None:
             self._plan_parting(now_s)
 
     def _plan_parting(self, now_s: float) -> None:
-        wait_s = PARTING_SWEEP_SECONDS + PARTING_SWEEP_SECONDS_EACH * len(self._parting)
+        wait_s = self._part_wait_s + PARTING_SECONDS_EACH * len(self._parting)
+        self._part_wait_s = min(self._part_wait_s * PARTING_BACK_OFF, PARTING_SECONDS_MAX)
         self._part_timer = self._timers.at(now_s + wait_s, self._look_at_parting)
 
     def _look_at_parting(self, now_s: float) -> None:

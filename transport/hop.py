@@ -219,6 +219,7 @@ class CarriedHop:
 
     def receive(self, events: Sequence[EngineEvent]) -> None:
         """Take what one read brought. What the peer does wrong ends the hop, and raises nothing."""
+        self.deliver()  # Who accepted late hears of the open hop before what came on it.
         self._receive_all(events)
         self._hand_over_frames()
         self.deliver()

@@ -155,6 +155,15 @@ class TestGrantsOfASlowHop:
         assert board.alpha.of(FrameKind.CREDIT) == []
         assert not board.relay.hops[board.beta.id].withheld
 
+    def test_are_forgotten_with_the_hop_that_they_were_for(self) -> None:
+        board = Switchboard()
+        there = board.join()
+        board.beta.queued_bytes = board.limits.congested_bytes + 1
+        board.receive(board.beta, there, FrameKind.CREDIT, encode_credit(Credit(0, 1 << 20)))
+        board.lose(board.alpha)
+
+        assert not board.relay.hops[board.beta.id].withheld
+
 
 def test_a_hop_opens_so_many_links_at_once_and_so_many_a_second() -> None:
     board = Switchboard(openings_per_s=2.0, openings_burst=3)

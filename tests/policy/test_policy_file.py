@@ -277,6 +277,7 @@ REFUSED = {
     "CEL of 4097 bytes": (with_when("true || " + "t" * 4089), 9, "longer than 4096", "Split"),
     "CEL of long paths": (with_when("args" + ".a" * 1500 + "==1", "mcp.call"), 9, "recursion", ""),
     "an absolute name in CEL": (with_when(".subject.role == 'x'"), 9, "follows nothing", ""),
+    "an absolute name behind `in`": (with_when("'a' in .subject.tags"), 9, "follows nothing", ""),
     "a name in backticks in CEL": (with_when("`args`.x == 1"), 9, "no meaning", ""),
     "a comment in CEL": (with_when("true // && false"), 9, "comments", "YAML comment"),
     "bytes in CEL": (with_when("b'x' == b'x'"), 9, "kind of quote", ""),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -93,6 +94,20 @@ def test_no_line_ends_the_sidecar(lines: list[bytes]) -> None:
             assert json.loads(said.encode(b"1"))["id"] == 1
         elif said is not None:
             assert json.loads(said)["jsonrpc"] == "2.0"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":1,"result":{"text":"\xe5"}}',
+        b'{"id":1,"error":{"code":1,"message":"x","data":"\xff"}}',
+        b'{"method":"notifications/progress","params":{"progressToken":1,"message":"\xc3"}}',
+    ],
+)
+def test_a_line_that_is_not_utf_8_is_not_passed_on(line: bytes) -> None:
+    got, _ = outcome_of(line + b"\n")
+
+    assert got == [None, None]
 
 
 def test_an_answer_to_an_id_that_nobody_asked_with_is_nobodys() -> None:

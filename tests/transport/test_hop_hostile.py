@@ -322,6 +322,19 @@ def test_what_overtakes_the_peers_accept_is_kept_and_handed_over_in_order() -> N
     assert puppet.owner.values("reset") == [(24, 7)]
 
 
+def test_an_owner_that_accepts_late_hears_that_the_hop_is_open_before_what_comes_on_it() -> None:
+    puppet = Puppet(owner=Owner(decide=lambda hop: None))
+    puppet.say_hello()
+    puppet.say_finish()
+    puppet.say_accept()
+    puppet.hop.accept(permit_for(puppet.hop))
+    # The peer's bytes are read before the turn that the acceptance asked for.
+    puppet.say(20, b"a first word")
+    puppet.say_frame(RECORD, b"a record", link=1, stream=LANE_1)
+
+    assert [what for what, _ in puppet.owner.log] == ["verified", "opened", "stream", "frames"]
+
+
 def test_the_acceptor_writes_on_a_lane_only_once_it_has_seen_it() -> None:
     puppet = Puppet()
     puppet.open()
