@@ -1,0 +1,287 @@
+"""Two members of a mesh without agents: one pushes records, the other takes and counts them.
+
+They have real credentials and real hops. What they seal is nobody's: a gateway cannot tell.
+"""
+
+import asyncio
+import os
+import time
+from typing import Final
+
+import msgspec
+
+from bench.errors import BenchError
+from channel import RecordType
+from channel.wire import RecordHeader, decode_header_untrusted, encode_header
+from identity import AgentUri, Code
+from link import (
+    LINK_WINDOW_BYTES,
+    Credit,
+    Frame,
+    FrameKind,
+    LinkIds,
+    LinkOpen,
+    ReceiveWindow,
+    SendWindow,
+)
+from link.messages import (
+    decode_code_untrusted,
+    decode_credit_untrusted,
+    encode_credit,
+    encode_link_open,
+    encode_prefix,
+)
+from node.parts import Parts
+from transport import Endpoint, Hop, HopPurpose
+
+SOURCE: Final = "source"
+SINK: Final = "sink"
+TRUST_DOMAIN: Final = "acme"
+# As large as a real one: an ephemeral key, and an encapsulation key of ML-KEM-768.
+NOISE_1_BYTES: Final = 32 + 1184
+NOISE_2_BYTES: Final = 2_048
+LINK_NONCE_BYTES: Final = 16
+# The pusher stops here and goes on when the hop has sent: enough for many full datagrams.
+QUEUED_BYTES_HIGH: Final = 2 << 20
+FRAMES_PER_LOOK: Final = 64
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """What the sink counted, between two looks at its clock."""
+
+    frames: int
+    seconds: float
+
+
+class Member:
+    """The handler of a member's hops. The first carries its links, others are idle."""
+
+    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
+        self.parts = parts
+        self.fault: BenchError | None = None
+        self._endpoint = endpoint
+        self._hop: Hop | None = None
+        self._hops_open = 0
+        self._hops_wanted = 0
+        self._all_open = asyncio.Event()
+
+    @property
+    def hop(self) -> Hop:
+        assert self._hop is not None, "dial first"
+        return self._hop
+
+    async def dial(self, count: int = 1) -> None:
+        """Open so many further hops to the gateway that the ticket named."""
+        [gateway, *_] = self.parts.store.gateways()
+        self._hops_wanted = self._hops_open + count
+        self._all_open.clear()
+        for _ in range(count):
+            self._endpoint.dial(
+                gateway.host,
+                gateway.port,
+                purpose=HopPurpose.ADMIT,
+                target=gateway.identifier,
+                handler=self,
+            )
+        await self._all_open.wait()
+        self.raise_fault()
+
+    def raise_fault(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    # HopHandler.
+
+    def hop_verified(self, hop: Hop) -> None:
+        self.parts.admission.answer_hop(hop, role="gateway")
+
+    def hop_opened(self, hop: Hop) -> None:
+        if self._hop is None:
+            self._hop = hop
+            self.joined(hop)
+        self._hops_open += 1
+        if self._hops_open == self._hops_wanted:
+            self._all_open.set()
+
+    def joined(self, hop: Hop) -> None:
+        """The first hop is open."""
+        raise NotImplementedError
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        raise NotImplementedError
+
+    def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
+        pass
+
+    def stream_reset(self, hop: Hop, stream: int, code: int) -> None:
+        pass
+
+    def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
+        self.fail(f"a hop was closed: {code.text}, {detail}")
+
+    def fail(self, why: str) -> None:
+        if self.fault is None:
+            self.fault = BenchError(why)
+        self._all_open.set()
+
+
+class SourceLink:
+    __slots__ = ("sequence", "window")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.window = SendWindow()
+
+
+class Source(Member):
+    """Opens links and pushes."""
+
+    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
+        super().__init__(parts, endpoint)
+        self._links: dict[int, SourceLink] = {}
+        self._ids: LinkIds | None = None
+        self._opening = 0
+        self._moved = asyncio.Event()
+
+    def joined(self, hop: Hop) -> None:
+        self._ids = LinkIds(is_dialler=hop.is_dialler)
+
+    async def open_links(self, count: int) -> None:
+        """One agent to one agent each; returns when all are accepted and finished."""
+        assert self._ids is not None
+        source = AgentUri.in_domain(TRUST_DOMAIN, f"{SOURCE}/main")
+        for _ in range(count):
+            link = self._ids.take()
+            self._links[link] = SourceLink()
+            opening = LinkOpen(
+                target=AgentUri.in_domain(TRUST_DOMAIN, f"{SINK}/{link}"),
+                source=source,
+                nonce=os.urandom(LINK_NONCE_BYTES),
+                source_node=None,
+                noise_1=os.urandom(NOISE_1_BYTES),
+            )
+            self.hop.send_frame(link, FrameKind.LINK_OPEN, encode_link_open(opening))
+        self._opening += count
+        while self._opening:
+            await self.wait_moved()
+
+    async def push(self, size_bytes: int, end: asyncio.Event) -> None:
+        """Send records of this size on every link, as fast as credit allows, until the end."""
+        hop = self.hop
+        filler = os.urandom(size_bytes)
+        header_bytes = len(encode_header(RecordHeader(RecordType.DATA, 0, 0, 0)))
+        rest = filler[header_bytes:]
+        while not end.is_set():
+            sent = 0
+            for number, link in self._links.items():
+                room = link.window.available_bytes // size_bytes
+                if not room or hop.queued_bytes > QUEUED_BYTES_HIGH:
+                    continue
+                count = min(room, FRAMES_PER_LOOK)
+                for sequence in range(link.sequence, link.sequence + count):
+                    header = encode_header(RecordHeader(RecordType.DATA, 0, 0, sequence))
+                    hop.send_frame(number, FrameKind.RECORD, header + rest)
+                link.sequence += count
+                link.window.spend(count * size_bytes)
+                sent += count
+            if sent:
+                await asyncio.sleep(0)  # The hop's flush has its turn.
+            else:
+                await self.wait_moved()
+
+    @property
+    def pushed(self) -> int:
+        """Records so far, of all links."""
+        return sum(link.sequence for link in self._links.values())
+
+    async def wait_moved(self) -> None:
+        """Until the gateway has said something: credit, an answer, or that it is gone."""
+        self._moved.clear()
+        await self._moved.wait()
+        self.raise_fault()
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        for number, kind, body in frames:
+            if kind == FrameKind.CREDIT:
+                self._links[number].window.grant_untrusted(decode_credit_untrusted(body).limit)
+            elif kind == FrameKind.LINK_ACCEPT:
+                self._opening -= 1
+                hop.send_frame(number, FrameKind.LINK_FINISH, os.urandom(NOISE_2_BYTES))
+            elif kind == FrameKind.LINK_CLOSE:
+                self.fail(f"a link was closed: {decode_code_untrusted(body).text}")
+        self._moved.set()
+
+    def fail(self, why: str) -> None:
+        super().fail(why)
+        self._moved.set()
+
+
+class SinkLink:
+    __slots__ = ("next_sequence", "window")
+
+    def __init__(self) -> None:
+        self.next_sequence = 0
+        self.window = ReceiveWindow(LINK_WINDOW_BYTES)
+
+
+class Sink(Member):
+    """Accepts every link, checks and counts every record, and grants credit for it."""
+
+    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
+        super().__init__(parts, endpoint)
+        self.frames = 0
+        self.size_bytes = 0
+        """What every record must measure."""
+        self._links: dict[int, SinkLink] = {}
+        self._registered = asyncio.Event()
+        self._moved = asyncio.Event()
+
+    def joined(self, hop: Hop) -> None:
+        delegable = self.parts.node.identity.delegable
+        assert delegable is not None
+        for prefix in delegable.name_prefixes:
+            hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
+
+    async def wait_registered(self) -> None:
+        await self._registered.wait()
+
+    async def wait_counted(self, frames: int) -> None:
+        """Until so many records have come in all."""
+        while self.frames < frames:
+            self.raise_fault()
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def count(self, seconds: float) -> Carried:
+        frames, begun_s = self.frames, time.perf_counter()
+        await asyncio.sleep(seconds)
+        self.raise_fault()
+        return Carried(self.frames - frames, time.perf_counter() - begun_s)
+
+    def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        for number, kind, body in frames:
+            if kind == FrameKind.RECORD:
+                self._take(hop, number, body)
+            elif kind == FrameKind.LINK_OPEN:
+                self._links[number] = SinkLink()
+                hop.send_frame(number, FrameKind.LINK_ACCEPT, os.urandom(NOISE_2_BYTES))
+            elif kind == FrameKind.REGISTERED:
+                self._registered.set()
+        self._moved.set()
+
+    def fail(self, why: str) -> None:
+        super().fail(why)
+        self._moved.set()
+
+    def _take(self, hop: Hop, number: int, body: bytes) -> None:
+        link = self._links[number]
+        sequence = decode_header_untrusted(body).sequence
+        if sequence != link.next_sequence or len(body) != self.size_bytes:
+            self.fail(f"link {number}: record {sequence} of {len(body)} bytes came out of turn")
+        link.next_sequence = sequence + 1
+        self.frames += 1
+        window = link.window
+        window.receive_untrusted(len(body))
+        limit = window.consume(len(body))
+        if limit is not None:
+            hop.send_frame(number, FrameKind.CREDIT, encode_credit(Credit(0, limit)))
