@@ -84,7 +84,7 @@ class Chart:
 def format_value(value: float) -> str:
     """Three digits that count, and thousands apart."""
     size = abs(value)
-    if size >= 1000:
+    if size >= 999.5:
         return f"{float(f'{value:.3g}'):,.0f}"
     if size >= 100 or value == int(value):
         return f"{value:.0f}"
@@ -120,8 +120,10 @@ def _scale(values: Sequence[float]) -> float:
     """The value that a bar of full length stands for."""
     largest = max(values)
     limit = CUT_AT_MEDIANS * statistics.median(values)
-    within = [value for value in values if value <= limit]
-    return largest if largest <= limit or not within else 1.25 * max(within)
+    within = [value for value in values if 0 < value <= limit]
+    if largest <= limit or not within:
+        return largest or 1.0  # Nothing but zeros.
+    return 1.25 * max(within)
 
 
 def _cut_marks(x: float, y: int) -> Iterator[str]:

@@ -4,7 +4,6 @@ RULER is the descriptor of its end of the ruler's socket. Commands come from the
 `bench.worker`; what they make the agent do is the same for every system.
 """
 
-import asyncio
 import socket
 import sys
 from collections.abc import Mapping
@@ -82,9 +81,5 @@ async def main(name: str, role: str, ruler: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    loop_factory = uvloop.new_event_loop
-    with (
-        socket.socket(fileno=int(sys.argv[3])) as ruler_end,
-        asyncio.Runner(loop_factory=loop_factory) as runner,
-    ):
-        runner.run(main(sys.argv[1], sys.argv[2], ruler_end))
+    with socket.socket(fileno=int(sys.argv[3])) as ruler_end:
+        uvloop.run(main(sys.argv[1], sys.argv[2], ruler_end))

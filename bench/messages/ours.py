@@ -4,16 +4,16 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sidelink
 
 from bench.background import in_background
 from bench.children import Children
 from bench.errors import BenchError
+from bench.meshes import awaiting, starting
 from bench.messages.ruler import Inbox, Window
 from bench.messages.systems import Place
-from bench.ours import starting
 from node.settings import SidecarSettings
 from tests.mesh.meshes import Mesh
 
@@ -58,13 +58,15 @@ class OurPrograms:
 
     def check(self) -> None:
         for sidecar in (self._mesh.a, self._mesh.b):
-            status = sidecar.status()
-            if not self._is_direct:
-                if status.get("direct_hops", 0):
-                    raise BenchError(f"{sidecar.name} has a direct hop, and should have none")
-            elif not status["direct_hops"]:
-                with starting():
-                    sidecar.wait_status(lambda found: found["direct_hops"] >= 1, "a direct hop")
+            if self._is_direct:
+                with awaiting():
+                    sidecar.wait_status(_has_direct_hop, "a direct hop")
+            elif _has_direct_hop(sidecar.status()):
+                raise BenchError(f"sidecar {sidecar.name} has a direct hop, and should have none")
+
+
+def _has_direct_hop(status: Mapping[str, Any]) -> bool:
+    return int(status.get("direct_hops", 0)) >= 1
 
 
 @contextmanager

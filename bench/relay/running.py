@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import proc
 from bench.children import Children, Worker
-from bench.ours import starting
+from bench.meshes import starting
 from bench.relay.members import SINK, SOURCE
 from tests.mesh.meshes import Mesh
 

@@ -8,11 +8,16 @@ from bench.signals import held_back
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Round the start of programs: what did not come to pass is a BenchError, and a signal waits
-    until each process has its owner."""
+def awaiting() -> Iterator[None]:
+    """What a program of the mesh did not come to within its time is a BenchError."""
     try:
-        with held_back():
-            yield
+        yield
     except AssertionError as error:
         raise BenchError(str(error)) from error
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """The same while programs are started: a signal waits until each has its owner."""
+    with awaiting(), held_back():
+        yield
