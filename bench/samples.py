@@ -34,6 +34,14 @@ class Samples:
         rounds[round_] = value
         self._units[key] = unit
 
+    def drop_incomplete(self, rounds: int) -> None:
+        """Forget what was not measured in every round: a median of some would be the luckier ones'.
+
+        A percentile, say, for which there were enough samples only while the machine was quiet.
+        """
+        for key in [key for key, found in self._values.items() if len(found) < rounds]:
+            del self._values[key], self._units[key]
+
     def rows(self) -> tuple[Row, ...]:
         """The median of each, in the order in which they were first measured."""
         return tuple(

@@ -9,6 +9,7 @@ from bench.benchmark import Findings
 from bench.messages.findings import findings_of
 from bench.messages.profile import profile
 from bench.messages.rounds import Wishes, measure
+from bench.messages.ruler import COUNTED_MIN
 from bench.messages.systems import System, known_systems
 from bench.options import seconds, several, whole
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     length.add_argument(
         "--messages",
-        type=whole(2, MESSAGES_MAX),
+        type=whole(COUNTED_MIN, MESSAGES_MAX),
         metavar="COUNT",
         help="counted in each one-way run, instead of what fits the seconds",
     )

@@ -37,6 +37,15 @@ rules:
     to: {name: "agent://acme/billing/*"}
     when: message.size < 65536 && subject.clearance >= 2
 """
+# Where sidecars have a direct path, policy says between whom; elsewhere the action is unknown.
+DIRECT_RULE: Final = """\
+  - name: sidecars reach each other directly
+    effect: allow
+    actions: [path.direct]
+    from: {kind: agent}
+    to: {kind: agent}
+    when: subject.trust_domain == object.trust_domain
+"""
 
 
 class OurPrograms:
@@ -75,7 +84,7 @@ def run_programs(variant: str, folder: Path, children: Children) -> Iterator[Our
     is_direct = variant == "direct"
     with Mesh() as mesh:
         for sidecar in (mesh.a, mesh.b):
-            sidecar.write_state_file("policy.yaml", POLICY)
+            sidecar.write_state_file("policy.yaml", POLICY + (DIRECT_RULE if is_direct else ""))
             if "direct" in SidecarSettings.model_fields:
                 direct = {"enabled": is_direct, "allow_loopback": True}
                 # Every JSON document is YAML.

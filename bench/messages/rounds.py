@@ -71,6 +71,7 @@ def measure(wishes: Wishes, folder: Path) -> Samples:
                 for in_flight in ASKS_IN_FLIGHT:
                     for one in _rotated(systems, round_):
                         turn.ask(one, in_flight)
+        samples.drop_incomplete(wishes.rounds)
         for one in systems:
             for label, peak in one.peak_resident_bytes_of().items():
                 samples.add(0, one.system.name, label, MEMORY, peak / MIB, "MiB")

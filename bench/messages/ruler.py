@@ -24,8 +24,8 @@ CONFIRM_BYTES: Final = 8
 WINDOW_MESSAGES_MAX: Final = 16_384
 WINDOW_BYTES_MAX: Final = 16 << 20
 CONFIRMS_PER_WINDOW: Final = 8
-# A system that is slow needs less: this much time's worth of what it delivers, and no fewer than
-# any of them can have under way.
+# A slow system needs less, or its tail would take longer than the run: what it delivers in this
+# time, and never fewer messages than asks are kept in flight.
 WINDOW_S: Final = 0.25
 WINDOW_MESSAGES_MIN: Final = 64
 WARM_UP_SHARE: Final = 0.2

@@ -59,6 +59,14 @@ def test_a_ratio_is_taken_within_each_round_so_that_a_slow_round_changes_nothing
     assert ratio == 2.0
 
 
+def test_what_was_not_measured_in_every_round_can_be_dropped() -> None:
+    samples = samples_of(nats=[10.0, 50.0, 20.0], slim=[1.0, 2.0])
+
+    samples.drop_incomplete(3)
+
+    assert [row.system for row in samples.rows()] == ["nats"]
+
+
 def test_a_ratio_leaves_out_rounds_that_lack_one_side() -> None:
     samples = samples_of(ours=[4.0, 300.0], nats=[2.0])
 
