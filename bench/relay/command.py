@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> Findings:
     quick = options.quick
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         idle = idle_rows(
-            Path(folder) / "idle",
+            Path(folder),
             options.hops or (QUICK_HOPS if quick else HOPS),
             options.links or (QUICK_LINKS if quick else LINKS),
         )

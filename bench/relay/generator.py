@@ -30,7 +30,6 @@ class Generator:
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
-        self._end = asyncio.Event()
         self._pushing: asyncio.Task[None] | None = None
 
     async def open(self, wishes: Mapping[str, Any]) -> None:
@@ -57,8 +56,7 @@ class Generator:
     async def begin(self, wishes: Mapping[str, Any]) -> None:
         """Push, and return when the warm-up is over."""
         self._sink.size_bytes = wishes["size_bytes"]
-        self._end.clear()
-        self._pushing = asyncio.create_task(self._source.push(wishes["size_bytes"], self._end))
+        self._pushing = asyncio.create_task(self._source.push(wishes["size_bytes"]))
         await self._sink.count(wishes["warm_up_s"])
 
     async def count(self, wishes: Mapping[str, Any]) -> Carried:
@@ -67,7 +65,7 @@ class Generator:
     async def end(self, _: Mapping[str, Any]) -> None:
         """Stop pushing; returns when every record that was pushed has come."""
         assert self._pushing is not None
-        self._end.set()
+        self._source.stop()
         async with asyncio.timeout(STEP_S_MAX):
             await self._pushing
             await self._sink.wait_counted(self._source.pushed)

@@ -16,33 +16,33 @@ MEMORY: Final = "resident memory"
 KIB: Final = 1024
 # The first ones also bring what all of them share: code that runs for the first time, pools.
 WARM_UP_LINKS: Final = 256
-# Opened at once, no more than one address may have half open.
+# Opened at once: few enough that what a handshake needs for a moment is not what is weighed, and no
+# more hops than one address may have half open.
+LINKS_AT_ONCE: Final = 250
 HOPS_AT_ONCE: Final = 16
 # The audit log is written a little later, and what it took is then free again.
 SETTLE_S: Final = 1.0
 
 
 def idle_rows(folder: Path, hops: int, links: int) -> tuple[Row, ...]:
-    """A gateway that has carried nothing yet, so that nothing hides in what it has freed."""
-    with gateway_and_generator(folder, links=WARM_UP_LINKS) as setting:
-        generator = setting.generator
-
-        def open_idle(what: str, count: int, at_once: int) -> float:
-            """KiB for each."""
-            before = _settled_resident_bytes(setting.gateway_pid)
-            for done in range(0, count, at_once):
-                generator.call(f"open {what}", count=min(at_once, count - done))
-            grown = _settled_resident_bytes(setting.gateway_pid) - before
-            return grown / count / KIB
-
-        say(f"opening {links} links")
-        link_kib = open_idle("links", links, links)
-        say(f"opening {hops} hops")
-        hop_kib = open_idle("hops", hops, HOPS_AT_ONCE)
+    """Each on a gateway of its own that has carried nothing: freed memory would hide it."""
+    say(f"opening {links} links")
+    link_kib = _kib_of_each(folder / "links", "open links", links, LINKS_AT_ONCE)
+    say(f"opening {hops} hops")
+    hop_kib = _kib_of_each(folder / "hops", "open hops", hops, HOPS_AT_ONCE)
     return (
         Row(GATEWAY, IDLE_LINK, MEMORY, link_kib, "KiB"),
         Row(GATEWAY, IDLE_HOP, MEMORY, hop_kib, "KiB"),
     )
+
+
+def _kib_of_each(folder: Path, command: str, count: int, at_once: int) -> float:
+    with gateway_and_generator(folder, links=WARM_UP_LINKS) as setting:
+        before = _settled_resident_bytes(setting.gateway_pid)
+        for done in range(0, count, at_once):
+            setting.generator.call(command, count=min(at_once, count - done))
+        grown = _settled_resident_bytes(setting.gateway_pid) - before
+    return grown / count / KIB
 
 
 def _settled_resident_bytes(pid: int) -> int:

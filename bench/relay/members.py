@@ -44,6 +44,7 @@ LINK_NONCE_BYTES: Final = 16
 # The pusher stops here and goes on when the hop has sent: enough for many full datagrams.
 QUEUED_BYTES_HIGH: Final = 2 << 20
 FRAMES_PER_LOOK: Final = 64
+ROOM_POLL_S: Final = 0.0005
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -141,6 +142,7 @@ class Source(Member):
         self._links: dict[int, SourceLink] = {}
         self._ids: LinkIds | None = None
         self._opening = 0
+        self._stopped = False
         self._moved = asyncio.Event()
 
     def joined(self, hop: Hop) -> None:
@@ -165,29 +167,35 @@ class Source(Member):
         while self._opening:
             await self.wait_moved()
 
-    async def push(self, size_bytes: int, end: asyncio.Event) -> None:
-        """Send records of this size on every link, as fast as credit allows, until the end."""
+    async def push(self, size_bytes: int) -> None:
+        """Send records of this size on every link, as fast as credit allows, until ``stop``."""
         hop = self.hop
-        filler = os.urandom(size_bytes)
+        self._stopped = False
         header_bytes = len(encode_header(RecordHeader(RecordType.DATA, 0, 0, 0)))
-        rest = filler[header_bytes:]
-        while not end.is_set():
-            sent = 0
+        rest = os.urandom(size_bytes - header_bytes)
+        while not self._stopped:
+            self.raise_fault()
+            sent, is_full = 0, False
             for number, link in self._links.items():
-                room = link.window.available_bytes // size_bytes
-                if not room or hop.queued_bytes > QUEUED_BYTES_HIGH:
+                room = min(link.window.available_bytes // size_bytes, FRAMES_PER_LOOK)
+                is_full = is_full or hop.queued_bytes > QUEUED_BYTES_HIGH
+                if not room or is_full:
                     continue
-                count = min(room, FRAMES_PER_LOOK)
-                for sequence in range(link.sequence, link.sequence + count):
+                for sequence in range(link.sequence, link.sequence + room):
                     header = encode_header(RecordHeader(RecordType.DATA, 0, 0, sequence))
                     hop.send_frame(number, FrameKind.RECORD, header + rest)
-                link.sequence += count
-                link.window.spend(count * size_bytes)
-                sent += count
-            if sent:
-                await asyncio.sleep(0)  # The hop's flush has its turn.
+                link.sequence += room
+                link.window.spend(room * size_bytes)
+                sent += room
+            if sent or is_full:
+                # The hop has its turn. That its queue is shorter, nothing tells.
+                await asyncio.sleep(0 if sent else ROOM_POLL_S)
             else:
                 await self.wait_moved()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._moved.set()
 
     @property
     def pushed(self) -> int:
