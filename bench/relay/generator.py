@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.relay.members import SINK, SOURCE, Carried, Sink, Source
+from bench.relay.members import SINK, SOURCE, Carried, Hops, Sink, Source
 from bench.worker import serve
 from node.logs import configure_logs
 from node.parts import Parts, open_parts
@@ -19,39 +19,65 @@ from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
 from node.settings_load import load_settings
 from sidecar.enrol import enrol
-from transport import Endpoint
+from transport import Endpoint, HopIdentity, IdentityProvider
 
-OPEN_S_MAX: Final = 30.0
+ENROL_S_MAX: Final = 120.0
 STEP_S_MAX: Final = 30.0
+# Far below what one address may have half open at a gateway.
+ENROLLED_AT_ONCE: Final = 8
 
 
 class Generator:
-    """What the benchmark may ask for, in this order: open, then links and hops, then records."""
+    """What the benchmark may ask for, in this order: enrol, join, then links, hops and records."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
+        self._nodes: dict[str, tuple[Parts, Endpoint]] = {}
+        self._idle: list[HopIdentity] = []
+        self._idle_hops: tuple[Hops, Endpoint] | None = None
         self._pushing: asyncio.Task[None] | None = None
 
-    async def open(self, wishes: Mapping[str, Any]) -> None:
-        async with asyncio.timeout(OPEN_S_MAX):
-            source, sink = [
-                await self._stack.enter_async_context(
-                    enrolled(Path(wishes["folder"]) / name, wishes["tickets"][name])
+    async def enrol(self, wishes: Mapping[str, Any]) -> None:
+        """Get credentials for both members, and for nodes that will only have an idle hop."""
+        folder = Path(wishes["folder"])
+        at_once = asyncio.Semaphore(ENROLLED_AT_ONCE)
+
+        async def enrol_idle(number: int, ticket: str) -> None:
+            async with at_once, enrolled(folder / f"idle-{number}", ticket) as (parts, _):
+                self._idle.append(parts.node.hop_identity())
+
+        async with asyncio.timeout(ENROL_S_MAX):
+            for name in (SOURCE, SINK):
+                self._nodes[name] = await self._stack.enter_async_context(
+                    enrolled(folder / name, wishes["tickets"][name])
                 )
-                for name in (SOURCE, SINK)
-            ]
-            self._source, self._sink = Source(*source), Sink(*sink)
-            await self._source.dial()
-            await self._sink.dial()
-            await self._sink.wait_registered()
+            async with asyncio.TaskGroup() as group:
+                for number, ticket in enumerate(wishes["idle_tickets"]):
+                    group.create_task(enrol_idle(number, ticket))
+
+    async def join(self, _: Mapping[str, Any]) -> None:
+        """Both members open their hops."""
+        (source, source_endpoint), (sink, sink_endpoint) = self._nodes[SOURCE], self._nodes[SINK]
+        self._source, self._sink = Source(source), Sink(sink)
+        async with asyncio.timeout(STEP_S_MAX):
+            await self._source.join(source_endpoint)
+            await self._sink.join(sink_endpoint)
 
     async def open_links(self, wishes: Mapping[str, Any]) -> None:
         async with asyncio.timeout(STEP_S_MAX):
             await self._source.open_links(wishes["count"])
 
     async def open_hops(self, wishes: Mapping[str, Any]) -> None:
-        async with asyncio.timeout(STEP_S_MAX):
-            await self._source.dial(wishes["count"])
+        """One hop for each of so many nodes: a gateway keeps one for each identity."""
+        if self._idle_hops is None:
+            endpoint = await _bind("127.0.0.1", 0, self._idle.pop)
+            self._stack.push_async_callback(endpoint.close)
+            self._idle_hops = Hops(self._nodes[SOURCE][0]), endpoint
+        hops, endpoint = self._idle_hops
+        async with asyncio.timeout(STEP_S_MAX), asyncio.TaskGroup() as group:
+            for _ in range(wishes["count"]):
+                group.create_task(hops.dial(endpoint))
+        hops.raise_fault()
 
     async def begin(self, wishes: Mapping[str, Any]) -> None:
         """Push, and return when the warm-up is over."""
@@ -77,17 +103,17 @@ async def enrolled(state: Path, ticket: str) -> AsyncIterator[tuple[Parts, Endpo
     flags = {"state": str(state), "ticket": ticket, "listen": "127.0.0.1:0"}
     settings = load_settings(SidecarSettings, flags)
     async with open_parts(settings) as parts:
-        endpoint = await Endpoint.bind(
-            settings.listen.host,
-            settings.listen.port,
-            identity=parts.node.hop_identity,
-            handler=RefuseHops(),
-        )
+        listen = settings.listen
+        endpoint = await _bind(listen.host, listen.port, parts.node.hop_identity)
         try:
             await enrol(parts, settings, endpoint)
             yield parts, endpoint
         finally:
             await endpoint.close()
+
+
+async def _bind(host: str, port: int, identity: IdentityProvider) -> Endpoint:
+    return await Endpoint.bind(host, port, identity=identity, handler=RefuseHops())
 
 
 async def main() -> None:
@@ -96,7 +122,8 @@ async def main() -> None:
         generator = Generator(stack)
         await serve(
             {
-                "open": generator.open,
+                "enrol": generator.enrol,
+                "join": generator.join,
                 "open links": generator.open_links,
                 "open hops": generator.open_hops,
                 "begin": generator.begin,

@@ -6,7 +6,7 @@ from typing import Final
 
 from bench import proc
 from bench.benchmark import say
-from bench.relay.running import gateway_and_generator
+from bench.relay.running import Setting, gateway_and_generator
 from bench.report import Row
 
 GATEWAY: Final = "gateway"
@@ -27,21 +27,22 @@ SETTLE_S: Final = 1.0
 def idle_rows(folder: Path, hops: int, links: int) -> tuple[Row, ...]:
     """Each on a gateway of its own that has carried nothing: freed memory would hide it."""
     say(f"opening {links} links")
-    link_kib = _kib_of_each(folder / "links", "open links", links, LINKS_AT_ONCE)
-    say(f"opening {hops} hops")
-    hop_kib = _kib_of_each(folder / "hops", "open hops", hops, HOPS_AT_ONCE)
+    with gateway_and_generator(folder / "links", links=WARM_UP_LINKS) as setting:
+        link_kib = _kib_of_each(setting, "open links", links, LINKS_AT_ONCE)
+    say(f"opening {hops} hops, each of another node")
+    with gateway_and_generator(folder / "hops", links=WARM_UP_LINKS, idle_nodes=hops) as setting:
+        hop_kib = _kib_of_each(setting, "open hops", hops, HOPS_AT_ONCE)
     return (
         Row(GATEWAY, IDLE_LINK, MEMORY, link_kib, "KiB"),
         Row(GATEWAY, IDLE_HOP, MEMORY, hop_kib, "KiB"),
     )
 
 
-def _kib_of_each(folder: Path, command: str, count: int, at_once: int) -> float:
-    with gateway_and_generator(folder, links=WARM_UP_LINKS) as setting:
-        before = _settled_resident_bytes(setting.gateway_pid)
-        for done in range(0, count, at_once):
-            setting.generator.call(command, count=min(at_once, count - done))
-        grown = _settled_resident_bytes(setting.gateway_pid) - before
+def _kib_of_each(setting: Setting, command: str, count: int, at_once: int) -> float:
+    before = _settled_resident_bytes(setting.gateway_pid)
+    for done in range(0, count, at_once):
+        setting.generator.call(command, count=min(at_once, count - done))
+    grown = _settled_resident_bytes(setting.gateway_pid) - before
     return grown / count / KIB
 
 

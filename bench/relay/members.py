@@ -54,38 +54,25 @@ class Carried(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Member:
-    """The handler of a member's hops. The first carries its links, others are idle."""
+class Hops:
+    """The handler of hops to a gateway that is believed to be one, as a sidecar does it."""
 
-    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
+    def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.fault: BenchError | None = None
-        self._endpoint = endpoint
-        self._hop: Hop | None = None
-        self._hops_open = 0
-        self._hops_wanted = 0
-        self._all_open = asyncio.Event()
+        self._open: asyncio.Queue[Hop] = asyncio.Queue()
 
-    @property
-    def hop(self) -> Hop:
-        assert self._hop is not None, "dial first"
-        return self._hop
-
-    async def dial(self, count: int = 1) -> None:
-        """Open so many further hops to the gateway that the ticket named."""
+    async def dial(self, endpoint: Endpoint) -> Hop:
+        """Open a hop to the gateway that the ticket named."""
         [gateway, *_] = self.parts.store.gateways()
-        self._hops_wanted = self._hops_open + count
-        self._all_open.clear()
-        for _ in range(count):
-            self._endpoint.dial(
-                gateway.host,
-                gateway.port,
-                purpose=HopPurpose.ADMIT,
-                target=gateway.identifier,
-                handler=self,
-            )
-        await self._all_open.wait()
-        self.raise_fault()
+        endpoint.dial(
+            gateway.host,
+            gateway.port,
+            purpose=HopPurpose.ADMIT,
+            target=gateway.identifier,
+            handler=self,
+        )
+        return await self._open.get()
 
     def raise_fault(self) -> None:
         if self.fault is not None:
@@ -97,19 +84,10 @@ class Member:
         self.parts.admission.answer_hop(hop, role="gateway")
 
     def hop_opened(self, hop: Hop) -> None:
-        if self._hop is None:
-            self._hop = hop
-            self.joined(hop)
-        self._hops_open += 1
-        if self._hops_open == self._hops_wanted:
-            self._all_open.set()
-
-    def joined(self, hop: Hop) -> None:
-        """The first hop is open."""
-        raise NotImplementedError
+        self._open.put_nowait(hop)
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
-        raise NotImplementedError
+        """Nothing that an idle hop is told matters."""
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
         pass
@@ -123,7 +101,22 @@ class Member:
     def fail(self, why: str) -> None:
         if self.fault is None:
             self.fault = BenchError(why)
-        self._all_open.set()
+
+
+class Member(Hops):
+    """A node with one hop, which carries its links."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._hop: Hop | None = None
+
+    @property
+    def hop(self) -> Hop:
+        assert self._hop is not None, "join first"
+        return self._hop
+
+    async def join(self, endpoint: Endpoint) -> None:
+        self._hop = await self.dial(endpoint)
 
 
 class SourceLink:
@@ -137,20 +130,16 @@ class SourceLink:
 class Source(Member):
     """Opens links and pushes."""
 
-    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
-        super().__init__(parts, endpoint)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
         self._links: dict[int, SourceLink] = {}
-        self._ids: LinkIds | None = None
+        self._ids = LinkIds(is_dialler=True)
         self._opening = 0
         self._stopped = False
         self._moved = asyncio.Event()
 
-    def joined(self, hop: Hop) -> None:
-        self._ids = LinkIds(is_dialler=hop.is_dialler)
-
     async def open_links(self, count: int) -> None:
         """One agent to one agent each; returns when all are accepted and finished."""
-        assert self._ids is not None
         source = AgentUri.in_domain(TRUST_DOMAIN, f"{SOURCE}/main")
         for _ in range(count):
             link = self._ids.take()
@@ -235,8 +224,8 @@ class SinkLink:
 class Sink(Member):
     """Accepts every link, checks and counts every record, and grants credit for it."""
 
-    def __init__(self, parts: Parts, endpoint: Endpoint) -> None:
-        super().__init__(parts, endpoint)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
         self.frames = 0
         self.size_bytes = 0
         """What every record must measure."""
@@ -244,13 +233,13 @@ class Sink(Member):
         self._registered = asyncio.Event()
         self._moved = asyncio.Event()
 
-    def joined(self, hop: Hop) -> None:
+    async def join(self, endpoint: Endpoint) -> None:
+        """Returns once the gateway has registered its prefix."""
+        await super().join(endpoint)
         delegable = self.parts.node.identity.delegable
         assert delegable is not None
         for prefix in delegable.name_prefixes:
-            hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
-
-    async def wait_registered(self) -> None:
+            self.hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
         await self._registered.wait()
 
     async def wait_counted(self, frames: int) -> None:

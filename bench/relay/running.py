@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench import proc
 from bench.children import Children, Worker
-from bench.meshes import starting
+from bench.meshes import awaiting, starting
 from bench.relay.members import SINK, SOURCE
 from tests.mesh.meshes import Mesh
+
+ENROL_S_MAX: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,9 @@ class Setting:
 
 
 @contextmanager
-def gateway_and_generator(folder: Path, *, links: int) -> Iterator[Setting]:
-    """The gateway is started by the command line; the generator has so many links through it."""
+def gateway_and_generator(folder: Path, *, links: int, idle_nodes: int = 0) -> Iterator[Setting]:
+    """The gateway is started by the command line; the generator has so many links through it, and
+    credentials for nodes without a hop."""
     folder.mkdir()
     gateway_core, *_, generator_core = 2 * sorted(os.sched_getaffinity(0))
     with Mesh() as mesh, Children(folder) as children:
@@ -32,12 +36,25 @@ def gateway_and_generator(folder: Path, *, links: int) -> Iterator[Setting]:
             mesh.authority.wait_status(bool, "its admin socket")
             mesh.gateway.start("--ticket", mesh.ticket(role="gateway", name="node/gateway"))
             mesh.gateway.wait_ready()
-            tickets = {
-                name: mesh.ticket(name=f"node/{name}", prefixes=[name]) for name in (SOURCE, SINK)
-            }
-        proc.pin(mesh.gateway.pid, gateway_core)
         generator = children.start_worker("generator", "bench.relay.generator")
         proc.pin(generator.pid, generator_core)
-        generator.call("open", folder=str(folder), tickets=tickets)
+        with awaiting():
+            wishes = {
+                "folder": str(folder),
+                "tickets": {name: _ticket(mesh, name) for name in (SOURCE, SINK)},
+                "idle_tickets": [_ticket(mesh, f"idle-{n}") for n in range(idle_nodes)],
+            }
+        generator.call("enrol", timeout_s=ENROL_S_MAX, **wishes)
+        with starting():
+            # Anew, so that nothing is left of what it did until here.
+            mesh.gateway.stop()
+            mesh.gateway.start()
+            mesh.gateway.wait_ready()
+        proc.pin(mesh.gateway.pid, gateway_core)
+        generator.call("join")
         generator.call("open links", count=links)
         yield Setting(mesh.gateway.pid, generator)
+
+
+def _ticket(mesh: Mesh, name: str) -> str:
+    return mesh.ticket(name=f"node/{name}", prefixes=[name])
