@@ -22,7 +22,7 @@ from bench.signals import held_back
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 STOP_S_MAX: Final = 5.0
-ANSWER_S_MAX: Final = 30.0
+ANSWER_S_MAX: Final = 60.0
 LAST_WORDS_CHARACTERS: Final = 1_500
 _CHUNK_BYTES: Final = 1 << 16
 

@@ -45,6 +45,7 @@ LINK_NONCE_BYTES: Final = 16
 QUEUED_BYTES_HIGH: Final = 2 << 20
 FRAMES_PER_LOOK: Final = 64
 ROOM_POLL_S: Final = 0.0005
+REOPEN_S: Final = 0.25
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -134,27 +135,32 @@ class Source(Member):
         super().__init__(parts)
         self._links: dict[int, SourceLink] = {}
         self._ids = LinkIds(is_dialler=True)
-        self._opening = 0
+        self._opening: set[int] = set()
         self._stopped = False
         self._moved = asyncio.Event()
 
     async def open_links(self, count: int) -> None:
-        """One agent to one agent each; returns when all are accepted and finished."""
-        source = AgentUri.in_domain(TRUST_DOMAIN, f"{SOURCE}/main")
-        for _ in range(count):
-            link = self._ids.take()
-            self._links[link] = SourceLink()
-            opening = LinkOpen(
-                target=AgentUri.in_domain(TRUST_DOMAIN, f"{SINK}/{link}"),
-                source=source,
-                nonce=os.urandom(LINK_NONCE_BYTES),
-                source_node=None,
-                noise_1=os.urandom(NOISE_1_BYTES),
-            )
-            self.hop.send_frame(link, FrameKind.LINK_OPEN, encode_link_open(opening))
-        self._opening += count
-        while self._opening:
-            await self.wait_moved()
+        """One agent to one agent each; returns when so many more are accepted and finished."""
+        wanted = len(self._links) + count
+        while len(self._links) < wanted:
+            for _ in range(wanted - len(self._links)):
+                self._open_link()
+            while self._opening:
+                await self.wait_moved()
+            if len(self._links) < wanted:
+                await asyncio.sleep(REOPEN_S)  # The gateway takes no more of us at once.
+
+    def _open_link(self) -> None:
+        link = self._ids.take()
+        self._opening.add(link)
+        opening = LinkOpen(
+            target=AgentUri.in_domain(TRUST_DOMAIN, f"{SINK}/{link}"),
+            source=AgentUri.in_domain(TRUST_DOMAIN, f"{SOURCE}/main"),
+            nonce=os.urandom(LINK_NONCE_BYTES),
+            source_node=None,
+            noise_1=os.urandom(NOISE_1_BYTES),
+        )
+        self.hop.send_frame(link, FrameKind.LINK_OPEN, encode_link_open(opening))
 
     async def push(self, size_bytes: int) -> None:
         """Send records of this size on every link, as fast as credit allows, until ``stop``."""
@@ -202,11 +208,18 @@ class Source(Member):
             if kind == FrameKind.CREDIT:
                 self._links[number].window.grant_untrusted(decode_credit_untrusted(body).limit)
             elif kind == FrameKind.LINK_ACCEPT:
-                self._opening -= 1
+                self._opening.discard(number)
+                self._links[number] = SourceLink()
                 hop.send_frame(number, FrameKind.LINK_FINISH, os.urandom(NOISE_2_BYTES))
             elif kind == FrameKind.LINK_CLOSE:
-                self.fail(f"a link was closed: {decode_code_untrusted(body).text}")
+                self._closed(number, decode_code_untrusted(body))
         self._moved.set()
+
+    def _closed(self, number: int, code: Code) -> None:
+        if number in self._opening and code is Code.ROUTE_LINK_LIMIT:
+            self._opening.discard(number)
+        else:
+            self.fail(f"a link was closed: {code.text}")
 
     def fail(self, why: str) -> None:
         super().fail(why)
