@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from bench.children import Children
+from bench.errors import BenchError
 from bench.messages.ruler import Inbox, Window
 from node.settings import GatewaySettings, SidecarSettings
 
@@ -78,7 +79,14 @@ class System:
 
     @property
     def module(self) -> SystemModule:
-        return cast("SystemModule", importlib.import_module(self.module_name))
+        """Raises BenchError where a package that the system needs is not installed."""
+        try:
+            return cast("SystemModule", importlib.import_module(self.module_name))
+        except ModuleNotFoundError as error:
+            raise BenchError(
+                f"{self.title}: no package {error.name!r}; it comes with the extra `bench`, which"
+                " `./dev bench` installs"
+            ) from None
 
 
 OURS_DIRECT = System("ours-direct", "Sidelink, direct", "bench.messages.ours", "direct", True)

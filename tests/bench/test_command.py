@@ -7,8 +7,9 @@ import pytest
 
 from bench.__main__ import listing, parse
 from bench.benchmark import NAMES, load_benchmark
+from bench.errors import BenchError
 from bench.messages.command import wishes_of
-from bench.messages.systems import OURS_DIRECT, known_systems
+from bench.messages.systems import OURS_DIRECT, System, known_systems
 from node.settings import SidecarSettings
 
 
@@ -106,6 +107,11 @@ def test_the_command_line_refuses(title: str, capsys: pytest.CaptureFixture[str]
 
     assert ended.value.code == 2
     assert "usage: ./dev bench" in capsys.readouterr().err
+
+
+def test_a_system_whose_packages_are_not_installed_says_which_and_where_from() -> None:
+    with pytest.raises(BenchError, match=r"Kafka: no package 'bench.messages.peer_kafka'; .*extra"):
+        _ = System("kafka", "Kafka", "bench.messages.peer_kafka").module
 
 
 def test_the_direct_path_is_measured_where_sidecars_have_one() -> None:
