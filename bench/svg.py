@@ -1,6 +1,6 @@
 """Bar charts as SVG, with nothing but text: legible at 900 pixels, in a browser and in a README."""
 
-import statistics
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 WIDTH: Final = 900
 MARGIN: Final = 28
-LABEL_WIDTH: Final = 258
+LABEL_WIDTH_MIN, LABEL_WIDTH_MAX = 120, 360
 VALUE_WIDTH: Final = 118
 BAR_HEIGHT: Final = 20
 BAR_STEP: Final = 28
@@ -17,12 +17,13 @@ PANEL_TITLE_HEIGHT: Final = 30
 TITLE_HEIGHT: Final = 64
 FOOT_HEIGHT: Final = 34
 
-# A bar so much longer than the middle one would leave the others no room: it is drawn cut, with
-# its value beside it like all others.
-CUT_AT_MEDIANS: Final = 4.0
+# What a letter takes on the average, at 14 pixels, in the widest of the fonts below.
+LETTER_WIDTH: Final = 7.5
+LABEL_GAP: Final = 12
 
-_BAR_LEFT: Final = MARGIN + LABEL_WIDTH
-_BAR_WIDTH_MAX: Final = WIDTH - _BAR_LEFT - VALUE_WIDTH - MARGIN
+# Bars so many times longer than the next shorter one would leave the others no room: they are drawn
+# cut, with their values beside them like all others.
+CUT_AT_TIMES: Final = 5.0
 
 _STYLE: Final = """\
 text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2733 }
@@ -66,8 +67,9 @@ class Chart:
         """The whole file. ``foot`` says where and when it was measured."""
         parts: list[str] = []
         y = MARGIN + TITLE_HEIGHT
+        left = MARGIN + _label_width(self.panels)
         for panel in self.panels:
-            parts += _panel(panel, y)
+            parts += _panel(panel, y, left)
             y += PANEL_TITLE_HEIGHT + BAR_STEP * len(panel.bars) + PANEL_GAP
         height = y + FOOT_HEIGHT
         head = [
@@ -93,37 +95,45 @@ def format_value(value: float) -> str:
     return f"{value:.2f}" if size >= 1 else f"{value:.3f}"
 
 
-def _panel(panel: Panel, top: int) -> Iterator[str]:
+def _label_width(panels: Sequence[Panel]) -> int:
+    """The same for all panels of a chart, so that their bars begin below each other."""
+    letters = max(len(bar.label) for panel in panels for bar in panel.bars)
+    wanted = int(letters * LETTER_WIDTH) + LABEL_GAP
+    return min(max(wanted, LABEL_WIDTH_MIN), LABEL_WIDTH_MAX)
+
+
+def _panel(panel: Panel, top: int, left: int) -> Iterator[str]:
     yield _text("panel", MARGIN, top + 16, panel.title)
     first = top + PANEL_TITLE_HEIGHT
     scale = _scale([bar.value for bar in panel.bars])
     for index, bar in enumerate(panel.bars):
         y = first + index * BAR_STEP
         is_cut = bar.value > scale
-        width = max(2.0, _BAR_WIDTH_MAX * min(1.0, bar.value / scale))
+        width = max(2.0, (WIDTH - left - VALUE_WIDTH - MARGIN) * min(1.0, bar.value / scale))
         kind = "ours" if bar.is_ours else "theirs"
         middle = y + BAR_HEIGHT - 5
-        yield _text("label", _BAR_LEFT - 12, middle, bar.label, anchor="end")
+        yield _text("label", left - LABEL_GAP, middle, bar.label, anchor="end")
         yield (
-            f'<rect class="{kind}" x="{_BAR_LEFT}" y="{y}" width="{width:.1f}"'
+            f'<rect class="{kind}" x="{left}" y="{y}" width="{width:.1f}"'
             f' height="{BAR_HEIGHT}" rx="2"/>'
         )
         if is_cut:
-            yield from _cut_marks(_BAR_LEFT + width - 24, y)
+            yield from _cut_marks(left + width - 24, y)
         value = f"{format_value(bar.value)}{panel.unit}"
-        yield _text("value", _BAR_LEFT + width + 8, middle, value)
+        yield _text("value", left + width + 8, middle, value)
     end = first + len(panel.bars) * BAR_STEP - (BAR_STEP - BAR_HEIGHT)
-    yield f'<path class="axis" d="M{_BAR_LEFT - 0.5} {first - 4}V{end + 4}"/>'
+    yield f'<path class="axis" d="M{left - 0.5} {first - 4}V{end + 4}"/>'
 
 
 def _scale(values: Sequence[float]) -> float:
     """The value that a bar of full length stands for."""
-    largest = max(values)
-    limit = CUT_AT_MEDIANS * statistics.median(values)
-    within = [value for value in values if 0 < value <= limit]
-    if largest <= limit or not within:
-        return largest or 1.0  # Nothing but zeros.
-    return 1.25 * max(within)
+    ordered = sorted(values, reverse=True)
+    scale = ordered[0]
+    # Only the longer half is ever cut: that a few are very short is no reason.
+    for longer, shorter in itertools.pairwise(ordered[: len(ordered) // 2 + 1]):
+        if longer > CUT_AT_TIMES * shorter > 0:
+            scale = 1.25 * shorter
+    return scale or 1.0  # Nothing but zeros.
 
 
 def _cut_marks(x: float, y: int) -> Iterator[str]:

@@ -95,7 +95,7 @@ OURS_GATEWAY = System(
 )
 OURS_GATEWAY_1452 = System(
     "ours-gateway-1452",
-    "Sidelink, one gateway, datagrams as on Ethernet",
+    "Sidelink, one gateway, 1452 B datagrams",
     "bench.messages.ours",
     "gateway-1452",
     True,

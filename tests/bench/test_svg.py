@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.svg import WIDTH, Bar, Chart, Panel, format_value
+from bench.svg import LETTER_WIDTH, WIDTH, Bar, Chart, Panel, format_value
 
 SVG = "{http://www.w3.org/2000/svg}"
 FOOT = "2026-11-25. A machine & its kernel"
@@ -50,8 +50,33 @@ def test_a_bar_far_beyond_the_others_is_cut_and_says_so() -> None:
     cuts = [one for one in root.iter(f"{SVG}path") if one.get("class") == "cut"]
     assert max(widths) == widths[3]
     assert widths[2] > 0.5 * widths[3]
-    assert len(cuts) == 2
+    assert len(cuts) == 2  # Two strokes through the one bar.
     assert "900/s" in texts_of(root)
+
+
+UNCUT = {
+    "the longest is four times the next": [197.0, 61.0, 24.0, 8.0, 1.0],
+    "some are very short": [100.0, 90.0, 80.0, 1.0, 0.5],
+    "there are two, far apart": [1000.0, 999.0],
+    "the others are nothing": [1.0, 0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("title", UNCUT)
+def test_no_bar_is_cut_when(title: str) -> None:
+    root = ET.fromstring(chart_of(*UNCUT[title]).as_svg(FOOT))
+
+    assert [one for one in root.iter(f"{SVG}path") if one.get("class") == "cut"] == []
+
+
+def test_a_long_label_has_room() -> None:
+    root = ET.fromstring(
+        chart_of(1.0, label="channel, agents meet for the first time").as_svg(FOOT)
+    )
+
+    [label] = [text for text in root.iter(f"{SVG}text") if text.get("class") == "label"]
+    assert label.text is not None
+    assert float(label.get("x", "")) - LETTER_WIDTH * len(label.text) > 0
 
 
 def test_words_with_the_letters_of_xml_stay_words() -> None:
