@@ -44,8 +44,8 @@ def _show_metric(console: Console, rows: Sequence[Row]) -> None:
     title = f"{rows[0].metric}, {units[0]}" if one_unit and units[0] else rows[0].metric
     table = _new_table()
     if len(cases) > CASES_ACROSS_MAX:
-        table.add_column("")
-        table.add_column("", justify="right")
+        table.add_column("case")
+        table.add_column("value", justify="right")
         for row in rows:
             table.add_row(Text(row.system), Text(row.case), _cell(row, one_unit=one_unit))
         _show_table(console, title, table)
