@@ -44,7 +44,7 @@ async def test_a_whole_run_in_order_is_a_result(
     for number in range(PLAN.total):
         tally.take(message(number))
 
-    counted = await tally.finished
+    counted = await asyncio.wait_for(tally.finished, WAIT_S)
 
     assert counted.messages == PLAN.total == 464
     assert counted.per_s > 0
@@ -60,7 +60,7 @@ async def test_warm_up_and_tail_are_not_in_the_rate(
     for number in range(PLAN.total):
         tally.take(message(number))
 
-    counted = await tally.finished
+    counted = tally.finished.result()
 
     assert counted == Counted(PLAN.total, (PLAN.counted - 1) / 3.0)
 
@@ -84,7 +84,7 @@ async def test_a_run_is_no_result_when(
         tally.take(body)
 
     with pytest.raises(BenchError, match="should have come"):
-        await tally.finished
+        await asyncio.wait_for(tally.finished, WAIT_S)
 
 
 async def test_the_sender_is_never_more_than_a_window_ahead_of_what_was_confirmed(
@@ -108,7 +108,7 @@ async def test_the_sender_is_never_more_than_a_window_ahead_of_what_was_confirme
 
     # A confirmation tells of the message that caused it too.
     assert max(ahead) == PLAN.window
-    assert (await tally.finished).messages == PLAN.total
+    assert tally.finished.result().messages == PLAN.total
 
 
 async def test_a_sender_whose_window_is_full_waits_for_the_receiver(
