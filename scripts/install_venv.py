@@ -1,7 +1,8 @@
 """Makes .venv for ./dev, then becomes the command that was asked for.
 
 Ended by a signal at any moment, it takes pip and all of pip's children with it.
-Called as: install_venv.py STAMP EXTRAS COMMAND [ARGUMENTS], in the root of the clone.
+Called as: install_venv.py [--extra NAME] STAMP COMMAND [ARGUMENTS], in the root of the clone.
+With an extra, .venv is there, and gets the packages of that extra beside the others.
 """
 
 import contextlib
@@ -70,9 +71,9 @@ def run_contained(words: list[str | Path]) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def install(stamp: str, extras: str) -> bool:
+def install(stamp: str) -> bool:
     if was_made_here(stamp):
-        say(f"installing into .venv what pyproject.toml names for {extras.replace(',', ' and ')}")
+        say("a pyproject.toml changed; installing again")
     else:
         version = "{}.{}".format(*sys.version_info)
         say(f"installing into .venv with Python {version} (once; about a minute)")
@@ -81,17 +82,26 @@ def install(stamp: str, extras: str) -> bool:
         LOG.touch()
         if run_contained([PYTHON, "-m", "ensurepip", "--upgrade"]) != 0:
             return False
+    return pip_install("-e", "./sdk", "-e", ".[dev]")
+
+
+def install_extra(extra: str) -> bool:
+    say(f"installing what `{extra}` needs beside the rest (once)")
+    return pip_install("-e", f".[{extra}]")
+
+
+def pip_install(*wanted: str) -> bool:
     pip: list[str | Path] = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    wanted: list[str | Path] = ["install", "--prefer-binary", "-e", "./sdk", "-e", f".[{extras}]"]
-    return run_contained([*pip, *wanted]) == 0
+    return run_contained([*pip, "install", "--prefer-binary", *wanted]) == 0
 
 
 def main() -> int:
-    stamp, extras, *command = sys.argv[1:]
+    extra = sys.argv[2] if sys.argv[1] == "--extra" else None
+    stamp, *command = sys.argv[1 if extra is None else 3 :]
     for ending in ENDING:
         signal.signal(ending, raise_ended)
     try:
-        installed = install(stamp, extras)
+        installed = install(stamp) if extra is None else install_extra(extra)
     except EndedError as ended:
         return 128 + int(ended.args[0])
     for ending in ENDING:
@@ -100,7 +110,7 @@ def main() -> int:
         sys.stderr.write(LOG.read_text(errors="replace"))
         say("the installation failed; the lines above are from pip")
         return 1
-    STAMP.write_text(stamp + "\n")
+    (STAMP if extra is None else VENV / f"sidelink-{extra}-stamp").write_text(stamp + "\n")
     os.execv("/bin/sh", ["sh", "./dev", *command])
 
 

@@ -299,7 +299,8 @@ TARGETS: Final[list[Target]] = [
         [
             (*_TWO, "send", 0, 2, 1, 1, 1, 2, "answer", 1, 2, 1, 2, 1, "tell_run", 0, 3, 0, 1, 2),
             (*_TWO, "send", 0, 0, 1, 0, 1, 4, "flush", 0, 3, 1, "stop_reading", 1, 1, "leave", 1),
-            (*_TWO, "say_anything", 0, 0, 1, "say_anything", 0, 0, 2, "drain", 1, 0, "drain", 0, 2, "drain", 1, 1, "leave", 0),
+            (*_TWO, "say_anything", 0, 0, 1, "say_anything", 0, 0, 2, "drain", 1, 1, "leave", 0),
+            (*_TWO, "drain", 1, 0, "send", 0, 0, 1, 0, 1, 4, "drain", 1, 2, "drain", 1, 1),
             ("begin", 0, "greet", 0, 2, 0, "begin", 0, "greet", 1, 1, 1, "begin", 0, "wait", 2),
         ],
         in_loop=True,

@@ -31,6 +31,7 @@ class HopOwner(Protocol):
 class Weather:
     """How kind the network is. Order is kept per lane, as QUIC keeps it; nothing else is."""
 
+    delay_s_min: float = 0.0
     delay_s_max: float = 0.05
     notice_s_max: float = 5.0
     """How long an end of a lost hop may take to notice."""
@@ -171,7 +172,8 @@ class SimulatedHop:
             return
         network = self._network
         now_s = network.clock.now_s()
-        at_s = now_s + network.random.uniform(0, network.weather.delay_s_max)
+        weather = network.weather
+        at_s = now_s + network.random.uniform(weather.delay_s_min, weather.delay_s_max)
         at_s = self._free_at_s[way] = max(at_s, self._free_at_s.get(way, 0.0))
         network.after(at_s - now_s, lambda: None if self._loses_it() else arrive())
 
