@@ -193,17 +193,24 @@ class ProofVerifier:
         self._anchor_history(history, SignatureBudget(2 * len(history.changes)), unix_s)
 
     def verify(
-        self, proof: bytes, *, purpose: Purpose, noise_key: bytes, unix_s: float
+        self,
+        proof: bytes,
+        *,
+        purpose: Purpose,
+        noise_key: bytes,
+        unix_s: float,
+        own: Identifier | None = None,
     ) -> VerifiedPeer:
         """Verify a peer's proof for the Noise key that the handshake showed.
 
+        ``own`` is who asks, one of a node's agents for example; the verifier's own unless given.
         An empty chain is legal: the peer is then an anchor itself, or `unenrolled` and nameless;
         whether that will do is for the caller's policy. Raises IdentityError.
         """
         decoded = Proof.decode_untrusted(proof)
         history = ChangeHistory.decode_untrusted(decoded.history)
         identifier = history.identifier
-        if identifier == self._own:
+        if identifier == (own or self._own):
             raise IdentityError(Code.CHANNEL_SELF_CONNECTION, "the peer has our own identifier")
         attestation = decode_attestation_untrusted(decoded.attestation)
         # What costs nothing is refused before the first signature is checked.

@@ -126,11 +126,13 @@ class OwnNode:
         unix_s = self._clock.unix_s()
         return self._verifier.verify(proof, purpose=Purpose.HOP, noise_key=noise_key, unix_s=unix_s)
 
-    def verify_channel(self, proof: bytes, noise_key: bytes) -> VerifiedPeer:
-        """For the node's own channels. Agents' channels have verifiers of their own."""
+    def verify_channel(
+        self, proof: bytes, noise_key: bytes, *, own: Identifier | None = None
+    ) -> VerifiedPeer:
+        """For channels of the node, or of its agent ``own``. All share what is known of issuers."""
         unix_s = self._clock.unix_s()
         return self._verifier.verify(
-            proof, purpose=Purpose.CHANNEL, noise_key=noise_key, unix_s=unix_s
+            proof, purpose=Purpose.CHANNEL, noise_key=noise_key, unix_s=unix_s, own=own
         )
 
     def verifier_for(self, own: Identifier) -> ProofVerifier:

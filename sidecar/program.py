@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from channel import MakeCipher
-from identity import Code, ProofVerifier, Purpose, VerifiedPeer
+from identity import Code, VerifiedPeer
 from link import Frame
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
@@ -26,8 +26,6 @@ from sidecar.router import Router, RouterLimits
 from sidecar.streams import Streams
 from sidecar.uplink import Uplink
 from transport import Endpoint, Hop, HopHandler, TransportSettings
-
-VERIFIERS_MAX: Final = 4_096
 
 RESTART_DELAY_MS: Final = 500
 """When agents and neighbours are told to come back."""
@@ -127,7 +125,7 @@ class Sidecar:
         self.router = Router(
             self.agents,
             decisions,
-            _Verifiers(parts).verify,
+            self._verify,
             parts.clock,
             limits=RouterLimits(settings.channel_idle_s, settings.channels_max),
             make_cipher=make_cipher,
@@ -191,6 +189,10 @@ class Sidecar:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.cancel()
+
+    def _verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+        own = agent.identity.identifier
+        return self._parts.node.verify_channel(proof, noise_key, own=own)
 
     @property
     def direct_hops(self) -> int:
@@ -275,28 +277,6 @@ class _Alarm:
         finally:
             # A fault of ours in one call must not stop the clock for all others.
             self.look()
-
-
-class _Verifiers:
-    """A verifier for each agent, since each refuses its own identifier as a peer."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._verifiers: dict[int, ProofVerifier] = {}
-
-    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
-        verifier = self._verifiers.get(agent.handle)
-        if verifier is None:
-            if len(self._verifiers) >= VERIFIERS_MAX:
-                self._verifiers.clear()
-            verifier = self._parts.node.verifier_for(agent.identity.identifier)
-            self._verifiers[agent.handle] = verifier
-        return verifier.verify(
-            proof,
-            purpose=Purpose.CHANNEL,
-            noise_key=noise_key,
-            unix_s=self._parts.clock.unix_s(),
-        )
 
 
 async def _unless_stopped(work: Any, stop: asyncio.Event) -> bool:

@@ -1,12 +1,16 @@
 """What the verifier of proofs remembers: issuers, and how an authority's key changed."""
 
+from typing import Any
+
 import pytest
 
 from identity import (
     ChainLink,
     Code,
     Identifier,
+    IdentityError,
     ProofVerifier,
+    Purpose,
     TrustAnchor,
 )
 from identity.cose import SignatureBudget
@@ -70,6 +74,22 @@ def test_what_the_verifier_remembers_is_bounded() -> None:
         world.verify(proof, world.planner)
 
     assert len(world.verifier._issuers) == 3
+
+
+def test_a_node_verifies_for_its_agents_and_none_of_them_meets_itself() -> None:
+    world = World()
+    proof = world.planner.proof(world.planner_link(), world.node_link())
+    asked: dict[str, Any] = {
+        "purpose": Purpose.CHANNEL,
+        "noise_key": world.planner.noise.public.raw,
+        "unix_s": NOW,
+    }
+    for_helper = world.verifier.verify(proof, own=world.helper.history.identifier, **asked)
+
+    with pytest.raises(IdentityError) as itself:
+        world.verifier.verify(proof, own=world.planner.history.identifier, **asked)
+    assert itself.value.code is Code.CHANNEL_SELF_CONNECTION
+    assert for_helper == world.verifier.verify(proof, **asked)
 
 
 def test_a_superseded_key_of_the_authority_cannot_be_brought_back_by_leaving_its_change_out() -> (
