@@ -47,6 +47,10 @@ class Admission:
         self._decisions.increment(action=str(request.action), effect=effect)
         return decision
 
+    def could_allow(self, request: Request) -> bool:
+        """Whether ``decide`` may say yes. For our own wishes: nobody asked, so no line is left."""
+        return self._engine().could_allow(request, self._clock.unix_s())
+
     def decide_hop(self, peer: VerifiedPeer, purpose: str) -> Permit | Denial:
         """May this node have a hop? ``purpose`` is "admit" or "enrol", as its handshake said."""
         action = Action.NODE_ENROL if purpose == "enrol" else Action.HOP_ADMIT

@@ -18,7 +18,7 @@ from link import Frame, FrameError, FrameKind
 from link.messages import decode_restarting_untrusted
 from node.admission import Admission
 from node.clocks import Clock
-from policy import Action, Denial, Party, Permit, Request
+from policy import Action, Party, Permit, Request
 from sidecar.addresses import Address, AddressRules, usable_untrusted
 from sidecar.router import Router
 from sidecar.slot import ChannelSlot
@@ -206,7 +206,7 @@ class DirectPaths:
         """The peer's node, if policy lets the two of us meet."""
         if slot.node is None or slot.node == self._own:
             return None
-        if isinstance(self._may_meet(slot), Denial):
+        if not self._may_meet(slot):
             return None
         node = self._nodes.get(slot.node)
         if node is None:
@@ -216,10 +216,14 @@ class DirectPaths:
         node.expected_until_s = self._clock.now_s() + EXPECTED_SECONDS
         return node
 
-    def _may_meet(self, slot: ChannelSlot) -> Permit | Denial:
+    def _may_meet(self, slot: ChannelSlot) -> bool:
         peer = slot.peer.identity
         request = Request(Action.PATH_DIRECT, Party.from_verified(peer), slot.agent.party)
-        return self._admission.decide(request, expires_unix_s=peer.expires_unix_s)
+        if not self._admission.could_allow(request):
+            return False
+        return isinstance(
+            self._admission.decide(request, expires_unix_s=peer.expires_unix_s), Permit
+        )
 
     def _make_room(self) -> None:
         idle = [n for n in self._nodes.values() if n.hop is None and n.task is None]

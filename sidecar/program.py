@@ -111,7 +111,7 @@ class Sidecar:
         self.endpoint = endpoint
         decisions = SidecarDecisions(
             parts.admission.decide,
-            lambda request: parts.policy.could_allow(request, parts.clock.unix_s()),
+            parts.admission.could_allow,
             lambda: parts.policy.version,
         )
         self.agents = AgentRegistry(

@@ -144,7 +144,11 @@ class FuzzedSidecar(Lonely):
         self.direct = DirectPaths(
             self.sidecar.node.own.identifier,
             SimpleNamespace(dial=self._dial_directly),  # type: ignore[arg-type]
-            SimpleNamespace(decide=self.sidecar.decisions.decide, answer_hop=_let_in),  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                decide=self.sidecar.decisions.decide,
+                could_allow=self.sidecar.decisions.could_allow,
+                answer_hop=_let_in,
+            ),
             self.router,
             self.streams,
             self.network.clock,

@@ -113,21 +113,26 @@ async def test_asks_succeed_again_after_the_gateway_was_killed(mesh: Mesh) -> No
         assert await pair.ask("again") == "again"
 
 
+@pytest.mark.parametrize("comes_back", [True, False], ids=["comes back", "stays away"])
 async def test_an_ask_in_flight_when_the_far_sidecar_is_killed_ends_with_a_typed_error(
-    mesh: Mesh,
+    mesh: Mesh, comes_back: bool
 ) -> None:
+    """Its channel is looked for as long as the far sidecar may only have lost its way."""
     async with Pair(mesh) as pair:
         await pair.ask_until_answered()
-        asking = asyncio.create_task(pair.ask("no answer", timeout_s=25))
+        asking = asyncio.create_task(pair.ask("no answer", timeout_s=25 if comes_back else 2))
         await asyncio.to_thread(
             mesh.a.wait_status, lambda status: status["channels"] > 0, "a channel"
         )
         await asyncio.to_thread(mesh.b.kill)
+        if comes_back:
+            await asyncio.to_thread(mesh.b.start)
 
-        with pytest.raises(sidelink.Unreachable) as failed:
+        with pytest.raises(sidelink.SidelinkError) as failed:
             await asking
 
-    assert failed.value.code == "message.outcome_unknown"
+    expected = "message.outcome_unknown" if comes_back else "message.timeout"
+    assert failed.value.code == expected
     assert failed.value.outcome_unknown
     assert failed.value.remedy
 
