@@ -26,7 +26,9 @@ class HopCarrier(Protocol):
 
     def stream_queued_bytes(self, stream: int) -> int: ...
 
-    def send_room_bytes(self, stream: int) -> int: ...
+    def send_room_bytes(self) -> int:
+        """How much more is worth handing over now, so that queues stay with the hop."""
+        ...
 
     def certificate_hash(self) -> bytes | None:
         """SHA-256 of the certificate that the accepting side showed."""

@@ -18,6 +18,8 @@ from transport.engine import (
 )
 from transport.errors import DatagramError
 from transport.hop import CarriedHop
+from transport.in_flight import InFlightLimit
+from transport.path import PathPlan
 from transport.udp import UdpSocket
 
 
@@ -62,7 +64,13 @@ class HopConnection:
     hop: CarriedHop  # Set right after construction: each needs the other.
 
     def __init__(
-        self, home: ConnectionHome, engine: EngineConnection, *, is_dialler: bool, source: str
+        self,
+        home: ConnectionHome,
+        engine: EngineConnection,
+        *,
+        plan: PathPlan,
+        is_dialler: bool,
+        source: str,
     ) -> None:
         self.is_dialler = is_dialler
         self.source = source
@@ -73,6 +81,10 @@ class HopConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._early_bytes = 0
+        self._handed_bytes = 0
+        self._in_flight = (
+            InFlightLimit(plan.datagram_bytes, home.loop.time()) if plan.is_loopback else None
+        )
         self._heard_s = home.loop.time()
         self._pinged_s = 0.0
         self._is_over = False  # The peer has closed: there is nothing more to say.
@@ -102,6 +114,7 @@ class HopConnection:
         return self._engine.open_stream()
 
     def send_stream(self, stream: int, data: bytes, end: bool) -> None:
+        self._handed_bytes += len(data)
         self._engine.send_stream(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
@@ -110,8 +123,13 @@ class HopConnection:
     def stream_queued_bytes(self, stream: int) -> int:
         return self._engine.stream_queued_bytes(stream)
 
-    def send_room_bytes(self, stream: int) -> int:
-        return self._engine.send_room_bytes(stream)
+    def send_room_bytes(self) -> int:
+        window_bytes, in_flight_bytes, queued_bytes = self._engine.flow()
+        if self._in_flight is not None:
+            arrived_bytes = self._handed_bytes - in_flight_bytes - queued_bytes
+            limit_bytes = self._in_flight.update(arrived_bytes, self.now_s())
+            window_bytes = min(window_bytes, limit_bytes)
+        return window_bytes - in_flight_bytes - queued_bytes
 
     def certificate_hash(self) -> bytes | None:
         if self.is_dialler:

@@ -149,8 +149,10 @@ class Endpoint:
         """
         if self._is_closed:
             raise RuntimeError("the endpoint is closed")
-        engine = self._engine.dial(datagram_bytes=self._settings.datagram_bytes_for(host))
-        connection = HopConnection(self, engine, is_dialler=True, source="")
+        plan = self._settings.plan_for(host)
+        connection = HopConnection(
+            self, self._engine.dial(plan), plan=plan, is_dialler=True, source=""
+        )
         hop = self._make_hop(
             connection, self._handler if handler is None else handler, purpose, target
         )
@@ -338,17 +340,16 @@ class Endpoint:
         if len(self._connections) >= self._settings.connections_max:
             self.counters.dropped_connections += 1
             return None
+        plan = self._settings.plan_for(source[0])
         engine = self._engine.accept(
-            original_id=original_id,
-            retry_id=header.destination_id,
-            datagram_bytes=self._settings.datagram_bytes_for(source[0]),
+            original_id=original_id, retry_id=header.destination_id, plan=plan
         )
-        return self._make_accepted(engine, header.destination_id, group)
+        connection = HopConnection(self, engine, plan=plan, is_dialler=False, source=group)
+        return self._add_accepted(connection, engine, header.destination_id, group)
 
-    def _make_accepted(
-        self, engine: EngineConnection, retry_id: bytes, group: str
+    def _add_accepted(
+        self, connection: HopConnection, engine: EngineConnection, retry_id: bytes, group: str
     ) -> HopConnection:
-        connection = HopConnection(self, engine, is_dialler=False, source=group)
         self._half_open += 1
         self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
         self.counters.accepted += 1

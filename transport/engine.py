@@ -6,9 +6,10 @@ between them ends in those two modules; every test of the transport runs on each
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from transport.certificate import ThrowAwayCertificate
+from transport.path import PathPlan
 from transport.settings import TransportSettings
 
 Address = tuple[str, int]
@@ -64,6 +65,16 @@ EngineEvent = (
 )
 
 
+class Flow(NamedTuple):
+    """How full a connection is. Bytes of packets in the first two, of streams in the third."""
+
+    window_bytes: int
+    """What the congestion controller lets be on the way."""
+    in_flight_bytes: int
+    queued_bytes: int
+    """Handed over, and not sent for the first time yet."""
+
+
 class EngineConnection(Protocol):
     """One QUIC connection. Any method may raise anything: the caller gives up the connection."""
 
@@ -106,9 +117,7 @@ class EngineConnection(Protocol):
         """Bytes handed over that the peer has not been sent yet (aioquic: not acknowledged)."""
         ...
 
-    def send_room_bytes(self, stream: int) -> int:
-        """How much more is worth handing over now, so that queues stay with us."""
-        ...
+    def flow(self) -> Flow: ...
 
     def ping(self) -> None: ...
 
@@ -136,10 +145,8 @@ class Engine(Protocol):
 
     def __init__(self, certificate: ThrowAwayCertificate, settings: TransportSettings) -> None: ...
 
-    def dial(self, *, datagram_bytes: int) -> EngineConnection: ...
+    def dial(self, plan: PathPlan) -> EngineConnection: ...
 
-    def accept(
-        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
-    ) -> EngineConnection:
+    def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         """``original_id``: what the client first wrote to; ``retry_id``: what our Retry told it."""
         ...

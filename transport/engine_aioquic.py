@@ -4,7 +4,6 @@ import hashlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -20,15 +19,14 @@ from transport.engine import (
     ConnectionIdRetired,
     EngineConnection,
     EngineEvent,
+    Flow,
     StreamReset,
     Terminated,
 )
 from transport.engine_events import gather_events
+from transport.path import PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
-
-# The send buffer keeps bytes until they are acknowledged, so this also bounds what is in flight.
-_SEND_BUFFER_BYTES: Final = 2 << 20
 
 
 class AioquicConnection:
@@ -39,6 +37,7 @@ class AioquicConnection:
         self._secrets = secrets
         self._ping = 0
         self._packets_left = limits.KEY_UPDATE_PACKETS
+        self._blocked_resets: dict[int, int] = {}
 
     @property
     def connection_id(self) -> bytes:
@@ -65,6 +64,8 @@ class AioquicConnection:
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
         if self._connection.get_peer_address() is None:
             return ()  # A server that has read no Initial yet; aioquic would raise.
+        for stream in list(self._blocked_resets):
+            self.reset_stream(stream, self._blocked_resets.pop(stream))
         datagrams = self._connection.datagrams_to_send(now_s)
         self._packets_left -= len(datagrams)
         if self._packets_left < 0:
@@ -90,6 +91,11 @@ class AioquicConnection:
         self._connection.send_stream_data(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
+        found = self._connection._streams.get(stream)
+        if found is not None and found.is_blocked:
+            # aioquic would say RESET_STREAM beyond the peer's limit, and lose the connection.
+            self._blocked_resets[stream] = code
+            return
         # Stopping goes first: a reset may finish the stream, and then it is unknown.
         if stream in self._connection._streams:
             self._connection.stop_stream(stream, code)
@@ -100,8 +106,13 @@ class AioquicConnection:
         # There is no public measure; the buffer holds what is not acknowledged yet.
         return 0 if found is None else len(found.sender._buffer)
 
-    def send_room_bytes(self, stream: int) -> int:
-        return _SEND_BUFFER_BYTES - self.stream_queued_bytes(stream)
+    def flow(self) -> Flow:
+        queued_bytes = 0
+        for stream in self._connection._streams.values():
+            sender = stream.sender
+            queued_bytes += sender._buffer_stop - sender.highest_offset
+        recovery = self._connection._loss
+        return Flow(recovery.congestion_window, recovery.bytes_in_flight, queued_bytes)
 
     def ping(self) -> None:
         self._ping += 1
@@ -161,22 +172,20 @@ class AioquicEngine:
             private_key=certificate.key,
         )
 
-    def dial(self, *, datagram_bytes: int) -> EngineConnection:
+    def dial(self, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._client,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         return AioquicConnection(QuicConnection(configuration=configuration), secrets)
 
-    def accept(
-        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
-    ) -> EngineConnection:
+    def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._server,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         connection = QuicConnection(

@@ -27,15 +27,15 @@ from transport.engine import (
     ConnectionIdRetired,
     EngineConnection,
     EngineEvent,
+    Flow,
     StreamReset,
     Terminated,
 )
 from transport.engine_events import gather_events
+from transport.path import PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
 
-# Bytes queued for their first transmission. More than a loopback flight, less than a second.
-_SEND_BUFFER_BYTES: Final = 1 << 20
 _TRANSPORT_PARAMETERS_BYTES_MAX: Final = 1_024
 _CLOSED_REASON: Final = "connection is closed"
 
@@ -102,6 +102,7 @@ class Qh3Connection:
         self._hybrid: _WatchedHybrid | None = None
         # Writes to streams that the peer does not allow yet: qh3 raises where aioquic waits.
         self._blocked: dict[int, list[tuple[bytes, bool]]] = {}
+        self._blocked_resets: dict[int, int] = {}
 
     @property
     def connection_id(self) -> bytes:
@@ -134,7 +135,7 @@ class Qh3Connection:
         )
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
-        if self._blocked:
+        if self._blocked or self._blocked_resets:
             self._send_blocked()
         return self._connection.datagrams_to_send(now_s)
 
@@ -158,8 +159,10 @@ class Qh3Connection:
                 self._connection.send_stream_data(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
-        if self._blocked.pop(stream, None) is not None:
-            return  # The peer never heard of it.
+        if self._blocked.pop(stream, None) is not None or self._is_beyond_limit(stream):
+            # Later streams bring this one to life at the peer: it must hear of the end as well.
+            self._blocked_resets[stream] = code
+            return
         with _closed_is_no_failure():
             self._connection.reset_stream(stream, code)
             self._connection.stop_stream(stream, code)
@@ -169,8 +172,13 @@ class Qh3Connection:
             return sum(len(data) for data, _ in self._blocked[stream])
         return self._connection.get_send_buffer_size(stream)
 
-    def send_room_bytes(self, stream: int) -> int:
-        return _SEND_BUFFER_BYTES - self._connection.get_send_buffer_size(stream)
+    def flow(self) -> Flow:
+        core: Any = self._connection._core
+        queued_bytes = self._connection.get_send_buffer_size()
+        window_bytes = getattr(core, "congestion_window", None)
+        if window_bytes is None:  # A private name: without it the queue has a fixed length.
+            return Flow(limits.SEND_QUEUE_BYTES, 0, queued_bytes)
+        return Flow(window_bytes, core.bytes_in_flight, queued_bytes)
 
     def ping(self) -> None:
         self._ping += 1
@@ -201,6 +209,10 @@ class Qh3Connection:
                 break
             for data, end in self._blocked.pop(stream):
                 self._connection.send_stream_data(stream, data, end)
+        for stream in sorted(self._blocked_resets):
+            if self._is_beyond_limit(stream):
+                break
+            self.reset_stream(stream, self._blocked_resets.pop(stream))
 
     def _watch_hybrid(self) -> None:
         # A Retry starts TLS again, so this looks afresh after each datagram of the handshake.
@@ -253,22 +265,20 @@ class Qh3Engine:
         # and not by the first hop: a first flight that is never sent.
         _QuietConnection(configuration=self._client).connect(("127.0.0.1", 9), 0.0)
 
-    def dial(self, *, datagram_bytes: int) -> EngineConnection:
+    def dial(self, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._client,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         return Qh3Connection(_QuietConnection(configuration=configuration), secrets)
 
-    def accept(
-        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
-    ) -> EngineConnection:
+    def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._server,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         connection = _QuietConnection(

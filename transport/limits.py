@@ -31,6 +31,11 @@ SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyo
 CONNECTION_WINDOW_BYTES: Final = 64 << 20
 STREAM_WINDOW_BYTES: Final = 64 << 20
 
+# What an engine is handed ahead of its network, if it does not say how much that takes.
+SEND_QUEUE_BYTES: Final = 1 << 20
+# One readable socket takes this much before what came is answered: about a millisecond of work.
+READ_BYTES_PER_TURN_MAX: Final = 256 << 10
+
 # --- before a peer is accepted -----------------------------------------------------------------
 PRE_AUTH_BYTES_MAX: Final = 128 << 10
 HANDSHAKE_TIMEOUT_S: Final = 5.0
@@ -51,6 +56,7 @@ RETRY_LIFETIME_S: Final = 30.0
 # --- after it ----------------------------------------------------------------------------------
 FAILURE_LOG_INTERVAL_S: Final = 10.0
 LINGER_S: Final = 1.0
+LAST_WORDS_BYTES_MAX: Final = 1 << 20  # Of lanes and streams; what an ending hop still hands down.
 CLOSE_FLUSH_S: Final = 0.25  # How long a hop that has ended waits for what it said before.
 CLOSE_DRAIN_S: Final = 0.5  # How long a closing endpoint waits for its hops and a full socket.
 LINGERING_MAX: Final = 1_024

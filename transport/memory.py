@@ -89,8 +89,9 @@ class MemoryCarrier:
             if isinstance(event, StreamData) and event.stream == stream
         )
 
-    def send_room_bytes(self, stream: int) -> int:
-        return _SEND_ROOM_BYTES - self.stream_queued_bytes(stream)
+    def send_room_bytes(self) -> int:
+        queued = sum(len(event.data) for event in self._out if isinstance(event, StreamData))
+        return _SEND_ROOM_BYTES - queued
 
     def certificate_hash(self) -> bytes | None:
         return self._certificate_hash

@@ -1,11 +1,11 @@
 """What an operator may choose about the transport."""
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
 from link.limits import LINKS_PER_HOP_MAX
 from transport import limits
+from transport.path import PathPlan, is_loopback
 
 EngineChoice = Literal["auto", "qh3", "aioquic"]
 
@@ -43,16 +43,10 @@ class TransportSettings:
         if not 0 < self.keepalive_s < self.idle_timeout_s:
             raise ValueError("keepalive_s must be above 0 and below idle_timeout_s")
 
-    def datagram_bytes_for(self, host: str) -> int:
-        """How large datagrams to this address, or to this name, may be."""
+    def plan_for(self, host: str) -> PathPlan:
+        """How to use the path to this address, or to this name."""
+        loopback = is_loopback(host)
         if self.datagram_bytes is not None:
-            return self.datagram_bytes
-        return limits.LOOPBACK_DATAGRAM_BYTES if _is_loopback(host) else limits.DATAGRAM_BYTES
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+            return PathPlan(self.datagram_bytes, loopback)
+        size = limits.LOOPBACK_DATAGRAM_BYTES if loopback else limits.DATAGRAM_BYTES
+        return PathPlan(size, loopback)

@@ -120,8 +120,9 @@ class UdpSocket:
     def receive(self) -> Iterator[tuple[bytes, int, Address]]:
         """Yield (bytes, segment length or 0, source) until nothing is left, or for one turn."""
         receive = self._socket.recvmsg
+        left_bytes = limits.READ_BYTES_PER_TURN_MAX
         for _ in range(limits.READS_PER_TURN_MAX):
-            if self._is_closed:
+            if self._is_closed or left_bytes <= 0:
                 return
             try:
                 data, ancillary, _, source = receive(limits.RECEIVE_BYTES, _ANCILLARY_BYTES)
@@ -131,6 +132,7 @@ class UdpSocket:
                 continue  # An ICMP error of an earlier datagram; the next read may be fine.
             self.counters.received_reads += 1
             self.counters.received_bytes += len(data)
+            left_bytes -= len(data)
             segment_bytes = _segment_bytes(ancillary) if ancillary else 0
             host = source[0]
             if "%" in host:

@@ -46,7 +46,7 @@ class ListCarrier:
     def stream_queued_bytes(self, stream: int) -> int:
         return 0
 
-    def send_room_bytes(self, stream: int) -> int:
+    def send_room_bytes(self) -> int:
         return 1 << 20
 
     def certificate_hash(self) -> bytes | None:

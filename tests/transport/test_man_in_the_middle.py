@@ -19,6 +19,7 @@ class RelayHop:
     deadline_s = None
     is_permitted = True
     has_more = False
+    has_unsent = False
     is_open = True
     id = 0
 
