@@ -1,12 +1,8 @@
-"""One UDP socket that dials and accepts: routes datagrams to connections, flushes once a turn.
-
-What a stranger sends costs no state until its address has proved itself by a Retry token of ours.
-"""
+"""One UDP socket that dials and accepts: routes datagrams to connections, flushes once a turn."""
 
 import asyncio
 import errno
 import logging
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
@@ -16,30 +12,16 @@ from transport import limits, retry
 from transport.certificate import ThrowAwayCertificate
 from transport.connection import HopConnection
 from transport.contract import Hop, HopHandler, HopPurpose, IdentityProvider
-from transport.engine import Address, EngineConnection
+from transport.counters import EndpointCounters
+from transport.engine import Address
 from transport.engines import make_engine
 from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
 from transport.settings import TransportSettings
+from transport.strangers import Opening, Strangers
 from transport.udp import UdpCounters, UdpSocket, normalise_address, source_group
 
 _log = logging.getLogger("sidelink.transport")
-
-
-@dataclass(slots=True)
-class EndpointCounters:
-    """Every reason to drop a datagram has a number here."""
-
-    retries_sent: int = 0
-    versions_sent: int = 0
-    accepted: int = 0
-    dropped_malformed: int = 0
-    dropped_unknown: int = 0
-    """For no connection of ours, and not the first of a new one."""
-    dropped_token: int = 0
-    dropped_half_open: int = 0
-    dropped_connections: int = 0
-    failed_connections: int = 0
 
 
 @dataclass(slots=True)
@@ -73,7 +55,7 @@ class Endpoint:
         self._identity = identity
         self._handler = handler
         self._settings = settings
-        self._tokens = retry.RetryTokens(lifetime_s=settings.retry_lifetime_s)
+        self._strangers = Strangers(settings, self.counters, udp.send)
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
         self._half_open = 0
@@ -285,9 +267,9 @@ class Endpoint:
             self.counters.dropped_malformed += 1
             return None
         connection = self._by_id.get(header.destination_id)
-        if header.version == 0:
+        if header.version == 0 and connection is not None:
             # An engine never sees these: qh3 would answer one with another.
-            if connection is not None and connection.is_dialler:
+            if connection.is_dialler:
                 connection.receive_versions(data)
             else:
                 self.counters.dropped_unknown += 1
@@ -297,39 +279,10 @@ class Endpoint:
         if header.destination_id in self._lingering:
             self._answer_for_the_gone(header.destination_id, now_s)
             return None
-        if len(data) < limits.INITIAL_DATAGRAM_BYTES_MIN:
-            self.counters.dropped_malformed += 1
-            return None
-        if header.version != limits.QUIC_VERSION:
-            self.counters.versions_sent += 1
-            self.udp.send([(retry.encode_version_negotiation(header), source)])
-            return None
-        if not header.is_initial:
-            self.counters.dropped_unknown += 1
-            return None
-        return self._accept(header, source, now_s)
+        opening = self._strangers.answer(header, len(data), source, now_s)
+        return None if opening is None or self._is_closed else self._accept(opening, source)
 
-    def _accept(
-        self, header: retry.LongHeader, source: Address, now_s: float
-    ) -> HopConnection | None:
-        if len(header.destination_id) < retry.ORIGINAL_ID_BYTES_MIN or self._is_closed:
-            self.counters.dropped_malformed += 1
-            return None
-        if not header.token:
-            retry_id = os.urandom(limits.CONNECTION_ID_BYTES)
-            token = self._tokens.encode(
-                source, original_id=header.destination_id, retry_id=retry_id, now_s=now_s
-            )
-            self.counters.retries_sent += 1
-            self.udp.send([(retry.encode_retry(header, retry_id, token), source)])
-            return None
-        try:
-            original_id = self._tokens.decode_untrusted(
-                header.token, source, retry_id=header.destination_id, now_s=now_s
-            )
-        except DatagramError:
-            self.counters.dropped_token += 1
-            return None
+    def _accept(self, opening: Opening, source: Address) -> HopConnection | None:
         group = source_group(source)
         if (
             self._half_open >= self._settings.half_open_max
@@ -342,19 +295,14 @@ class Endpoint:
             return None
         plan = self._settings.plan_for(source[0])
         engine = self._engine.accept(
-            original_id=original_id, retry_id=header.destination_id, plan=plan
+            original_id=opening.original_id, retry_id=opening.retry_id, plan=plan
         )
         connection = HopConnection(self, engine, plan=plan, is_dialler=False, source=group)
-        return self._add_accepted(connection, engine, header.destination_id, group)
-
-    def _add_accepted(
-        self, connection: HopConnection, engine: EngineConnection, retry_id: bytes, group: str
-    ) -> HopConnection:
         self._half_open += 1
         self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
         self.counters.accepted += 1
         self._make_hop(connection, self._handler, None, None)
-        self.add_id(retry_id, connection)
+        self.add_id(opening.retry_id, connection)
         self.add_id(engine.connection_id, connection)
         return connection
 

@@ -1,0 +1,17 @@
+"""What an endpoint counts. Every reason to drop a datagram has a number here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class EndpointCounters:
+    retries_sent: int = 0
+    versions_sent: int = 0
+    accepted: int = 0
+    dropped_malformed: int = 0
+    dropped_unknown: int = 0
+    """For no connection of ours, and not the first of a new one."""
+    dropped_token: int = 0
+    dropped_half_open: int = 0
+    dropped_connections: int = 0
+    failed_connections: int = 0
