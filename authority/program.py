@@ -78,7 +78,9 @@ class Authority:
             identity=self._parts.node.hop_identity,
             handler=RefuseHops(),
             settings=TransportSettings(
-                engine=self._settings.quic_engine, handshake_timeout_s=DIAL_SECONDS
+                engine=self._settings.quic_engine,
+                datagram_bytes=self._settings.datagram_bytes,
+                handshake_timeout_s=DIAL_SECONDS,
             ),
         )
         tasks = [asyncio.create_task(self._tidy())]

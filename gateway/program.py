@@ -77,7 +77,9 @@ class Gateway:
             self._settings.listen.port,
             identity=self._parts.node.hop_identity,
             handler=self,
-            settings=TransportSettings(engine=self._settings.quic_engine),
+            settings=TransportSettings(
+                engine=self._settings.quic_engine, datagram_bytes=self._settings.datagram_bytes
+            ),
         )
         self._parts.ports["udp"] = endpoint.address[1]
         self._parts.status["engine"] = lambda: endpoint.engine_name

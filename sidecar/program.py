@@ -52,7 +52,9 @@ async def run(
             settings.listen.port,
             identity=parts.node.hop_identity,
             handler=RefuseHops(),
-            settings=TransportSettings(engine=settings.quic_engine),
+            settings=TransportSettings(
+                engine=settings.quic_engine, datagram_bytes=settings.datagram_bytes
+            ),
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]

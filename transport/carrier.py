@@ -12,6 +12,11 @@ class HopCarrier(Protocol):
     @property
     def post_quantum(self) -> bool | None: ...
 
+    @property
+    def shown_bytes(self) -> int:
+        """How much HOP_ACCEPT is to add to itself, to show that whole datagrams pass."""
+        ...
+
     def now_s(self) -> float: ...
 
     def flush_soon(self) -> None:

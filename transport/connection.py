@@ -10,7 +10,6 @@ from typing import Protocol
 from identity import Code
 from transport import limits, retry
 from transport.engine import (
-    Address,
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineConnection,
@@ -19,7 +18,7 @@ from transport.engine import (
 from transport.errors import DatagramError
 from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
-from transport.path import PathPlan
+from transport.path import Address, PathPlan
 from transport.udp import UdpSocket
 
 
@@ -62,30 +61,23 @@ class HopConnection:
     """Carries one hop. Implements ``transport.hop.HopCarrier``."""
 
     hop: CarriedHop  # Set right after construction: each needs the other.
+    _engine: EngineConnection  # Set by ``begin``: a name must be looked up first.
 
-    def __init__(
-        self,
-        home: ConnectionHome,
-        engine: EngineConnection,
-        *,
-        plan: PathPlan,
-        is_dialler: bool,
-        source: str,
-    ) -> None:
+    def __init__(self, home: ConnectionHome, *, is_dialler: bool, source: str) -> None:
         self.is_dialler = is_dialler
         self.source = source
         self.ids: set[bytes] = set()
         self.is_half_open = not is_dialler
         self._home = home
-        self._engine = engine
+        self._plan: PathPlan | None = None
+        self._dialled: Address | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._early_bytes = 0
         self._handed_bytes = 0
-        self._in_flight = (
-            InFlightLimit(plan.datagram_bytes, home.loop.time()) if plan.is_loopback else None
-        )
+        self._in_flight: InFlightLimit | None = None
         self._heard_s = home.loop.time()
+        self._was_heard = False
         self._pinged_s = 0.0
         self._is_over = False  # The peer has closed: there is nothing more to say.
         self._has_failed = False
@@ -101,7 +93,11 @@ class HopConnection:
 
     @property
     def post_quantum(self) -> bool | None:
-        return self._engine.post_quantum
+        return None if self._plan is None else self._engine.post_quantum
+
+    @property
+    def shown_bytes(self) -> int:
+        return 0 if self._plan is None else self._plan.shown_bytes
 
     def now_s(self) -> float:
         return self._home.loop.time()
@@ -141,8 +137,15 @@ class HopConnection:
 
     # --- what the endpoint calls -------------------------------------------------------------
 
+    def begin(self, engine: EngineConnection, plan: PathPlan) -> None:
+        """Take the engine. Before that nothing can be sent, and nothing is received."""
+        self._engine, self._plan = engine, plan
+        if plan.is_loopback:
+            self._in_flight = InFlightLimit(plan.datagram_bytes, self.now_s())
+
     def connect(self, address: Address) -> None:
         self._is_connecting = True
+        self._dialled = address
         self._guard(lambda: self._engine.connect(address, self.now_s()))
         self._home.add_id(self._engine.connection_id, self)
         self.flush_soon()
@@ -157,6 +160,7 @@ class HopConnection:
                 self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
                 return
         self._heard_s = now_s
+        self._was_heard = True
         self._guard(lambda: self._engine.receive(data, segment_bytes, address, now_s))
 
     def receive_versions(self, data: bytes) -> None:
@@ -175,7 +179,7 @@ class HopConnection:
     def flush(self, now_s: float) -> None:
         """Send all that waits, arm the timer, and finish if the hop has ended."""
         self._guard(self.hop.deliver)
-        if not self._is_over and not self._has_failed:
+        if self._plan is not None and not self._is_over and not self._has_failed:
             self._guard(lambda: self._send(now_s))
         if self.is_half_open and self.hop.is_permitted:
             self.is_half_open = False
@@ -191,6 +195,16 @@ class HopConnection:
         """Be gone now, whatever is still unsent."""
         if not self._is_gone:
             self._finish(now_s)
+
+    @property
+    def stalled_at(self) -> Address | None:
+        """Where a handshake with large datagrams was answered and then got no further."""
+        code = None if self.hop.closing is None else self.hop.closing[0]
+        is_stall = self._was_heard and (
+            code is Code.HOP_TIMEOUT or (code is Code.HOP_UNREACHABLE and not self.hop.opened_in_s)
+        )
+        is_large = self._plan is not None and self._plan.shown_bytes > 0
+        return self._dialled if is_stall and is_large else None
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -222,7 +236,7 @@ class HopConnection:
 
     def _arm(self, now_s: float) -> None:
         at_s = max(self._heard_s, self._pinged_s) + self._home.keepalive_s
-        engine_s = self._engine.deadline_s
+        engine_s = None if self._plan is None else self._engine.deadline_s
         if engine_s is not None and engine_s < at_s:
             at_s = engine_s
         for other_s in (self.hop.deadline_s, self._finish_by_s):
@@ -240,7 +254,8 @@ class HopConnection:
     def _on_timer(self) -> None:
         self._timer = None
         now_s = self.now_s()
-        self._guard(lambda: self._handle_deadline(now_s))
+        if self._plan is not None:
+            self._guard(lambda: self._handle_deadline(now_s))
         self.hop.handle_deadline(now_s)
         self.flush_soon()
 
@@ -289,9 +304,10 @@ class HopConnection:
             self._engine.close(code)
             last_words.extend(self._engine.take_datagrams(now_s))
 
-        if not self._is_over:
-            self._guard(close_engine)  # Tried once even if it failed: the peer need not wait.
-        self._engine.wipe()
+        if self._plan is not None:
+            if not self._is_over:
+                self._guard(close_engine)  # Tried once even if it failed: the peer need not wait.
+            self._engine.wipe()
         self._home.udp.send(last_words)
         self._home.forget(self, last_words)
         self._guard(self.hop.deliver)

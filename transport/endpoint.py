@@ -13,13 +13,19 @@ from transport.certificate import ThrowAwayCertificate
 from transport.connection import HopConnection
 from transport.contract import Hop, HopHandler, HopPurpose, IdentityProvider
 from transport.counters import EndpointCounters
-from transport.engine import Address
 from transport.engines import make_engine
 from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
+from transport.path import Address, Paths
 from transport.settings import TransportSettings
 from transport.strangers import Opening, Strangers
-from transport.udp import UdpCounters, UdpSocket, normalise_address, source_group
+from transport.udp import (
+    UdpCounters,
+    UdpSocket,
+    find_mtu_bytes,
+    normalise_address,
+    source_group,
+)
 
 _log = logging.getLogger("sidelink.transport")
 
@@ -55,6 +61,7 @@ class Endpoint:
         self._identity = identity
         self._handler = handler
         self._settings = settings
+        self._paths = Paths(settings, find_mtu_bytes)
         self._strangers = Strangers(settings, self.counters, udp.send)
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
@@ -131,15 +138,12 @@ class Endpoint:
         """
         if self._is_closed:
             raise RuntimeError("the endpoint is closed")
-        plan = self._settings.plan_for(host)
-        connection = HopConnection(
-            self, self._engine.dial(plan), plan=plan, is_dialler=True, source=""
-        )
+        connection = HopConnection(self, is_dialler=True, source="")
         hop = self._make_hop(
             connection, self._handler if handler is None else handler, purpose, target
         )
         try:
-            connection.connect(normalise_address(host, port, is_v6=self.udp.is_v6))
+            self._connect(connection, normalise_address(host, port, is_v6=self.udp.is_v6))
         except OSError as error:
             hop.lose(Code.HOP_UNREACHABLE, str(error))
         except ValueError:
@@ -201,7 +205,10 @@ class Endpoint:
         if connection.is_half_open:
             connection.is_half_open = False
             self.let_in(connection)
-        until_s = self.loop.time() + limits.LINGER_S
+        now_s = self.loop.time()
+        if connection.stalled_at is not None:
+            self._paths.note_stall(connection.stalled_at, now_s)
+        until_s = now_s + limits.LINGER_S
         lingering = _Lingering(last_words, until_s)
         for connection_id in connection.ids:
             self._by_id.pop(connection_id, None)
@@ -293,11 +300,12 @@ class Endpoint:
         if len(self._connections) >= self._settings.connections_max:
             self.counters.dropped_connections += 1
             return None
-        plan = self._settings.plan_for(source[0])
+        plan = self._paths.plan(source, self.loop.time())
         engine = self._engine.accept(
             original_id=opening.original_id, retry_id=opening.retry_id, plan=plan
         )
-        connection = HopConnection(self, engine, plan=plan, is_dialler=False, source=group)
+        connection = HopConnection(self, is_dialler=False, source=group)
+        connection.begin(engine, plan)
         self._half_open += 1
         self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
         self.counters.accepted += 1
@@ -367,7 +375,12 @@ class Endpoint:
             connection.hop.lose(Code.HOP_UNREACHABLE, f"{host}: {error}")
             return
         if connection.hop.closing is None:
-            connection.connect(address)
+            self._connect(connection, address)
+
+    def _connect(self, connection: HopConnection, address: Address) -> None:
+        plan = self._paths.plan(address, self.loop.time())
+        connection.begin(self._engine.dial(plan), plan)
+        connection.connect(address)
 
 
 def _is_one_flow(data: bytes, segment_bytes: int) -> bool:

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from transport.certificate import ThrowAwayCertificate
-from transport.path import PathPlan
+from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
-
-Address = tuple[str, int]
-"""Host (a literal, without a zone) and UDP port."""
 
 
 @dataclass(frozen=True, slots=True)

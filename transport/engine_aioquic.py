@@ -4,16 +4,18 @@ import hashlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic import events
-from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
 from transport.engine import (
-    Address,
     Connected,
     ConnectionIdIssued,
     ConnectionIdRetired,
@@ -24,15 +26,62 @@ from transport.engine import (
     Terminated,
 )
 from transport.engine_events import gather_events
-from transport.path import PathPlan
+from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
+
+_TRANSPORT_PARAMETERS_BYTES_MAX: Final = 1_024
+
+
+class _SizedConnection(QuicConnection):
+    """Heeds and tells the size of datagrams, as aioquic does not.
+
+    The handshake of TLS uses the smallest, which every path carries: aioquic pads each Initial to
+    the largest, and where that gets lost nobody would learn that anybody is there.
+    """
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        original_id: bytes | None = None,
+        retry_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        self._full_datagram_bytes = configuration.max_datagram_size
+        self._max_datagram_size = SMALLEST_MAX_DATAGRAM_SIZE
+
+    def grow(self) -> None:
+        """Use what both sides take, from now on."""
+        size = self._full_datagram_bytes
+        self._max_datagram_size = size
+        self._loss._pacer._max_datagram_size = size
+        self._loss._cc._max_datagram_size = size  # type: ignore[attr-defined]
+
+    def _serialize_transport_parameters(self) -> bytes:
+        parameters = pull_quic_transport_parameters(
+            Buffer(data=super()._serialize_transport_parameters())
+        )
+        parameters.max_udp_payload_size = self._configuration.max_datagram_size
+        buffer = Buffer(capacity=_TRANSPORT_PARAMETERS_BYTES_MAX)
+        push_quic_transport_parameters(buffer, parameters)
+        return bytes(buffer.data)
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        super()._parse_transport_parameters(data, from_session_ticket)
+        taken_bytes = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
+        if taken_bytes is not None:  # Checked: no smaller than the smallest.
+            self._full_datagram_bytes = min(self._full_datagram_bytes, taken_bytes)
 
 
 class AioquicConnection:
     """One connection of aioquic."""
 
-    def __init__(self, connection: QuicConnection, secrets: TrafficSecrets) -> None:
+    def __init__(self, connection: _SizedConnection, secrets: TrafficSecrets) -> None:
         self._connection = connection
         self._secrets = secrets
         self._ping = 0
@@ -59,7 +108,9 @@ class AioquicConnection:
             receive(data[start : start + segment_bytes], address, now_s)
 
     def take_events(self) -> Sequence[EngineEvent]:
-        return gather_events(self._connection.next_event, events.StreamDataReceived, _translate)
+        return gather_events(
+            self._connection.next_event, events.StreamDataReceived, self._translate
+        )
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
         if self._connection.get_peer_address() is None:
@@ -133,20 +184,20 @@ class AioquicConnection:
     def wipe(self) -> None:
         self._secrets.wipe()
 
-
-def _translate(event: events.QuicEvent) -> EngineEvent | None:
-    match event:
-        case events.HandshakeCompleted():
-            return Connected(event.alpn_protocol)
-        case events.StreamReset() | events.StopSendingReceived():
-            return StreamReset(event.stream_id, event.error_code)
-        case events.ConnectionIdIssued():
-            return ConnectionIdIssued(event.connection_id)
-        case events.ConnectionIdRetired():
-            return ConnectionIdRetired(event.connection_id)
-        case events.ConnectionTerminated():
-            return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
-    return None
+    def _translate(self, event: events.QuicEvent) -> EngineEvent | None:
+        match event:
+            case events.HandshakeCompleted():
+                self._connection.grow()
+                return Connected(event.alpn_protocol)
+            case events.StreamReset() | events.StopSendingReceived():
+                return StreamReset(event.stream_id, event.error_code)
+            case events.ConnectionIdIssued():
+                return ConnectionIdIssued(event.connection_id)
+            case events.ConnectionIdRetired():
+                return ConnectionIdRetired(event.connection_id)
+            case events.ConnectionTerminated():
+                return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
+        return None
 
 
 class AioquicEngine:
@@ -179,7 +230,7 @@ class AioquicEngine:
             max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
-        return AioquicConnection(QuicConnection(configuration=configuration), secrets)
+        return AioquicConnection(_SizedConnection(configuration), secrets)
 
     def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
@@ -188,9 +239,5 @@ class AioquicEngine:
             max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
-        connection = QuicConnection(
-            configuration=configuration,
-            original_destination_connection_id=original_id,
-            retry_source_connection_id=retry_id,
-        )
+        connection = _SizedConnection(configuration, original_id=original_id, retry_id=retry_id)
         return AioquicConnection(connection, secrets)

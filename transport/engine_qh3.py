@@ -21,7 +21,6 @@ from qh3.quic.tls_bridge import QuicTlsBridge
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
 from transport.engine import (
-    Address,
     Connected,
     ConnectionIdIssued,
     ConnectionIdRetired,
@@ -32,7 +31,7 @@ from transport.engine import (
     Terminated,
 )
 from transport.engine_events import gather_events
-from transport.path import PathPlan
+from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
 
@@ -41,14 +40,14 @@ _CLOSED_REASON: Final = "connection is closed"
 
 
 class _OpenBridge(QuicTlsBridge):
-    """Tells the server what we take. A client of qh3 says, as browsers do, that it takes 1,472
-    bytes; then the server sends no more, whatever both are set to and the path could carry."""
+    """Tells the peer to send no larger datagrams than we do: a path is as narrow either way. By
+    itself qh3 says, as browsers do, 1,472 bytes, whatever is set and the path carries."""
 
     def serialize_transport_parameters(self) -> bytes:
         parameters = pull_quic_transport_parameters(
             Buffer(data=super().serialize_transport_parameters())
         )
-        parameters.max_udp_payload_size = limits.DATAGRAM_BYTES_MAX
+        parameters.max_udp_payload_size = self.configuration.max_datagram_size
         buffer = Buffer(capacity=_TRANSPORT_PARAMETERS_BYTES_MAX)
         push_quic_transport_parameters(buffer, parameters)
         return bytes(buffer.data)
@@ -251,8 +250,6 @@ class Qh3Engine:
             connection_id_length=limits.CONNECTION_ID_BYTES,
             idle_timeout=settings.idle_timeout_s,
             initial_rtt=0.1,
-            # Datagrams of one size keep UDP_SEGMENT's runs long.
-            probe_datagram_size=False,
             max_data=limits.CONNECTION_WINDOW_BYTES,
             max_stream_data=limits.STREAM_WINDOW_BYTES,
             supported_versions=[limits.QUIC_VERSION],
@@ -270,6 +267,7 @@ class Qh3Engine:
         configuration = replace(
             self._client,
             max_datagram_size=plan.datagram_bytes,
+            probe_datagram_size=plan.is_guessed,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         return Qh3Connection(_QuietConnection(configuration=configuration), secrets)

@@ -15,7 +15,6 @@ from link import (
     FrameKind,
     FrameParser,
     HopLimits,
-    lane_of,
 )
 from link.limits import STREAMS_PER_HOP_MAX
 from link.messages import (
@@ -45,6 +44,7 @@ from transport.engine import (
 from transport.errors import TransportError
 from transport.hop_handshake import AcceptorHandshake, DiallerHandshake
 from transport.hop_held import HeldEvents
+from transport.hop_lanes import is_lane_opening
 from transport.hop_output import HopOutput
 from transport.hop_state import DECIDABLE, PERMITTED, HopInput, HopState, next_state
 from transport.hop_streams import CONTROL_STREAM, LANE_STREAMS, ByteStreams
@@ -141,7 +141,11 @@ class CarriedHop:
         if permit.action != ACTION_OF_PURPOSE[self.purpose]:
             raise PermissionError(f"the permit is for {permit.action}, not for {self.purpose}")
         self._move(HopInput.PERMIT)
-        body = encode_hop_accept(self._settings.epoch, HopLimits(self._settings.links_max))
+        body = encode_hop_accept(
+            self._settings.epoch,
+            HopLimits(self._settings.links_max),
+            pad_bytes=self._carrier.shown_bytes,
+        )
         self._send_control(FrameKind.HOP_ACCEPT, body)
         if self.is_dialler:
             self._output.open_lanes(self._carrier)
@@ -347,16 +351,7 @@ class CarriedHop:
             return
         lane = LANE_STREAMS.index(event.stream)
         for frame in self._parsers[event.stream].feed_untrusted(event.data):
-            if frame.kind == FrameKind.LANE_OPEN:
-                if frame.link != lane or frame.body:
-                    raise TransportError(Code.HOP_BAD_FRAME, "a malformed LANE_OPEN")
-            elif frame.kind >= CONTROL_KIND_MIN or lane_of(frame.link) != lane or not frame.link:
-                raise TransportError(
-                    Code.HOP_BAD_FRAME, f"kind {frame.kind:#04x} of link {frame.link} on a lane"
-                )
-            elif self.state is not HopState.OPEN:
-                raise TransportError(Code.HOP_BAD_FRAME, f"a frame while {self.state.name}")
-            else:
+            if not is_lane_opening(frame, lane, self.state):
                 self._frames.append(frame)
         self._check_not_ended(event)
 

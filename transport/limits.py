@@ -18,6 +18,8 @@ DATAGRAM_BYTES: Final = 1_452
 # On loopback the path is known: its MTU is 65,536. Four of these make one send; larger ones gain
 # nothing (measured with qh3, both ends: 4.7 us per KiB at 1,452, 1.8 at 8,900, 1.6 at 16,000).
 LOOPBACK_DATAGRAM_BYTES: Final = 14720
+# How long an address is dialled with the smallest datagrams after larger ones got lost.
+SMALL_PATH_S: Final = 3_600.0
 RECEIVE_BYTES: Final = 65_536  # UDP_GRO never hands over more at once.
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 # Linux takes 64 segments; 40 of 1,452 bytes stay below its 64 KiB limit with room for headers.

@@ -43,6 +43,7 @@ class MemoryCarrier:
 
     engine_name: str = "memory"
     post_quantum: bool | None = None
+    shown_bytes: int = 0
 
     def __init__(
         self,

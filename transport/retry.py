@@ -20,8 +20,8 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from transport import limits
-from transport.engine import Address
 from transport.errors import DatagramError
+from transport.path import Address
 
 CONNECTION_ID_BYTES_MAX: Final = 20
 ORIGINAL_ID_BYTES_MIN: Final = 8  # RFC 9000, section 7.2.

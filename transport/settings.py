@@ -5,7 +5,6 @@ from typing import Literal
 
 from link.limits import LINKS_PER_HOP_MAX
 from transport import limits
-from transport.path import PathPlan, is_loopback
 
 EngineChoice = Literal["auto", "qh3", "aioquic"]
 
@@ -16,7 +15,7 @@ class TransportSettings:
 
     engine: EngineChoice = "auto"
     datagram_bytes: int | None = None
-    """What every path carries. None: DATAGRAM_BYTES, and on loopback LOOPBACK_DATAGRAM_BYTES."""
+    """What every path carries. None: found out for each path; see ``transport.path``."""
     idle_timeout_s: float = limits.IDLE_TIMEOUT_S
     keepalive_s: float = limits.KEEPALIVE_S
     handshake_timeout_s: float = limits.HANDSHAKE_TIMEOUT_S
@@ -42,11 +41,3 @@ class TransportSettings:
             )
         if not 0 < self.keepalive_s < self.idle_timeout_s:
             raise ValueError("keepalive_s must be above 0 and below idle_timeout_s")
-
-    def plan_for(self, host: str) -> PathPlan:
-        """How to use the path to this address, or to this name."""
-        loopback = is_loopback(host)
-        if self.datagram_bytes is not None:
-            return PathPlan(self.datagram_bytes, loopback)
-        size = limits.LOOPBACK_DATAGRAM_BYTES if loopback else limits.DATAGRAM_BYTES
-        return PathPlan(size, loopback)

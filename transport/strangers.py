@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from transport import limits, retry
 from transport.counters import EndpointCounters
-from transport.engine import Address
 from transport.errors import DatagramError
+from transport.path import Address
 from transport.settings import TransportSettings
 
 Send = Callable[[list[tuple[bytes, Address]]], None]

@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from transport import limits
-from transport.engine import Address
+from transport.path import Address, ip_of
 
-_UDP_SEGMENT: Final = 103  # linux/udp.h; the socket module does not name them.
+# linux/in.h, in6.h and udp.h; the socket module does not name them.
+_IP_MTU: Final = 14
+_IPV6_MTU: Final = 24
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_PROBE: Final = 3
+_UDP_SEGMENT: Final = 103
 _UDP_GRO: Final = 104
 _U16: Final = struct.Struct("=H")
 _INT: Final = struct.Struct("=i")
@@ -66,6 +72,7 @@ class UdpSocket:
         self.segments_out = segmentation
         self.segments_in = segmentation and _try_gro(sock)
         self.counters = UdpCounters()
+        _forbid_fragments(sock, is_v6=self._is_v6)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             # The kernel silently gives less where its maximum is lower.
             with suppress(OSError):
@@ -167,13 +174,21 @@ class UdpSocket:
             return False
         except OSError as error:
             if len(datagrams) > 1 and error.errno in _SEGMENTATION_REFUSED:
-                self.segments_out = False
-                return self._send_singly(datagrams, batch.address)
+                return self._send_unsegmented(datagrams, batch.address)
             self.counters.dropped_error += len(datagrams)
             return True
         self.counters.sent_datagrams += len(datagrams)
         self.counters.sent_batches += 1
         return True
+
+    def _send_unsegmented(self, datagrams: Sequence[bytes], address: Address) -> bool:
+        """The kernel refused a run. If it takes the datagrams singly, runs are what it refuses."""
+        counters = self.counters
+        refused, sent = counters.dropped_error, counters.sent_datagrams
+        is_done = self._send_singly(datagrams, address)
+        if counters.dropped_error == refused and counters.sent_datagrams > sent:
+            self.segments_out = False
+        return is_done
 
     def _send_singly(self, datagrams: Sequence[bytes], address: Address) -> bool:
         for index, datagram in enumerate(datagrams):
@@ -205,6 +220,21 @@ class UdpSocket:
                 self._on_writable()
 
 
+def find_mtu_bytes(host: str) -> int | None:
+    """What the first link towards an address carries, as the system knows it; None if it does not.
+
+    It knows of a tunnel that begins on this machine, and of nothing farther away.
+    """
+    ip = ip_of(host)
+    is_v4 = ip.version == 4
+    family = socket.AF_INET if is_v4 else socket.AF_INET6
+    option = (socket.IPPROTO_IP, _IP_MTU) if is_v4 else (socket.IPPROTO_IPV6, _IPV6_MTU)
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((str(ip), 9))  # Chooses a route; nothing is sent.
+        return sock.getsockopt(*option)
+    return None
+
+
 def normalise_address(host: str, port: int, *, is_v6: bool) -> Address:
     """Write an address as the socket's own family reports it. Raises ValueError or OSError."""
     ip = ipaddress.ip_address(host)
@@ -217,12 +247,17 @@ def normalise_address(host: str, port: int, *, is_v6: bool) -> Address:
 
 def source_group(address: Address) -> str:
     """What counts as one source: an IPv4 address, or the /64 that one IPv6 host may choose from."""
-    ip = ipaddress.ip_address(address[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return ip.packed[:8].hex()
-    return str(ip)
+    ip = ip_of(address[0])
+    return str(ip) if ip.version == 4 else ip.packed[:8].hex()
+
+
+def _forbid_fragments(sock: socket.socket, *, is_v6: bool) -> None:
+    """RFC 9000, section 14: a datagram that is too large for the path gets lost as a whole."""
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+    if is_v6:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
 
 
 def _try_gro(sock: socket.socket) -> bool:

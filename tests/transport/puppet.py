@@ -27,6 +27,7 @@ class ListCarrier:
     next_stream: int = 0
     engine_name: str = "list"
     post_quantum: bool | None = None
+    shown_bytes: int = 0
 
     def now_s(self) -> float:
         return self.time_s

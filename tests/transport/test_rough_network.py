@@ -9,7 +9,7 @@ from link import FrameKind
 from tests.transport.helpers import Owner, endpoint, make_identity
 from tests.transport.pairs import QUIC_KINDS, hop_pair
 from transport import Endpoint, HopPurpose, limits
-from transport.engine import Address
+from transport.path import Address
 
 BODIES = [bytes([number]) * 20_000 for number in range(20)]
 

@@ -90,6 +90,18 @@ async def test_a_kernel_that_refuses_segments_is_served_one_by_one(refusal: int)
         assert sender.counters.dropped_error == 0
 
 
+async def test_a_run_that_is_too_large_for_its_path_does_not_cost_others_their_segments() -> None:
+    async with two_sockets() as (sender, receiver):
+        inner = sender._socket
+        run = FLIGHT[:5]
+        refusals = [errno.EMSGSIZE] * (1 + len(run))  # The run, and then each alone.
+        sender._socket = StubbornSocket(inner, refusals, only_segments=False)  # type: ignore[assignment]
+        sender.send([(datagram, receiver.address) for datagram in run])
+        assert await receive_all(sender, receiver, FLIGHT) == FLIGHT
+        assert sender.segments_out
+        assert sender.counters.dropped_error == len(run)
+
+
 async def test_segments_arrive_as_the_datagrams_they_were() -> None:
     async with two_sockets() as (sender, receiver):
         assert await receive_all(sender, receiver, FLIGHT) == FLIGHT
