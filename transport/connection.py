@@ -9,7 +9,9 @@ from typing import Protocol
 
 from identity import Code
 from transport import limits, retry
+from transport.counters import EndpointCounters
 from transport.engine import (
+    Connected,
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineConnection,
@@ -18,7 +20,9 @@ from transport.engine import (
 from transport.errors import DatagramError
 from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
+from transport.key_schedule import KeySchedule
 from transport.path import Address, PathPlan
+from transport.settings import TransportSettings
 from transport.udp import UdpSocket
 
 
@@ -38,7 +42,10 @@ class ConnectionHome(Protocol):
     def own_certificate_hash(self) -> bytes: ...
 
     @property
-    def keepalive_s(self) -> float: ...
+    def settings(self) -> TransportSettings: ...
+
+    @property
+    def counters(self) -> EndpointCounters: ...
 
     def flush_later(self, connection: "HopConnection") -> None: ...
 
@@ -62,6 +69,7 @@ class HopConnection:
 
     hop: CarriedHop  # Set right after construction: each needs the other.
     _engine: EngineConnection  # Set by ``begin``: a name must be looked up first.
+    _keys: KeySchedule
 
     def __init__(self, home: ConnectionHome, *, is_dialler: bool, source: str) -> None:
         self.is_dialler = is_dialler
@@ -73,6 +81,7 @@ class HopConnection:
         self._dialled: Address | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
+        self._key_phase: int | None = None
         self._early_bytes = 0
         self._handed_bytes = 0
         self._in_flight: InFlightLimit | None = None
@@ -120,10 +129,10 @@ class HopConnection:
         return self._engine.stream_queued_bytes(stream)
 
     def send_room_bytes(self) -> int:
-        window_bytes, in_flight_bytes, queued_bytes = self._engine.flow()
+        window_bytes, in_flight_bytes, queued_bytes, round_trip_s = self._engine.flow()
         if self._in_flight is not None:
             arrived_bytes = self._handed_bytes - in_flight_bytes - queued_bytes
-            limit_bytes = self._in_flight.update(arrived_bytes, self.now_s())
+            limit_bytes = self._in_flight.update(arrived_bytes, round_trip_s, self.now_s())
             window_bytes = min(window_bytes, limit_bytes)
         return window_bytes - in_flight_bytes - queued_bytes
 
@@ -140,6 +149,8 @@ class HopConnection:
     def begin(self, engine: EngineConnection, plan: PathPlan) -> None:
         """Take the engine. Before that nothing can be sent, and nothing is received."""
         self._engine, self._plan = engine, plan
+        settings = self._home.settings
+        self._keys = KeySchedule(settings.key_update_packets, settings.key_update_s, self.now_s())
         if plan.is_loopback:
             self._in_flight = InFlightLimit(plan.datagram_bytes, self.now_s())
 
@@ -218,6 +229,8 @@ class HopConnection:
             elif isinstance(event, ConnectionIdRetired):
                 self._home.drop_id(event.connection_id)
                 self.ids.discard(event.connection_id)
+            elif isinstance(event, Connected):
+                self._key_phase = self._engine.key_phase
             elif isinstance(event, Terminated):
                 self._is_over = True
         self._is_connecting = False
@@ -228,14 +241,24 @@ class HopConnection:
         while True:
             self.hop.write_out()
             datagrams = self._engine.take_datagrams(now_s)
+            if self._keys.is_due(len(datagrams), now_s):
+                self._renew_keys(now_s)
             if datagrams:
                 udp.send(datagrams)
             # A wide congestion window may take more than one helping of the lanes.
             if not datagrams or udp.is_blocked or not self.hop.has_more:
                 return
 
+    def _renew_keys(self, now_s: float) -> None:
+        if self._engine.key_phase != self._key_phase:
+            self._keys.renewed(now_s)  # The peer came first.
+        elif self._engine.renew_keys():
+            self._keys.renewed(now_s)
+            self._home.counters.key_updates += 1
+        self._key_phase = self._engine.key_phase
+
     def _arm(self, now_s: float) -> None:
-        at_s = max(self._heard_s, self._pinged_s) + self._home.keepalive_s
+        at_s = max(self._heard_s, self._pinged_s) + self._home.settings.keepalive_s
         engine_s = None if self._plan is None else self._engine.deadline_s
         if engine_s is not None and engine_s < at_s:
             at_s = engine_s
@@ -266,7 +289,7 @@ class HopConnection:
             self._dispatch()
         if self._is_over or not self.hop.is_open:
             self._pinged_s = now_s  # Before the hop is open its own deadline is the shorter one.
-        elif now_s - max(self._heard_s, self._pinged_s) >= self._home.keepalive_s:
+        elif now_s - max(self._heard_s, self._pinged_s) >= self._home.settings.keepalive_s:
             self._pinged_s = now_s
             self._engine.ping()
 

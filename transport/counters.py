@@ -15,3 +15,5 @@ class EndpointCounters:
     dropped_half_open: int = 0
     dropped_connections: int = 0
     failed_connections: int = 0
+    key_updates: int = 0
+    """That we began; those of peers are not counted."""

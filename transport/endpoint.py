@@ -55,12 +55,11 @@ class Endpoint:
         self.loop = loop
         self.udp = udp
         self.own_certificate_hash = certificate.certificate_hash
-        self.keepalive_s = settings.keepalive_s
         self.counters = EndpointCounters()
         self._engine = make_engine(certificate, settings)
         self._identity = identity
         self._handler = handler
-        self._settings = settings
+        self.settings = settings
         self._paths = Paths(settings, find_mtu_bytes)
         self._strangers = Strangers(settings, self.counters, udp.send)
         self._by_id: dict[bytes, HopConnection] = {}
@@ -292,12 +291,12 @@ class Endpoint:
     def _accept(self, opening: Opening, source: Address) -> HopConnection | None:
         group = source_group(source)
         if (
-            self._half_open >= self._settings.half_open_max
-            or self._half_open_of.get(group, 0) >= self._settings.half_open_per_source_max
+            self._half_open >= self.settings.half_open_max
+            or self._half_open_of.get(group, 0) >= self.settings.half_open_per_source_max
         ):
             self.counters.dropped_half_open += 1
             return None
-        if len(self._connections) >= self._settings.connections_max:
+        if len(self._connections) >= self.settings.connections_max:
             self.counters.dropped_connections += 1
             return None
         plan = self._paths.plan(source, self.loop.time())
@@ -326,7 +325,7 @@ class Endpoint:
             carrier=connection,
             handler=handler,
             identity=self._identity,
-            settings=self._settings,
+            settings=self.settings,
             dial=None if purpose is None else (purpose, target),
         )
         self._connections[connection] = None
@@ -368,7 +367,7 @@ class Endpoint:
 
     async def _resolve(self, host: str, port: int, connection: HopConnection) -> None:
         try:
-            async with asyncio.timeout(self._settings.handshake_timeout_s):
+            async with asyncio.timeout(self.settings.handshake_timeout_s):
                 found = await self.loop.getaddrinfo(host, port)
             address = _first_usable([item[4][0] for item in found], port, is_v6=self.udp.is_v6)
         except (OSError, UnicodeError) as error:

@@ -70,6 +70,8 @@ class Flow(NamedTuple):
     in_flight_bytes: int
     queued_bytes: int
     """Handed over, and not sent for the first time yet."""
+    round_trip_s: float
+    """The last that was measured; 0.0 before."""
 
 
 class EngineConnection(Protocol):
@@ -117,6 +119,15 @@ class EngineConnection(Protocol):
     def flow(self) -> Flow: ...
 
     def ping(self) -> None: ...
+
+    @property
+    def key_phase(self) -> int | None:
+        """Which of the two key phases we send in; None before there are 1-RTT keys."""
+        ...
+
+    def renew_keys(self) -> bool:
+        """Begin a key update. False while the handshake or the last update is not confirmed."""
+        ...
 
     def close(self, code: int) -> None:
         """Say CONNECTION_CLOSE with an application code in the next datagrams."""

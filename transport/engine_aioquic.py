@@ -11,6 +11,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
+from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from transport import limits
@@ -85,7 +86,7 @@ class AioquicConnection:
         self._connection = connection
         self._secrets = secrets
         self._ping = 0
-        self._packets_left = limits.KEY_UPDATE_PACKETS
+        self._key_ping: int | None = None  # Its acknowledgement confirms the last key update.
         self._blocked_resets: dict[int, int] = {}
 
     @property
@@ -117,12 +118,7 @@ class AioquicConnection:
             return ()  # A server that has read no Initial yet; aioquic would raise.
         for stream in list(self._blocked_resets):
             self.reset_stream(stream, self._blocked_resets.pop(stream))
-        datagrams = self._connection.datagrams_to_send(now_s)
-        self._packets_left -= len(datagrams)
-        if self._packets_left < 0:
-            self._packets_left = limits.KEY_UPDATE_PACKETS
-            self._connection.request_key_update()
-        return datagrams
+        return self._connection.datagrams_to_send(now_s)
 
     @property
     def deadline_s(self) -> float | None:
@@ -163,11 +159,30 @@ class AioquicConnection:
             sender = stream.sender
             queued_bytes += sender._buffer_stop - sender.highest_offset
         recovery = self._connection._loss
-        return Flow(recovery.congestion_window, recovery.bytes_in_flight, queued_bytes)
+        return Flow(
+            recovery.congestion_window,
+            recovery.bytes_in_flight,
+            queued_bytes,
+            recovery._rtt_latest,
+        )
 
     def ping(self) -> None:
         self._ping += 1
         self._connection.send_ping(self._ping)
+
+    @property
+    def key_phase(self) -> int | None:
+        keys = self._connection._cryptos.get(Epoch.ONE_RTT)
+        return None if keys is None or not keys.send.is_valid() else keys.key_phase
+
+    def renew_keys(self) -> bool:
+        # aioquic itself would change keys again before the peer has followed (RFC 9001, 6.1).
+        if not self._connection._handshake_confirmed or self._key_ping is not None:
+            return False
+        self._connection.request_key_update()
+        self.ping()  # Leaves under the new keys.
+        self._key_ping = self._ping
+        return True
 
     def close(self, code: int) -> None:
         self._connection.close(error_code=code)
@@ -195,6 +210,8 @@ class AioquicConnection:
                 return ConnectionIdIssued(event.connection_id)
             case events.ConnectionIdRetired():
                 return ConnectionIdRetired(event.connection_id)
+            case events.PingAcknowledged(uid=uid) if uid == self._key_ping:
+                self._key_ping = None
             case events.ConnectionTerminated():
                 return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
         return None

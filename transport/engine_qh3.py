@@ -176,12 +176,26 @@ class Qh3Connection:
         queued_bytes = self._connection.get_send_buffer_size()
         window_bytes = getattr(core, "congestion_window", None)
         if window_bytes is None:  # A private name: without it the queue has a fixed length.
-            return Flow(limits.SEND_QUEUE_BYTES, 0, queued_bytes)
-        return Flow(window_bytes, core.bytes_in_flight, queued_bytes)
+            return Flow(limits.SEND_QUEUE_BYTES, 0, queued_bytes, 0.0)
+        return Flow(window_bytes, core.bytes_in_flight, queued_bytes, core.latest_rtt or 0.0)
 
     def ping(self) -> None:
         self._ping += 1
         self._connection.send_ping(self._ping)
+
+    @property
+    def key_phase(self) -> int | None:
+        core: Any = self._connection._core
+        return None if core is None else core.send_key_phase
+
+    def renew_keys(self) -> bool:
+        if not self._connection._handshake_confirmed:
+            return False
+        try:
+            self._connection.request_key_update()
+        except ValueError:
+            return False  # "invalid key phase": the peer has not followed the last update yet.
+        return True
 
     def close(self, code: int) -> None:
         self._connection.close(error_code=code)

@@ -51,8 +51,10 @@ CONNECTIONS_MAX: Final = 16_384
 # --- while it lives ----------------------------------------------------------------------------
 IDLE_TIMEOUT_S: Final = 5.0
 KEEPALIVE_S: Final = 1.5
-# aioquic never renews its packet keys by itself; AES-GCM is good for 2^23 packets (RFC 9001, 6.6).
+# AES-GCM is good for 2^23 packets (RFC 9001, section 6.6). By time as well, so that keys which leak
+# later open an hour of frames, and not all that a hop ever carried.
 KEY_UPDATE_PACKETS: Final = 1 << 22
+KEY_UPDATE_S: Final = 3_600.0
 RETRY_LIFETIME_S: Final = 30.0
 
 # --- after it ----------------------------------------------------------------------------------
@@ -66,5 +68,6 @@ LINGER_REPLIES_MAX: Final = 8
 
 assert PRE_AUTH_BYTES_MAX > FRAME_BODY_BYTES_MAX, "a handshake message must fit"
 assert KEEPALIVE_S * 3 < IDLE_TIMEOUT_S, "two lost PINGs must not cost a hop"
+assert KEY_UPDATE_PACKETS * 2 <= 1 << 23, "an update that must wait for the last one still has time"
 assert SEGMENTS_PER_SEND_MAX <= 64
 assert CLOSE_FLUSH_S < CLOSE_DRAIN_S

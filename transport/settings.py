@@ -22,6 +22,8 @@ class TransportSettings:
     half_open_max: int = limits.HALF_OPEN_MAX
     half_open_per_source_max: int = limits.HALF_OPEN_PER_SOURCE_MAX
     connections_max: int = limits.CONNECTIONS_MAX
+    key_update_packets: int = limits.KEY_UPDATE_PACKETS
+    key_update_s: float = limits.KEY_UPDATE_S
     retry_lifetime_s: float = limits.RETRY_LIFETIME_S
     segmentation: bool = True
     """UDP_SEGMENT and UDP_GRO where the kernel has them."""

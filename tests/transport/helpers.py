@@ -107,6 +107,12 @@ class Owner:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def wait_until(self, is_so: Callable[[], object]) -> None:
+        """For what no event tells: looked at every millisecond."""
+        async with asyncio.timeout(WAIT_S):
+            while not is_so():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
     async def wait_for(self, what: str, count: int = 1) -> None:
         await self.wait(lambda owner: len(owner.values(what)) >= count)
 

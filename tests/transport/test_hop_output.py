@@ -10,7 +10,12 @@ from link import FrameKind, FrameParser
 from link.limits import FRAME_HEADER_BYTES
 from transport.hop_output import QUANTUM_BYTES, HopOutput
 from transport.hop_streams import CONTROL_STREAM, LANE_STREAMS
-from transport.in_flight import IN_FLIGHT_BYTES_MIN, QUEUE_S, InFlightLimit
+from transport.in_flight import (
+    IN_FLIGHT_BYTES_MIN,
+    QUEUE_S,
+    ROUND_TRIP_S_MIN,
+    InFlightLimit,
+)
 
 RECORD = FrameKind.RECORD
 BULK = bytes(60_000)
@@ -231,29 +236,51 @@ def test_every_byte_leaves_once_and_in_the_order_of_its_lane_or_stream(
     assert received == framed
 
 
-def test_what_may_be_on_the_way_is_a_moment_of_the_rate_at_which_it_arrives() -> None:
-    limit, rate = InFlightLimit(14_720, 0.0), 400e6
-    for step in range(1, 100):
-        limit.update(int(rate * step * 0.001), step * 0.001)
+def arrive(limit: InFlightLimit, rate: float, seconds: float, round_trip_s: float) -> int:
+    """Let bytes arrive at one rate for a time, told every millisecond, from where time stands."""
+    begun_s, begun_bytes = limit._sampled_s, limit._arrived_bytes
+    for step in range(1, int(seconds * 1_000) + 1):
+        arrived = begun_bytes + int(rate * step / 1_000)
+        limit.update(arrived, round_trip_s, begun_s + step / 1_000)
+    return limit.limit_bytes
 
-    assert limit.limit_bytes == pytest.approx(rate * QUEUE_S, rel=0.001)
+
+def test_what_may_be_on_the_way_is_a_moment_of_the_rate_at_which_it_arrives() -> None:
+    limit = arrive(InFlightLimit(14_720, 0.0), 400e6, 0.1, ROUND_TRIP_S_MIN)
+
+    assert limit == pytest.approx(400e6 * QUEUE_S, rel=0.001)
 
 
 def test_a_quiet_or_slow_path_may_hold_enough_to_become_fast() -> None:
-    limit = InFlightLimit(1_452, 0.0)
-    for step in range(1, 100):
-        limit.update(step * 1_000, step * 0.01)
-
-    assert limit.limit_bytes == IN_FLIGHT_BYTES_MIN
+    assert arrive(InFlightLimit(1_452, 0.0), 1e6, 0.1, 0.001) == IN_FLIGHT_BYTES_MIN
 
 
 def test_one_slow_moment_does_not_take_the_pace_away_and_many_do() -> None:
-    limit, arrived = InFlightLimit(14_720, 0.0), 0
-    arrived += 4_000_000
-    fast = limit.update(arrived, 0.01)
-    once = limit.update(arrived, 0.02)
-    for step in range(3, 60):
-        slow = limit.update(arrived, step * 0.01)
+    limit = InFlightLimit(14_720, 0.0)
+    fast = arrive(limit, 400e6, 0.1, 0.001)
+    once = arrive(limit, 0.0, 0.005, 0.001)
+    many = arrive(limit, 0.0, 0.5, 0.001)
 
     assert fast > once > 0.8 * fast
-    assert slow == IN_FLIGHT_BYTES_MIN
+    assert many == IN_FLIGHT_BYTES_MIN
+
+
+def test_a_program_on_this_machine_that_stands_for_a_long_path_may_fill_it() -> None:
+    """What arrives in a round trip is what was on the way: so it may double each time."""
+    limit = InFlightLimit(14_720, 0.0)
+    sizes = [limit.limit_bytes]
+    for _ in range(6):
+        sizes.append(arrive(limit, sizes[-1] / 0.1, 0.101, 0.1))
+
+    assert sizes[-1] > 40 * sizes[0]
+
+
+def test_a_path_that_becomes_long_is_noticed_after_a_while() -> None:
+    limit = InFlightLimit(14_720, 0.0)
+    arrive(limit, 1e6, 1.0, 0.001)
+
+    soon = arrive(limit, 100e6, 2.0, 0.1)
+    later = arrive(limit, 100e6, 25.0, 0.1)
+
+    assert soon == IN_FLIGHT_BYTES_MIN
+    assert later > 10e6
