@@ -7,7 +7,6 @@ from link import FrameKind
 from tests.transport.helpers import Owner
 from tests.transport.pairs import QUIC_KINDS, Pair, hop_pair
 from transport import limits
-from transport.in_flight import IN_FLIGHT_BYTES_MIN
 
 BULK = bytes(60_000)
 PIECES = 100
@@ -62,8 +61,7 @@ async def test_what_waits_waits_in_the_hop_and_not_in_the_engine(kind: str) -> N
 
         await pair.acceptor.wait(look)
 
-    # One frame is handed down whole, however little of it there is room for.
-    assert max(waiting) <= IN_FLIGHT_BYTES_MIN + len(BULK)
+    assert max(waiting) < AHEAD_BYTES_MAX < PIECES * len(BULK) // 2
 
 
 @each_quic_kind
