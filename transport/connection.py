@@ -22,6 +22,7 @@ from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
 from transport.key_schedule import KeySchedule
 from transport.path import Address, PathPlan
+from transport.peer_address import PeerAddress
 from transport.settings import TransportSettings
 from transport.udp import UdpSocket
 
@@ -78,7 +79,7 @@ class HopConnection:
         self.is_half_open = not is_dialler
         self._home = home
         self._plan: PathPlan | None = None
-        self._dialled: Address | None = None
+        self._peer: PeerAddress | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._key_phase: int | None = None
@@ -146,17 +147,19 @@ class HopConnection:
 
     # --- what the endpoint calls -------------------------------------------------------------
 
-    def begin(self, engine: EngineConnection, plan: PathPlan) -> None:
+    def begin(self, engine: EngineConnection, plan: PathPlan, address: Address) -> None:
         """Take the engine. Before that nothing can be sent, and nothing is received."""
-        self._engine, self._plan = engine, plan
         settings = self._home.settings
+        self._engine, self._plan = engine, plan
+        self._peer = PeerAddress(address, settings.keepalive_s)
         self._keys = KeySchedule(settings.key_update_packets, settings.key_update_s, self.now_s())
         if plan.is_loopback:
             self._in_flight = InFlightLimit(plan.datagram_bytes, self.now_s())
 
-    def connect(self, address: Address) -> None:
+    def connect(self) -> None:
         self._is_connecting = True
-        self._dialled = address
+        assert self._peer is not None
+        address = self._peer.current
         self._guard(lambda: self._engine.connect(address, self.now_s()))
         self._home.add_id(self._engine.connection_id, self)
         self.flush_soon()
@@ -164,6 +167,13 @@ class HopConnection:
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         """Feed the engine. Events wait until ``dispatch``, so that one read is one batch."""
         if self._is_gone or self._is_over:
+            return
+        assert self._peer is not None
+        if not self.is_dialler:
+            address = self._peer.judge(address, now_s)
+        elif address != self._peer.current:
+            # RFC 9000, section 9. aioquic drops these too; qh3 would follow one that answers.
+            self._home.counters.dropped_source += 1
             return
         if self.hop.closing is None and not self.hop.is_permitted:
             self._early_bytes += len(data)
@@ -192,6 +202,8 @@ class HopConnection:
         self._guard(self.hop.deliver)
         if self._plan is not None and not self._is_over and not self._has_failed:
             self._guard(lambda: self._send(now_s))
+            if self._peer is not None and self._peer.is_moving:
+                self._guard(self._note_move)
         if self.is_half_open and self.hop.is_permitted:
             self.is_half_open = False
             self._home.let_in(self)
@@ -215,12 +227,16 @@ class HopConnection:
             code is Code.HOP_TIMEOUT or (code is Code.HOP_UNREACHABLE and not self.hop.opened_in_s)
         )
         is_large = self._plan is not None and self._plan.shown_bytes > 0
-        return self._dialled if is_stall and is_large else None
+        if self._peer is None or not (self.is_dialler and is_stall and is_large):
+            return None
+        return self._peer.current
 
     # --- inside ------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         events = self._engine.take_events()
+        if self._peer is not None and self._peer.is_moving:
+            self._peer.note_turn(is_authentic=bool(events))
         if not events:
             return
         for event in events:
@@ -248,6 +264,14 @@ class HopConnection:
             # A wide congestion window may take more than one helping of the lanes.
             if not datagrams or udp.is_blocked or not self.hop.has_more:
                 return
+
+    def _note_move(self) -> None:
+        """The engine follows once the peer has answered its challenge, or (aioquic) before."""
+        assert self._peer is not None
+        address = self._engine.peer_address
+        if address is not None and address != self._peer.current:
+            self._home.counters.migrations += 1
+            self._peer.moved(address)
 
     def _renew_keys(self, now_s: float) -> None:
         if self._engine.key_phase != self._key_phase:

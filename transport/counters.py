@@ -11,9 +11,13 @@ class EndpointCounters:
     dropped_malformed: int = 0
     dropped_unknown: int = 0
     """For no connection of ours, and not the first of a new one."""
+    dropped_source: int = 0
+    """From elsewhere than the address that we dialled: only a dialler may move."""
     dropped_token: int = 0
     dropped_half_open: int = 0
     dropped_connections: int = 0
     failed_connections: int = 0
+    migrations: int = 0
+    """Diallers that came to have another address, and proved it."""
     key_updates: int = 0
     """That we began; those of peers are not counted."""

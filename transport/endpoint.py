@@ -304,7 +304,7 @@ class Endpoint:
             original_id=opening.original_id, retry_id=opening.retry_id, plan=plan
         )
         connection = HopConnection(self, is_dialler=False, source=group)
-        connection.begin(engine, plan)
+        connection.begin(engine, plan, source)
         self._half_open += 1
         self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
         self.counters.accepted += 1
@@ -378,8 +378,8 @@ class Endpoint:
 
     def _connect(self, connection: HopConnection, address: Address) -> None:
         plan = self._paths.plan(address, self.loop.time())
-        connection.begin(self._engine.dial(plan), plan)
-        connection.connect(address)
+        connection.begin(self._engine.dial(plan), plan, address)
+        connection.connect()
 
 
 def _is_one_flow(data: bytes, segment_bytes: int) -> bool:

@@ -89,6 +89,11 @@ class EngineConnection(Protocol):
 
     def connect(self, address: Address, now_s: float) -> None: ...
 
+    @property
+    def peer_address(self) -> Address | None:
+        """Where datagrams go now; None before that is known."""
+        ...
+
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         """Take one datagram, or several of ``segment_bytes`` each (the last may be shorter)."""
         ...

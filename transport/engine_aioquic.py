@@ -100,6 +100,11 @@ class AioquicConnection:
     def connect(self, address: Address, now_s: float) -> None:
         self._connection.connect(address, now=now_s)
 
+    @property
+    def peer_address(self) -> Address | None:
+        address: Address | None = self._connection.get_peer_address()
+        return address
+
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         receive = self._connection.receive_datagram
         if not segment_bytes or segment_bytes >= len(data):
@@ -114,7 +119,7 @@ class AioquicConnection:
         )
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
-        if self._connection.get_peer_address() is None:
+        if self.peer_address is None:
             return ()  # A server that has read no Initial yet; aioquic would raise.
         for stream in list(self._blocked_resets):
             self.reset_stream(stream, self._blocked_resets.pop(stream))

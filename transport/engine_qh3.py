@@ -120,6 +120,14 @@ class Qh3Connection:
         self._connection.connect(address, now_s)
         self._watch_hybrid()
 
+    @property
+    def peer_address(self) -> Address | None:
+        core: Any = self._connection._core
+        if core is None:
+            return None
+        host, port = core.active_path[2][:2]
+        return host, port
+
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         if segment_bytes and segment_bytes < len(data):
             self._connection.receive_gro_buffer(data, segment_bytes, address, now_s)
