@@ -286,7 +286,8 @@ class HopConnection:
         engine_s = None if self._plan is None else self._engine.deadline_s
         if engine_s is not None and engine_s < at_s:
             at_s = engine_s
-        for other_s in (self.hop.deadline_s, self._finish_by_s):
+        dead_s = self._heard_s + self._home.settings.idle_timeout_s if self.hop.is_open else None
+        for other_s in (self.hop.deadline_s, self._finish_by_s, dead_s):
             if other_s is not None and other_s < at_s:
                 at_s = other_s
         if self._timer is not None:
@@ -313,6 +314,9 @@ class HopConnection:
             self._dispatch()
         if self._is_over or not self.hop.is_open:
             self._pinged_s = now_s  # Before the hop is open its own deadline is the shorter one.
+        elif now_s - self._heard_s >= self._home.settings.idle_timeout_s:
+            # An engine counts from the first PING that was not answered.
+            self.hop.lose(Code.HOP_PEER_LOST, "nothing was heard in time")
         elif now_s - max(self._heard_s, self._pinged_s) >= self._home.settings.keepalive_s:
             self._pinged_s = now_s
             self._engine.ping()

@@ -128,12 +128,13 @@ async def endpoint(
     identity: HopIdentity | None = None,
     *,
     host: str = "127.0.0.1",
+    port: int = 0,
     **settings: object,
 ) -> AsyncIterator[Endpoint]:
     own = make_identity("s") if identity is None else identity
     made = await Endpoint.bind(
         host,
-        0,
+        port,
         identity=lambda: own,
         handler=owner,
         settings=TransportSettings(**settings),  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ import pytest
 from identity import Code
 from link import FrameKind
 from tests.transport.helpers import WAIT_S, Owner, endpoint, make_identity
-from tests.transport.pairs import QUIC_KINDS, hop_pair
 from tests.transport.test_retry import initial
 from transport import Endpoint, HopPurpose, TransportError, TransportSettings, retry
 from transport.limits import QUIC_VERSION
@@ -211,19 +210,6 @@ async def test_a_handler_that_raises_costs_its_own_hop_only() -> None:
         await owner.wait_for("closed")
         assert clumsy.code is Code.HOP_INTERNAL
         assert near.connection_count == 0
-
-
-@pytest.mark.parametrize("kind", QUIC_KINDS)
-async def test_a_quiet_hop_is_kept_alive_and_a_dead_peer_is_noticed(kind: str) -> None:
-    async with hop_pair(kind, idle_timeout_s=0.4, keepalive_s=0.1) as pair:
-        await pair.wait_opened()
-        await asyncio.sleep(0.7)
-        assert (pair.dialler.code, pair.acceptor.code) == (None, None)
-        # The far end vanishes without a word, as a machine that lost its power does.
-        carrier = pair.far._carrier  # type: ignore[attr-defined]
-        carrier._home.udp.close()
-        await pair.dialler.wait_for("closed")
-        assert pair.dialler.code is Code.HOP_PEER_LOST
 
 
 @each_engine
