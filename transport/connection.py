@@ -58,6 +58,10 @@ class ConnectionHome(Protocol):
         """The owner accepted: it counts as half open no longer."""
         ...
 
+    def note_progress(self, connection: "HopConnection") -> None:
+        """A half-open connection came a step further."""
+        ...
+
     def forget(
         self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]
     ) -> None: ...
@@ -72,9 +76,8 @@ class HopConnection:
     _engine: EngineConnection  # Set by ``begin``: a name must be looked up first.
     _keys: KeySchedule
 
-    def __init__(self, home: ConnectionHome, *, is_dialler: bool, source: str) -> None:
+    def __init__(self, home: ConnectionHome, *, is_dialler: bool) -> None:
         self.is_dialler = is_dialler
-        self.source = source
         self.ids: set[bytes] = set()
         self.is_half_open = not is_dialler
         self._home = home
@@ -200,6 +203,8 @@ class HopConnection:
     def flush(self, now_s: float) -> None:
         """Send all that waits, arm the timer, and finish if the hop has ended."""
         self._guard(self.hop.deliver)
+        if self._is_gone:
+            return
         if self._plan is not None and not self._is_over and not self._has_failed:
             self._guard(lambda: self._send(now_s))
             if self._peer is not None and self._peer.is_moving:
@@ -207,8 +212,6 @@ class HopConnection:
         if self.is_half_open and self.hop.is_permitted:
             self.is_half_open = False
             self._home.let_in(self)
-        if self._is_gone:
-            return
         if self.hop.closing is not None and not self._has_last_words(now_s):
             self._finish(now_s)
         else:
@@ -250,7 +253,10 @@ class HopConnection:
             elif isinstance(event, Terminated):
                 self._is_over = True
         self._is_connecting = False
+        state = self.hop.state
         self.hop.receive(events)
+        if self.is_half_open and self.hop.state is not state:
+            self._home.note_progress(self)
 
     def _send(self, now_s: float) -> None:
         udp = self._home.udp

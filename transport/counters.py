@@ -14,8 +14,14 @@ class EndpointCounters:
     dropped_source: int = 0
     """From elsewhere than the address that we dialled: only a dialler may move."""
     dropped_token: int = 0
+    dropped_flood: int = 0
+    """Of strangers, beyond what they may cost."""
+    dropped_rate: int = 0
+    """Proved addresses that began handshakes too often."""
     dropped_half_open: int = 0
     dropped_connections: int = 0
+    shed: int = 0
+    """Half-open connections that stood still when others wanted in."""
     failed_connections: int = 0
     migrations: int = 0
     """Diallers that came to have another address, and proved it."""

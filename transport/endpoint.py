@@ -15,7 +15,9 @@ from transport.contract import Hop, HopHandler, HopPurpose, IdentityProvider
 from transport.counters import EndpointCounters
 from transport.engines import make_engine
 from transport.errors import DatagramError, TransportError
+from transport.half_open import HalfOpen
 from transport.hop import CarriedHop
+from transport.lobby import Lobby, Waiting
 from transport.path import Address, Paths
 from transport.settings import TransportSettings
 from transport.strangers import Opening, Strangers
@@ -64,8 +66,10 @@ class Endpoint:
         self._strangers = Strangers(settings, self.counters, udp.send)
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
-        self._half_open = 0
-        self._half_open_of: dict[str, int] = {}
+        self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, loop.time())
+        self._lobby = Lobby(self.counters, loop.time())
+        self._attend_handle: asyncio.Handle | None = None
+        self._attend_from_s = 0.0
         self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
         self._hop_ids = count(1)
         self._dirty: dict[HopConnection, None] = {}
@@ -120,7 +124,7 @@ class Endpoint:
 
     @property
     def half_open_count(self) -> int:
-        return self._half_open
+        return len(self._half_open)
 
     def dial(
         self,
@@ -137,7 +141,7 @@ class Endpoint:
         """
         if self._is_closed:
             raise RuntimeError("the endpoint is closed")
-        connection = HopConnection(self, is_dialler=True, source="")
+        connection = HopConnection(self, is_dialler=True)
         hop = self._make_hop(
             connection, self._handler if handler is None else handler, purpose, target
         )
@@ -172,9 +176,11 @@ class Endpoint:
             _log.info("closed with datagrams unsent")
         for connection in list(self._connections):
             connection.finish(self.loop.time())
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
+        for handle in (self._flush_handle, self._attend_handle):
+            if handle is not None:
+                handle.cancel()
+        self._flush_handle = self._attend_handle = None
+        self._lobby.clear()
         self._lingering.clear()
         self.udp.close()
 
@@ -193,17 +199,13 @@ class Endpoint:
         self._by_id.pop(connection_id, None)
 
     def let_in(self, connection: HopConnection) -> None:
-        self._half_open -= 1
-        left = self._half_open_of[connection.source] - 1
-        if left:
-            self._half_open_of[connection.source] = left
-        else:
-            del self._half_open_of[connection.source]
+        self._half_open.remove(connection)
+
+    def note_progress(self, connection: HopConnection) -> None:
+        self._half_open.note_progress(connection, self.loop.time())
 
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
-        if connection.is_half_open:
-            connection.is_half_open = False
-            self.let_in(connection)
+        self._half_open.remove(connection)
         now_s = self.loop.time()
         if connection.stalled_at is not None:
             self._paths.note_stall(connection.stalled_at, now_s)
@@ -235,6 +237,15 @@ class Endpoint:
         touched: dict[HopConnection, None] = {}
         for data, segment_bytes, source in self.udp.receive():
             self._route(data, segment_bytes, source, now_s, touched)
+        self._dispatch(touched)
+        # Open hops have been served. Now those who would like to be one.
+        if self._lobby and self._attend_handle is None:
+            if self.udp.is_behind and now_s < self._attend_from_s:
+                self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
+            else:
+                self._attend()
+
+    def _dispatch(self, touched: dict[HopConnection, None]) -> None:
         for connection in touched:
             connection.dispatch()
         self._dirty.update(touched)
@@ -256,57 +267,94 @@ class Endpoint:
                 piece = data[start : start + segment_bytes]
                 self._route(piece, 0, source, now_s, touched)
             return
-        if retry.is_long(data):
-            connection = self._route_long(data, source, now_s)
+        connection_id = retry.connection_id(data)
+        connection = self._by_id.get(connection_id)
+        if connection is None:
+            if connection_id in self._lingering:
+                self._answer_for_the_gone(connection_id, now_s)
+            elif retry.is_long(data):
+                self._lobby.hold_stranger(data, source, now_s)
+            else:
+                self.counters.dropped_unknown += 1
+        elif connection.is_half_open:
+            self._lobby.hold_handshake(Waiting(connection, data, segment_bytes, source))
+        elif retry.is_version_negotiation(data):
+            # An engine never sees these: qh3 would answer one with another.
+            connection.receive_versions(data)
         else:
-            connection = self._by_id.get(retry.short_connection_id(data))
-            if connection is None:
-                self._answer_for_the_gone(retry.short_connection_id(data), now_s)
-        if connection is not None:
             connection.receive(data, segment_bytes, source, now_s)
             touched[connection] = None
 
-    def _route_long(self, data: bytes, source: Address, now_s: float) -> HopConnection | None:
+    def _attend(self) -> None:
+        """Spend a slice of time on who waits in the lobby; the rest waits for the next turn."""
+        self._attend_handle = None
+        now_s = self.loop.time()
+        until_s = now_s + limits.STRANGERS_TURN_S
+        self._is_in_turn = True
+        touched: dict[HopConnection, None] = {}
+        while self._lobby and self.loop.time() < until_s:
+            waiting = self._lobby.take()
+            connection = waiting.connection
+            if connection is None:
+                connection = self._meet(waiting.data, waiting.source, now_s)
+            if connection is not None:
+                connection.receive(waiting.data, waiting.segment_bytes, waiting.source, now_s)
+                connection.dispatch()
+                touched[connection] = None
+        self._dispatch(touched)
+        ended_s = self.loop.time()
+        self._attend_from_s = ended_s + (ended_s - now_s) * (1 / limits.STRANGERS_SHARE - 1)
+        if not self._lobby or self._is_closed:
+            return
+        if self.udp.is_behind:
+            self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
+        else:
+            self._attend_handle = self.loop.call_soon(self._attend)
+
+    def _meet(self, data: bytes, source: Address, now_s: float) -> HopConnection | None:
         try:
             header = retry.parse_long_header_untrusted(data)
         except DatagramError:
             self.counters.dropped_malformed += 1
             return None
         connection = self._by_id.get(header.destination_id)
-        if header.version == 0 and connection is not None:
-            # An engine never sees these: qh3 would answer one with another.
-            if connection.is_dialler:
-                connection.receive_versions(data)
-            else:
-                self.counters.dropped_unknown += 1
-            return None
         if connection is not None:
-            return connection
-        if header.destination_id in self._lingering:
-            self._answer_for_the_gone(header.destination_id, now_s)
+            return connection  # It was made for another datagram of the same flight.
+        if self._is_closed or self.udp.is_blocked:
+            self.counters.dropped_flood += 1
             return None
         opening = self._strangers.answer(header, len(data), source, now_s)
-        return None if opening is None or self._is_closed else self._accept(opening, source)
+        return None if opening is None else self._accept(opening, source, now_s)
 
-    def _accept(self, opening: Opening, source: Address) -> HopConnection | None:
+    def _accept(self, opening: Opening, source: Address, now_s: float) -> HopConnection | None:
         group = source_group(source)
-        if (
-            self._half_open >= self.settings.half_open_max
-            or self._half_open_of.get(group, 0) >= self.settings.half_open_per_source_max
-        ):
-            self.counters.dropped_half_open += 1
-            return None
+        half_open = self._half_open
         if len(self._connections) >= self.settings.connections_max:
             self.counters.dropped_connections += 1
             return None
-        plan = self._paths.plan(source, self.loop.time())
+        idle = None if half_open.has_room(group) else half_open.find_idle(group, now_s)
+        if idle is None and not half_open.has_room(group):
+            self.counters.dropped_half_open += 1
+            return None
+        if not half_open.may_begin(group, now_s):
+            self.counters.dropped_rate += 1
+            return None
+        if idle is not None:
+            self.counters.shed += 1
+            idle.hop.end(Code.HOP_LIMIT_EXCEEDED, "it stood still and others wanted in")
+            half_open.remove(idle)
+        return self._make_accepted(opening, source, group, now_s)
+
+    def _make_accepted(
+        self, opening: Opening, source: Address, group: str, now_s: float
+    ) -> HopConnection:
+        plan = self._paths.plan(source, now_s)
         engine = self._engine.accept(
             original_id=opening.original_id, retry_id=opening.retry_id, plan=plan
         )
-        connection = HopConnection(self, is_dialler=False, source=group)
+        connection = HopConnection(self, is_dialler=False)
         connection.begin(engine, plan, source)
-        self._half_open += 1
-        self._half_open_of[group] = self._half_open_of.get(group, 0) + 1
+        self._half_open.add(connection, group, now_s)
         self.counters.accepted += 1
         self._make_hop(connection, self._handler, None, None)
         self.add_id(opening.retry_id, connection)
@@ -332,10 +380,8 @@ class Endpoint:
         return connection.hop
 
     def _answer_for_the_gone(self, connection_id: bytes, now_s: float) -> None:
-        lingering = self._lingering.get(connection_id)
-        if lingering is None:
-            self.counters.dropped_unknown += 1
-        elif lingering.until_s < now_s or not lingering.replies_left:
+        lingering = self._lingering[connection_id]
+        if lingering.until_s < now_s or not lingering.replies_left:
             del self._lingering[connection_id]
             self.counters.dropped_unknown += 1
         else:

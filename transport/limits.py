@@ -46,6 +46,23 @@ HELD_BYTES_MAX: Final = 1 << 20
 HELD_EVENT_BYTES: Final = 256  # What one held event costs beside its bytes.
 HALF_OPEN_MAX: Final = 256
 HALF_OPEN_PER_SOURCE_MAX: Final = 32
+# Who stands still for so long in a handshake makes room when the places are taken.
+HANDSHAKE_IDLE_S: Final = 1.0
+# A handshake costs some five milliseconds, so these take a quarter of one core.
+HANDSHAKES_PER_S: Final = 50.0
+HANDSHAKES_BURST: Final = 128
+HANDSHAKES_PER_SOURCE_PER_S: Final = 25.0
+HANDSHAKES_PER_SOURCE_BURST: Final = 64
+HANDSHAKES_WAITING_MAX: Final = 1_024  # Datagrams.
+# Datagrams that belong to no connection and may be answered: some fifteen microseconds each.
+STRANGERS_PER_S: Final = 10_000.0
+STRANGERS_BURST: Final = 1_024
+STRANGERS_WAITING_MAX: Final = 256
+# What strangers and handshakes get of a turn before open hops are served again. A single step of a
+# handshake may take longer; there is one of those in a turn then.
+STRANGERS_TURN_S: Final = 0.0005
+# And of all time, while more comes than is read.
+STRANGERS_SHARE: Final = 0.2
 CONNECTIONS_MAX: Final = 16_384
 
 # --- while it lives ----------------------------------------------------------------------------
@@ -67,6 +84,10 @@ LINGERING_MAX: Final = 1_024
 LINGER_REPLIES_MAX: Final = 8
 
 assert PRE_AUTH_BYTES_MAX > FRAME_BODY_BYTES_MAX, "a handshake message must fit"
+assert HALF_OPEN_PER_SOURCE_MAX < HALF_OPEN_MAX, "one source must leave room for others"
+assert HANDSHAKES_PER_SOURCE_PER_S < HANDSHAKES_PER_S
+assert HANDSHAKES_PER_SOURCE_BURST < HANDSHAKES_BURST
+assert HANDSHAKE_IDLE_S < HANDSHAKE_TIMEOUT_S
 assert KEEPALIVE_S * 3 < IDLE_TIMEOUT_S, "two lost PINGs must not cost a hop"
 assert KEY_UPDATE_PACKETS * 2 <= 1 << 23, "an update that must wait for the last one still has time"
 assert SEGMENTS_PER_SEND_MAX <= 64

@@ -21,6 +21,10 @@ class TransportSettings:
     handshake_timeout_s: float = limits.HANDSHAKE_TIMEOUT_S
     half_open_max: int = limits.HALF_OPEN_MAX
     half_open_per_source_max: int = limits.HALF_OPEN_PER_SOURCE_MAX
+    handshakes_per_s: float = limits.HANDSHAKES_PER_S
+    handshakes_burst: int = limits.HANDSHAKES_BURST
+    handshakes_per_source_per_s: float = limits.HANDSHAKES_PER_SOURCE_PER_S
+    handshakes_per_source_burst: int = limits.HANDSHAKES_PER_SOURCE_BURST
     connections_max: int = limits.CONNECTIONS_MAX
     key_update_packets: int = limits.KEY_UPDATE_PACKETS
     key_update_s: float = limits.KEY_UPDATE_S

@@ -71,6 +71,8 @@ class UdpSocket:
         self._is_closed = False
         self.segments_out = segmentation
         self.segments_in = segmentation and _try_gro(sock)
+        self.is_behind = False
+        """More has come than one turn reads."""
         self.counters = UdpCounters()
         _forbid_fragments(sock, is_v6=self._is_v6)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -128,9 +130,12 @@ class UdpSocket:
         """Yield (bytes, segment length or 0, source) until nothing is left, or for one turn."""
         receive = self._socket.recvmsg
         left_bytes = limits.READ_BYTES_PER_TURN_MAX
+        self.is_behind = False
         for _ in range(limits.READS_PER_TURN_MAX):
-            if self._is_closed or left_bytes <= 0:
+            if self._is_closed:
                 return
+            if left_bytes <= 0:
+                break
             try:
                 data, ancillary, _, source = receive(limits.RECEIVE_BYTES, _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -145,6 +150,7 @@ class UdpSocket:
             if "%" in host:
                 host = host.partition("%")[0]
             yield data, segment_bytes, (host, source[1])
+        self.is_behind = True
 
     def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
         """Send now what the kernel takes; keep the rest, up to a limit."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,14 +15,6 @@ from transport.limits import QUIC_VERSION
 
 ENGINES = ("qh3", "aioquic")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
-
-
-@pytest.fixture
-def stranger() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.setblocking(False)
-        yield sock
 
 
 async def ask(sock: socket.socket, target: Endpoint, datagram: bytes) -> bytes:
