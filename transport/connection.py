@@ -4,6 +4,7 @@ Whatever the engine or the owner's handler raises ends this connection and no ot
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,14 +16,16 @@ from transport.engine import (
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineConnection,
+    PingAnswered,
     Terminated,
 )
-from transport.errors import DatagramError
+from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
 from transport.key_schedule import KeySchedule
 from transport.path import Address, PathPlan
 from transport.peer_address import PeerAddress
+from transport.peer_ledger import PeerLedger
 from transport.settings import TransportSettings
 from transport.udp import UdpSocket
 
@@ -90,6 +93,7 @@ class HopConnection:
         self._handed_bytes = 0
         self._in_flight: InFlightLimit | None = None
         self._heard_s = home.loop.time()
+        self._ledger = PeerLedger(self._heard_s)
         self._was_heard = False
         self._pinged_s = 0.0
         self._is_over = False  # The peer has closed: there is nothing more to say.
@@ -124,6 +128,7 @@ class HopConnection:
 
     def send_stream(self, stream: int, data: bytes, end: bool) -> None:
         self._handed_bytes += len(data)
+        self._ledger.handed_down(len(data))
         self._engine.send_stream(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
@@ -138,6 +143,8 @@ class HopConnection:
             arrived_bytes = self._handed_bytes - in_flight_bytes - queued_bytes
             limit_bytes = self._in_flight.update(arrived_bytes, round_trip_s, self.now_s())
             window_bytes = min(window_bytes, limit_bytes)
+        # No peer takes more at once than we do; what it does not take had better wait here.
+        window_bytes = min(window_bytes, limits.CONNECTION_WINDOW_BYTES)
         return window_bytes - in_flight_bytes - queued_bytes
 
     def certificate_hash(self) -> bytes | None:
@@ -178,14 +185,16 @@ class HopConnection:
             # RFC 9000, section 9. aioquic drops these too; qh3 would follow one that answers.
             self._home.counters.dropped_source += 1
             return
-        if self.hop.closing is None and not self.hop.is_permitted:
-            self._early_bytes += len(data)
-            if self._early_bytes > limits.PRE_AUTH_BYTES_MAX:
-                self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
-                return
+        is_trusted = self.hop.is_permitted or self.hop.closing is not None
+        if not is_trusted and not self._may_say(len(data), segment_bytes or len(data)):
+            return
         self._heard_s = now_s
         self._was_heard = True
-        self._guard(lambda: self._engine.receive(data, segment_bytes, address, now_s))
+        if segment_bytes and (not is_trusted or self._ledger.is_strained):
+            for start in range(0, len(data), segment_bytes):
+                self._feed(data[start : start + segment_bytes], 0, address, now_s)
+        else:
+            self._feed(data, segment_bytes, address, now_s)
 
     def receive_versions(self, data: bytes) -> None:
         """Take a Version Negotiation packet: it counts only while nothing else has answered."""
@@ -206,6 +215,7 @@ class HopConnection:
         if self._is_gone:
             return
         if self._plan is not None and not self._is_over and not self._has_failed:
+            self._guard(lambda: self._settle(now_s))
             self._guard(lambda: self._send(now_s))
             if self._peer is not None and self._peer.is_moving:
                 self._guard(self._note_move)
@@ -236,6 +246,37 @@ class HopConnection:
 
     # --- inside ------------------------------------------------------------------------------
 
+    def _may_say(self, size: int, datagram_bytes: int) -> bool:
+        """Whether a peer that is not accepted yet may say so much more."""
+        assert self._plan is not None
+        if datagram_bytes > max(limits.PRE_AUTH_DATAGRAM_BYTES_MAX, self._plan.datagram_bytes):
+            return False  # No handshake needs it.
+        self._early_bytes += size
+        if self._early_bytes > limits.PRE_AUTH_BYTES_MAX:
+            self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
+            return False
+        return True
+
+    def _feed(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
+        if self._has_failed or self.hop.closing is not None:
+            return
+        clock = time.thread_time if self._ledger.is_watching else time.perf_counter
+        begun_s = clock()
+        self._guard(lambda: self._engine.receive(data, segment_bytes, address, now_s))
+        datagrams = -(-len(data) // segment_bytes) if segment_bytes else 1
+        self._ledger.received(datagrams, clock() - begun_s)
+
+    def _settle(self, now_s: float) -> None:
+        """Look at what the peer costs, and ask for a sign that it hears us."""
+        if self.hop.closing is not None:
+            return
+        fault = self._ledger.find_fault(now_s)
+        if fault is not None:
+            self._home.counters.cut += 1
+            self.hop.end(Code.HOP_LIMIT_EXCEEDED, fault)
+        elif self.hop.is_open and self._ledger.is_ping_due(now_s):
+            self._ledger.pinged(self._engine.ping(), now_s)
+
     def _dispatch(self) -> None:
         events = self._engine.take_events()
         if self._peer is not None and self._peer.is_moving:
@@ -248,6 +289,8 @@ class HopConnection:
             elif isinstance(event, ConnectionIdRetired):
                 self._home.drop_id(event.connection_id)
                 self.ids.discard(event.connection_id)
+            elif isinstance(event, PingAnswered):
+                self._ledger.answered(event.number)
             elif isinstance(event, Connected):
                 self._key_phase = self._engine.key_phase
             elif isinstance(event, Terminated):
@@ -266,6 +309,7 @@ class HopConnection:
             if self._keys.is_due(len(datagrams), now_s):
                 self._renew_keys(now_s)
             if datagrams:
+                self._ledger.sent(len(datagrams), now_s)
                 udp.send(datagrams)
             # A wide congestion window may take more than one helping of the lanes.
             if not datagrams or udp.is_blocked or not self.hop.has_more:
@@ -340,6 +384,9 @@ class HopConnection:
             step()
         except (KeyboardInterrupt, SystemExit):
             raise
+        except TransportError as error:
+            self._home.counters.cut += 1
+            self.hop.end(error.code, error.detail)
         except BaseException as error:
             # A panic of qh3's Rust core is a BaseException. The engine's state is unknown now.
             self._has_failed = True

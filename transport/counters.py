@@ -20,6 +20,8 @@ class EndpointCounters:
     """Proved addresses that began handshakes too often."""
     dropped_half_open: int = 0
     dropped_connections: int = 0
+    cut: int = 0
+    """Peers that cost more than they brought."""
     shed: int = 0
     """Half-open connections that stood still when others wanted in."""
     failed_connections: int = 0

@@ -48,6 +48,13 @@ class ConnectionIdRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class PingAnswered:
+    """The peer acknowledged a PING of ours."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Terminated:
     """The connection is gone: closed by the peer, timed out, or broken."""
 
@@ -58,7 +65,13 @@ class Terminated:
 
 
 EngineEvent = (
-    Connected | StreamData | StreamReset | ConnectionIdIssued | ConnectionIdRetired | Terminated
+    Connected
+    | StreamData
+    | StreamReset
+    | ConnectionIdIssued
+    | ConnectionIdRetired
+    | PingAnswered
+    | Terminated
 )
 
 
@@ -75,7 +88,10 @@ class Flow(NamedTuple):
 
 
 class EngineConnection(Protocol):
-    """One QUIC connection. Any method may raise anything: the caller gives up the connection."""
+    """One QUIC connection. Any method may raise anything: the caller gives up the connection.
+
+    A TransportError is the peer's doing, and it learns the code; all else is a fault of the engine.
+    """
 
     @property
     def connection_id(self) -> bytes:
@@ -123,7 +139,9 @@ class EngineConnection(Protocol):
 
     def flow(self) -> Flow: ...
 
-    def ping(self) -> None: ...
+    def ping(self) -> int:
+        """Ask for a sign of life. Return the number by which ``PingAnswered`` will name it."""
+        ...
 
     @property
     def key_phase(self) -> int | None:

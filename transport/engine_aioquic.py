@@ -11,9 +11,13 @@ from aioquic.quic import events
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from identity import Code
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
 from transport.engine import (
@@ -23,10 +27,12 @@ from transport.engine import (
     EngineConnection,
     EngineEvent,
     Flow,
+    PingAnswered,
     StreamReset,
     Terminated,
 )
 from transport.engine_events import gather_events
+from transport.errors import TransportError
 from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
@@ -63,6 +69,49 @@ class _SizedConnection(QuicConnection):
         self._loss._pacer._max_datagram_size = size
         self._loss._cc._max_datagram_size = size  # type: ignore[attr-defined]
 
+    def check_gaps(self) -> None:
+        """Raise TransportError when the peer leaves too many holes in what it says.
+
+        aioquic walks through all of them for each frame, of streams and of TLS.
+        """
+        gaps = 0
+        for stream in (*self._streams.values(), *self._crypto_streams.values()):
+            gaps += len(stream.receiver._ranges)
+        if gaps > limits.GAPS_MAX:
+            raise TransportError(Code.HOP_LIMIT_EXCEEDED, "too many gaps in what it says")
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        # aioquic doubles its windows as bytes arrive, in order or not: after a gigabyte a peer may
+        # make it hold another one. Ours follow what was delivered, and keep their size.
+        limit = self._local_max_data
+        window_bytes = self._configuration.max_data
+        if limit.value - limit.used < window_bytes // 2:
+            held_bytes = sum(_held_bytes(stream) for stream in self._streams.values())
+            wanted = limit.used - held_bytes + window_bytes
+            if wanted - limit.value >= window_bytes // 4:
+                limit.value = wanted
+        used, limit.used = limit.used, 0  # What aioquic sees does not make it double anything.
+        try:
+            super()._write_connection_limits(builder, space)
+        finally:
+            limit.used = used
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        receiver = stream.receiver
+        window_bytes = self._configuration.max_stream_data
+        wanted = receiver.starting_offset() + window_bytes
+        if stream.max_stream_data_local and (
+            wanted - stream.max_stream_data_local >= window_bytes // 2
+        ):
+            stream.max_stream_data_local = wanted
+        highest, receiver.highest_offset = receiver.highest_offset, 0
+        try:
+            super()._write_stream_limits(builder, space, stream)
+        finally:
+            receiver.highest_offset = highest
+
     def _serialize_transport_parameters(self) -> bytes:
         parameters = pull_quic_transport_parameters(
             Buffer(data=super()._serialize_transport_parameters())
@@ -77,6 +126,12 @@ class _SizedConnection(QuicConnection):
         taken_bytes = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
         if taken_bytes is not None:  # Checked: no smaller than the smallest.
             self._full_datagram_bytes = min(self._full_datagram_bytes, taken_bytes)
+
+
+def _held_bytes(stream: QuicStream) -> int:
+    """What lies between what was delivered and the farthest that came."""
+    receiver = stream.receiver
+    return 0 if receiver.is_finished else receiver.highest_offset - receiver.starting_offset()
 
 
 class AioquicConnection:
@@ -106,12 +161,11 @@ class AioquicConnection:
         return address
 
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
-        receive = self._connection.receive_datagram
-        if not segment_bytes or segment_bytes >= len(data):
-            receive(data, address, now_s)
-            return
+        if not segment_bytes:
+            segment_bytes = len(data)
         for start in range(0, len(data), segment_bytes):
-            receive(data[start : start + segment_bytes], address, now_s)
+            self._connection.receive_datagram(data[start : start + segment_bytes], address, now_s)
+            self._connection.check_gaps()
 
     def take_events(self) -> Sequence[EngineEvent]:
         return gather_events(
@@ -171,9 +225,10 @@ class AioquicConnection:
             recovery._rtt_latest,
         )
 
-    def ping(self) -> None:
+    def ping(self) -> int:
         self._ping += 1
         self._connection.send_ping(self._ping)
+        return self._ping
 
     @property
     def key_phase(self) -> int | None:
@@ -185,8 +240,7 @@ class AioquicConnection:
         if not self._connection._handshake_confirmed or self._key_ping is not None:
             return False
         self._connection.request_key_update()
-        self.ping()  # Leaves under the new keys.
-        self._key_ping = self._ping
+        self._key_ping = self.ping()  # Leaves under the new keys.
         return True
 
     def close(self, code: int) -> None:
@@ -215,8 +269,10 @@ class AioquicConnection:
                 return ConnectionIdIssued(event.connection_id)
             case events.ConnectionIdRetired():
                 return ConnectionIdRetired(event.connection_id)
-            case events.PingAcknowledged(uid=uid) if uid == self._key_ping:
-                self._key_ping = None
+            case events.PingAcknowledged():
+                if event.uid == self._key_ping:
+                    self._key_ping = None
+                return PingAnswered(event.uid)
             case events.ConnectionTerminated():
                 return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
         return None

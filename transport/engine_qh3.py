@@ -27,6 +27,7 @@ from transport.engine import (
     EngineConnection,
     EngineEvent,
     Flow,
+    PingAnswered,
     StreamReset,
     Terminated,
 )
@@ -187,9 +188,10 @@ class Qh3Connection:
             return Flow(limits.SEND_QUEUE_BYTES, 0, queued_bytes, 0.0)
         return Flow(window_bytes, core.bytes_in_flight, queued_bytes, core.latest_rtt or 0.0)
 
-    def ping(self) -> None:
+    def ping(self) -> int:
         self._ping += 1
         self._connection.send_ping(self._ping)
+        return self._ping
 
     @property
     def key_phase(self) -> int | None:
@@ -255,6 +257,8 @@ class Qh3Connection:
                 return ConnectionIdIssued(event.connection_id)
             case events.ConnectionIdRetired():
                 return ConnectionIdRetired(event.connection_id)
+            case events.PingAcknowledged():
+                return PingAnswered(event.uid)
             case events.ConnectionTerminated():
                 return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
         return None

@@ -37,6 +37,7 @@ from transport.engine import (
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineEvent,
+    PingAnswered,
     StreamData,
     StreamReset,
     Terminated,
@@ -297,7 +298,7 @@ class CarriedHop:
                 self._connected(event)
             case Terminated():
                 self._terminated(event)
-            case ConnectionIdIssued() | ConnectionIdRetired():
+            case ConnectionIdIssued() | ConnectionIdRetired() | PingAnswered():
                 pass  # The carrier's own affair.
             case _:
                 assert_never(event)

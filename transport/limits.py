@@ -29,9 +29,11 @@ BYTES_PER_SEND_MAX: Final = 60_000
 READS_PER_TURN_MAX: Final = 32
 SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyond, QUIC recovers.
 
-# --- flow: the engines grow their windows as bytes arrive, so they only bound what is on the way.
-CONNECTION_WINDOW_BYTES: Final = 64 << 20
-STREAM_WINDOW_BYTES: Final = 64 << 20
+# --- flow: an engine's window bounds what is on the way, and so what a peer that sends with gaps
+# makes us hold. What is said is bounded by credits.
+CONNECTION_WINDOW_BYTES: Final = 8 << 20
+STREAM_WINDOW_BYTES: Final = 8 << 20
+GAPS_MAX: Final = 1_024  # Holes in what a peer said, on one connection; aioquic only.
 
 # What an engine is handed ahead of its network, if it does not say how much that takes.
 SEND_QUEUE_BYTES: Final = 1 << 20
@@ -40,6 +42,8 @@ READ_BYTES_PER_TURN_MAX: Final = 256 << 10
 
 # --- before a peer is accepted -----------------------------------------------------------------
 PRE_AUTH_BYTES_MAX: Final = 128 << 10
+# A first flight of qh3 with a hybrid key share has 1,877 bytes, if it may.
+PRE_AUTH_DATAGRAM_BYTES_MAX: Final = 2_048
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 # What a peer may send behind its HOP_ACCEPT before that arrives: streams overtake each other.
 HELD_BYTES_MAX: Final = 1 << 20
