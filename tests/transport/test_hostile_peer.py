@@ -86,8 +86,9 @@ async def test_a_peer_that_is_not_accepted_may_do_even_less(engine: str, what: s
     async with hostile(engine, is_accepted=False) as peer:
         seconds = await abuse(peer, HARD_TO_DIGEST[what], MANY_BYTES)
 
-        assert peer.is_cut
-        assert peer.sent_bytes <= limits.PRE_AUTH_BYTES_MAX + 2 * say.DATAGRAM_BYTES
+        await peer.acceptor.wait_for("closed")
+        taken_bytes = peer.acceptor.hops[0]._carrier._early_bytes  # type: ignore[attr-defined]
+        assert taken_bytes <= limits.PRE_AUTH_BYTES_MAX + say.DATAGRAM_BYTES
         assert seconds < SECONDS_MAX / 2
 
 
@@ -111,15 +112,15 @@ async def test_a_peer_that_acknowledges_nothing_is_cut(
 async def test_an_honest_peer_is_not_cut_however_much_it_says(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.peer_ledger._PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr("transport.peer_ledger._PING_INTERVAL_S", 0.5)
     monkeypatch.setattr("transport.peer_ledger._DATAGRAMS_MAX", 64)
     async with hop_pair(kind, datagram_bytes=1_452) as pair:
         await pair.wait_opened()
-        for number in range(150):
+        for number in range(50):
             pair.hop.send_frame(number % 8 + 1, FrameKind.RECORD, bytes(20_000))
             pair.far.send_frame((1 << 31) + 1, FrameKind.RECORD, b"small")
         for owner in (pair.acceptor, pair.dialler):
-            await owner.wait(lambda owner: len(owner.frames) == 150)
+            await owner.wait(lambda owner: len(owner.frames) == 50)
 
         assert (pair.dialler.code, pair.acceptor.code) == (None, None)
 
