@@ -96,6 +96,7 @@ class HopConnection:
         self._ledger = PeerLedger(self._heard_s)
         self._was_heard = False
         self._pinged_s = 0.0
+        self._said_s = self._heard_s  # When we gave the engine something to send.
         self._is_over = False  # The peer has closed: there is nothing more to say.
         self._has_failed = False
         self._is_gone = False
@@ -128,6 +129,7 @@ class HopConnection:
 
     def send_stream(self, stream: int, data: bytes, end: bool) -> None:
         self._handed_bytes += len(data)
+        self._said_s = self.now_s()
         self._ledger.handed_down(len(data))
         self._engine.send_stream(stream, data, end)
 
@@ -332,7 +334,7 @@ class HopConnection:
         self._key_phase = self._engine.key_phase
 
     def _arm(self, now_s: float) -> None:
-        at_s = max(self._heard_s, self._pinged_s) + self._home.settings.keepalive_s
+        at_s = self._quiet_since_s() + self._home.settings.keepalive_s
         engine_s = None if self._plan is None else self._engine.deadline_s
         if engine_s is not None and engine_s < at_s:
             at_s = engine_s
@@ -367,9 +369,18 @@ class HopConnection:
         elif now_s - self._heard_s >= self._home.settings.idle_timeout_s:
             # An engine counts from the first PING that was not answered.
             self.hop.lose(Code.HOP_PEER_LOST, "nothing was heard in time")
-        elif now_s - max(self._heard_s, self._pinged_s) >= self._home.settings.keepalive_s:
+        elif now_s - self._quiet_since_s() >= self._home.settings.keepalive_s:
             self._pinged_s = now_s
             self._engine.ping()
+
+    def _quiet_since_s(self) -> float:
+        """When there was last no reason for a PING."""
+        if self._in_flight is None:
+            return max(self._heard_s, self._pinged_s)
+        # On loopback both sides ask, also the one that is asked: qh3 forgets its congestion window
+        # when nothing was acknowledged for two seconds, and large datagrams are then paced to two
+        # in a millisecond until some thirty have been answered.
+        return max(min(self._heard_s, self._said_s), self._pinged_s)
 
     def _has_last_words(self, now_s: float) -> bool:
         """Whether a hop that has ended still waits, briefly, for what it said before."""
