@@ -82,6 +82,7 @@ class HopConnection:
     def __init__(self, home: ConnectionHome, *, is_dialler: bool) -> None:
         self.is_dialler = is_dialler
         self.ids: set[bytes] = set()
+        self.local: bytes | None = None
         self.is_half_open = not is_dialler
         self._home = home
         self._plan: PathPlan | None = None
@@ -159,8 +160,18 @@ class HopConnection:
 
     # --- what the endpoint calls -------------------------------------------------------------
 
-    def begin(self, engine: EngineConnection, plan: PathPlan, address: Address) -> None:
-        """Take the engine. Before that nothing can be sent, and nothing is received."""
+    def begin(
+        self,
+        engine: EngineConnection,
+        plan: PathPlan,
+        address: Address,
+        local: bytes | None = None,
+    ) -> None:
+        """Take the engine. Before that nothing can be sent, and nothing is received.
+
+        ``local`` is the address of ours to speak from, where the system would take another.
+        """
+        self.local = local
         settings = self._home.settings
         self._engine, self._plan = engine, plan
         self._peer = PeerAddress(address, settings.keepalive_s)
@@ -312,7 +323,7 @@ class HopConnection:
                 self._renew_keys(now_s)
             if datagrams:
                 self._ledger.sent(len(datagrams), now_s)
-                udp.send(datagrams)
+                udp.send(datagrams, self.local)
             # A wide congestion window may take more than one helping of the lanes.
             if not datagrams or udp.is_blocked or not self.hop.has_more:
                 return
@@ -423,6 +434,6 @@ class HopConnection:
             if not self._is_over:
                 self._guard(close_engine)  # Tried once even if it failed: the peer need not wait.
             self._engine.wipe()
-        self._home.udp.send(last_words)
+        self._home.udp.send(last_words, self.local)
         self._home.forget(self, last_words)
         self._guard(self.hop.deliver)

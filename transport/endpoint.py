@@ -37,6 +37,7 @@ class _Lingering:
     """The last words of a connection that is gone, for a peer that missed them."""
 
     datagrams: list[tuple[bytes, Address]]
+    local: bytes | None
     until_s: float
     replies_left: int = limits.LINGER_REPLIES_MAX
 
@@ -210,7 +211,7 @@ class Endpoint:
         if connection.stalled_at is not None:
             self._paths.note_stall(connection.stalled_at, now_s)
         until_s = now_s + limits.LINGER_S
-        lingering = _Lingering(last_words, until_s)
+        lingering = _Lingering(last_words, connection.local, until_s)
         for connection_id in connection.ids:
             self._by_id.pop(connection_id, None)
             if last_words and not self._is_closed:
@@ -235,8 +236,8 @@ class Endpoint:
         now_s = self.loop.time()
         self._is_in_turn = True
         touched: dict[HopConnection, None] = {}
-        for data, segment_bytes, source in self.udp.receive():
-            self._route(data, segment_bytes, source, now_s, touched)
+        for data, segment_bytes, source, local in self.udp.receive():
+            self._route(data, segment_bytes, source, local, now_s, touched)
         self._dispatch(touched)
         # Open hops have been served. Now those who would like to be one.
         if self._lobby and self._attend_handle is None:
@@ -257,6 +258,7 @@ class Endpoint:
         data: bytes,
         segment_bytes: int,
         source: Address,
+        local: bytes | None,
         now_s: float,
         touched: dict[HopConnection, None],
     ) -> None:
@@ -265,7 +267,7 @@ class Endpoint:
         if segment_bytes and segment_bytes < len(data) and not _is_one_flow(data, segment_bytes):
             for start in range(0, len(data), segment_bytes):
                 piece = data[start : start + segment_bytes]
-                self._route(piece, 0, source, now_s, touched)
+                self._route(piece, 0, source, local, now_s, touched)
             return
         connection_id = retry.connection_id(data)
         connection = self._by_id.get(connection_id)
@@ -273,11 +275,11 @@ class Endpoint:
             if connection_id in self._lingering:
                 self._answer_for_the_gone(connection_id, now_s)
             elif retry.is_long(data):
-                self._lobby.hold_stranger(data, source, now_s)
+                self._lobby.hold_stranger(data, source, local, now_s)
             else:
                 self.counters.dropped_unknown += 1
         elif connection.is_half_open:
-            self._lobby.hold_handshake(Waiting(connection, data, segment_bytes, source))
+            self._lobby.hold_handshake(Waiting(connection, data, segment_bytes, source, local))
         elif retry.is_version_negotiation(data):
             # An engine never sees these: qh3 would answer one with another.
             connection.receive_versions(data)
@@ -296,7 +298,7 @@ class Endpoint:
             waiting = self._lobby.take()
             connection = waiting.connection
             if connection is None:
-                connection = self._meet(waiting.data, waiting.source, now_s)
+                connection = self._meet(waiting, now_s)
             if connection is not None:
                 connection.receive(waiting.data, waiting.segment_bytes, waiting.source, now_s)
                 connection.dispatch()
@@ -311,9 +313,9 @@ class Endpoint:
         else:
             self._attend_handle = self.loop.call_soon(self._attend)
 
-    def _meet(self, data: bytes, source: Address, now_s: float) -> HopConnection | None:
+    def _meet(self, waiting: Waiting, now_s: float) -> HopConnection | None:
         try:
-            header = retry.parse_long_header_untrusted(data)
+            header = retry.parse_long_header_untrusted(waiting.data)
         except DatagramError:
             self.counters.dropped_malformed += 1
             return None
@@ -323,11 +325,13 @@ class Endpoint:
         if self._is_closed or self.udp.is_blocked:
             self.counters.dropped_flood += 1
             return None
-        opening = self._strangers.answer(header, len(data), source, now_s)
-        return None if opening is None else self._accept(opening, source, now_s)
+        opening = self._strangers.answer(
+            header, len(waiting.data), waiting.source, waiting.local, now_s
+        )
+        return None if opening is None else self._accept(opening, waiting, now_s)
 
-    def _accept(self, opening: Opening, source: Address, now_s: float) -> HopConnection | None:
-        group = source_group(source)
+    def _accept(self, opening: Opening, waiting: Waiting, now_s: float) -> HopConnection | None:
+        group = source_group(waiting.source)
         half_open = self._half_open
         if len(self._connections) >= self.settings.connections_max:
             self.counters.dropped_connections += 1
@@ -343,18 +347,19 @@ class Endpoint:
             self.counters.shed += 1
             idle.hop.end(Code.HOP_LIMIT_EXCEEDED, "it stood still and others wanted in")
             half_open.remove(idle)
-        return self._make_accepted(opening, source, group, now_s)
+        connection = self._make_accepted(opening, waiting, now_s)
+        half_open.add(connection, group, now_s)
+        return connection
 
-    def _make_accepted(
-        self, opening: Opening, source: Address, group: str, now_s: float
-    ) -> HopConnection:
+    def _make_accepted(self, opening: Opening, waiting: Waiting, now_s: float) -> HopConnection:
+        source = waiting.source
         plan = self._paths.plan(source, now_s)
         engine = self._engine.accept(
             original_id=opening.original_id, retry_id=opening.retry_id, plan=plan
         )
         connection = HopConnection(self, is_dialler=False)
-        connection.begin(engine, plan, source)
-        self._half_open.add(connection, group, now_s)
+        local = self.udp.choose_local(source, waiting.local)
+        connection.begin(engine, plan, source, local)
         self.counters.accepted += 1
         self._make_hop(connection, self._handler, None, None)
         self.add_id(opening.retry_id, connection)
@@ -386,7 +391,7 @@ class Endpoint:
             self.counters.dropped_unknown += 1
         else:
             lingering.replies_left -= 1
-            self.udp.send(lingering.datagrams)
+            self.udp.send(lingering.datagrams, lingering.local)
 
     # --- writing -----------------------------------------------------------------------------
 

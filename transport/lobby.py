@@ -22,6 +22,8 @@ class Waiting:
     data: bytes
     segment_bytes: int
     source: Address
+    local: bytes | None
+    """Which of our addresses it was sent to."""
 
 
 class Lobby:
@@ -38,9 +40,11 @@ class Lobby:
     def __len__(self) -> int:
         return len(self._handshakes) + len(self._strangers)
 
-    def hold_stranger(self, data: bytes, source: Address, now_s: float) -> None:
+    def hold_stranger(
+        self, data: bytes, source: Address, local: bytes | None, now_s: float
+    ) -> None:
         if len(self._strangers) < limits.STRANGERS_WAITING_MAX and self._bucket.take(now_s):
-            self._strangers.append(Waiting(None, data, 0, source))
+            self._strangers.append(Waiting(None, data, 0, source, local))
         else:
             self._counters.dropped_flood += 1
 

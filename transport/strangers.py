@@ -13,7 +13,7 @@ from transport.errors import DatagramError
 from transport.path import Address
 from transport.settings import TransportSettings
 
-Send = Callable[[list[tuple[bytes, Address]]], None]
+Send = Callable[[list[tuple[bytes, Address]], bytes | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,12 @@ class Strangers:
         self._send = send
 
     def answer(
-        self, header: retry.LongHeader, size: int, source: Address, now_s: float
+        self,
+        header: retry.LongHeader,
+        size: int,
+        source: Address,
+        local: bytes | None,
+        now_s: float,
     ) -> Opening | None:
         """Return what may become a connection; None if the datagram was answered or dropped."""
         counters = self._counters
@@ -43,24 +48,24 @@ class Strangers:
             counters.dropped_malformed += 1
         elif header.version != limits.QUIC_VERSION:
             counters.versions_sent += 1
-            self._send([(retry.encode_version_negotiation(header), source)])
+            self._send([(retry.encode_version_negotiation(header), source)], local)
         elif not header.is_initial:
             counters.dropped_unknown += 1
         elif len(header.destination_id) < retry.ORIGINAL_ID_BYTES_MIN:
             counters.dropped_malformed += 1
         elif not header.token:
-            self._retry(header, source, now_s)
+            self._send([(self._make_retry(header, source, now_s), source)], local)
         else:
             return self._check(header, source, now_s)
         return None
 
-    def _retry(self, header: retry.LongHeader, source: Address, now_s: float) -> None:
+    def _make_retry(self, header: retry.LongHeader, source: Address, now_s: float) -> bytes:
         retry_id = os.urandom(limits.CONNECTION_ID_BYTES)
         token = self._tokens.encode(
             source, original_id=header.destination_id, retry_id=retry_id, now_s=now_s
         )
         self._counters.retries_sent += 1
-        self._send([(retry.encode_retry(header, retry_id, token), source)])
+        return retry.encode_retry(header, retry_id, token)
 
     def _check(self, header: retry.LongHeader, source: Address, now_s: float) -> Opening | None:
         retry_id = header.destination_id

@@ -327,7 +327,7 @@ async def test_who_missed_the_last_words_hears_them_again() -> None:
         hop = near.dial(*target.address, purpose=HopPurpose.ADMIT, target=None)
         await dialler.wait_for("opened")
         await owner.wait_for("opened")
-        send, target.udp.send = target.udp.send, lambda datagrams: None  # type: ignore[method-assign]
+        send, target.udp.send = target.udp.send, lambda *_: None  # type: ignore[method-assign]
         owner.hops[0].close(Code.HOP_DENIED)
         await owner.wait_for("closed")
         target.udp.send = send  # type: ignore[method-assign]

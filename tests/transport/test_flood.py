@@ -41,9 +41,9 @@ def test_strangers_wait_in_bounds_and_the_rest_is_counted() -> None:
     counters = EndpointCounters()
     lobby = Lobby(counters, 0.0)
     for _ in range(limits.STRANGERS_WAITING_MAX + 5):
-        lobby.hold_stranger(b"x", HERE, 0.0)
+        lobby.hold_stranger(b"x", HERE, None, 0.0)
     for _ in range(limits.HANDSHAKES_WAITING_MAX + 7):
-        lobby.hold_handshake(Waiting(None, b"h", 0, HERE))
+        lobby.hold_handshake(Waiting(None, b"h", 0, HERE, None))
 
     assert len(lobby) == limits.STRANGERS_WAITING_MAX + limits.HANDSHAKES_WAITING_MAX
     assert counters.dropped_flood == 12
@@ -53,7 +53,7 @@ def test_strangers_have_a_rate_however_fast_they_are_answered() -> None:
     counters = EndpointCounters()
     lobby = Lobby(counters, 0.0)
     for step in range(100_000):
-        lobby.hold_stranger(b"x", HERE, step / 100_000)
+        lobby.hold_stranger(b"x", HERE, None, step / 100_000)
         if lobby:
             lobby.take()
 
@@ -63,8 +63,8 @@ def test_strangers_have_a_rate_however_fast_they_are_answered() -> None:
 
 def test_handshakes_go_before_strangers() -> None:
     lobby = Lobby(EndpointCounters(), 0.0)
-    lobby.hold_stranger(b"first", HERE, 0.0)
-    lobby.hold_handshake(Waiting(None, b"second", 0, HERE))
+    lobby.hold_stranger(b"first", HERE, None, 0.0)
+    lobby.hold_handshake(Waiting(None, b"second", 0, HERE, None))
 
     assert [lobby.take().data, lobby.take().data] == [b"second", b"first"]
 

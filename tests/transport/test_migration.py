@@ -218,7 +218,7 @@ async def test_a_dialler_follows_nobody(kind: str) -> None:
         with thief.socket:
             watched: list[bytes] = []
             send = made.target.udp.send
-            made.target.udp.send = lambda datagrams: watched.extend(d for d, _ in datagrams)  # type: ignore[method-assign, func-returns-value]
+            made.target.udp.send = lambda datagrams, _: watched.extend(d for d, _ in datagrams)  # type: ignore[method-assign, func-returns-value]
             made.acceptor.hops[0].send_frame((1 << 31) + 1, FrameKind.RECORD, b"hello")
             await made.dialler.wait_until(lambda: watched)
             for data in watched:

@@ -130,10 +130,10 @@ def watch_sizes(made: Endpoint) -> list[int]:
     """Return a list whose only number is the longest datagram that the endpoint sends."""
     longest, send = [0], made.udp.send
 
-    def look(datagrams: object) -> None:
+    def look(datagrams: object, local: object = None) -> None:
         for data, _ in datagrams:  # type: ignore[attr-defined]
             longest[0] = max(longest[0], len(data))
-        send(datagrams)  # type: ignore[arg-type]
+        send(datagrams, local)  # type: ignore[arg-type]
 
     made.udp.send = look  # type: ignore[method-assign, assignment]
     return longest

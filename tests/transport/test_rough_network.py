@@ -19,12 +19,14 @@ def make_rough(target: Endpoint, seed: int) -> None:
     chance = random.Random(seed)
     send = target.udp.send
 
-    def send_roughly(datagrams: Sequence[tuple[bytes, Address]]) -> None:
+    def send_roughly(
+        datagrams: Sequence[tuple[bytes, Address]], local: bytes | None = None
+    ) -> None:
         kept = [item for item in datagrams if chance.random() > 0.05]
         kept += [item for item in kept if chance.random() < 0.05]
         if chance.random() < 0.1:
             chance.shuffle(kept)
-        send(kept)
+        send(kept, local)
 
     target.udp.send = send_roughly  # type: ignore[method-assign]
 

@@ -60,7 +60,7 @@ async def receive_all(
     done = asyncio.Event()
 
     def on_readable() -> None:
-        for data, segment_bytes, source in receiver.receive():
+        for data, segment_bytes, source, _ in receiver.receive():
             assert source == sender.address
             step = segment_bytes or len(data)
             received.extend(data[at : at + step] for at in range(0, len(data), step))
