@@ -74,25 +74,21 @@ async def test_a_peer_that_starts_again_on_its_address_is_let_in_at_once(kind: s
     owner, first, second = Owner(), Owner(), Owner()
     own = make_identity("d")
     async with (
-        endpoint(owner, engine=there or here, **TIMES) as target,
-        endpoint(first, own, engine=here, **TIMES) as near,
+        endpoint(owner, engine=there or here) as target,
+        endpoint(first, own, engine=here) as near,
     ):
         near.dial(*target.address, purpose=HopPurpose.ADMIT, target=None)
         await first.wait_for("opened")
         await owner.wait_for("opened")
         port = near.address[1]
         near.udp.close()  # Nothing that it says on closing is heard.
-        async with endpoint(second, own, port=port, engine=here, **TIMES) as again:
+        async with endpoint(second, own, port=port, engine=here) as again:
             again.dial(*target.address, purpose=HopPurpose.ADMIT, target=None)
             await second.wait_for("opened")
-            both_held = target.connection_count
+            await owner.wait_for("opened", 2)
 
-            await owner.wait_for("closed")
-
-            assert both_held == 2
-            assert owner.values("closed") == [Code.HOP_PEER_LOST]
-            assert target.connection_count == 1
-            assert second.code is None
+            assert target.connection_count == 2
+            assert owner.values("closed") == []
 
 
 @each_quic_kind
