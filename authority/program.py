@@ -13,6 +13,7 @@ from identity import Code, GatewayAddress, Identifier, SidelinkError
 from link import Frame, HopPort
 from node.addresses import SocketAddress
 from node.enrolment_wire import EnrolRequest, encode_grant
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.redial import Redial
 from node.refuse_hops import RefuseHops
@@ -83,6 +84,7 @@ class Authority:
                 handshake_timeout_s=DIAL_SECONDS,
             ),
         )
+        show_counters(self._parts, endpoint)
         tasks = [asyncio.create_task(self._tidy())]
         try:
             async with serve_operators(self._parts):

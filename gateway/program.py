@@ -11,6 +11,7 @@ from gateway.streams import StreamRelay
 from identity import AgentUri, Code, NamePrefix, SidelinkError, Ticket
 from link import Frame, HopPort, LinkOpen
 from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
@@ -83,6 +84,7 @@ class Gateway:
         )
         self._parts.ports["udp"] = endpoint.address[1]
         self._parts.status["engine"] = lambda: endpoint.engine_name
+        show_counters(self._parts, endpoint)
         self._failed = asyncio.get_running_loop().create_future()
         expiry = asyncio.create_task(self._close_expired())
         try:

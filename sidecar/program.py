@@ -8,6 +8,7 @@ import structlog
 
 from channel import MakeCipher
 from identity import Code, ProofVerifier, Purpose, VerifiedPeer
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
@@ -58,6 +59,7 @@ async def run(
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]
+        show_counters(parts, endpoint)
         running: list[Sidecar] = []
         _await_all(parts, running)
 
