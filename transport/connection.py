@@ -23,7 +23,7 @@ from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
 from transport.key_schedule import KeySchedule
-from transport.path import Address, PathPlan
+from transport.path import Address, PathPlan, StallWatch
 from transport.peer_address import PeerAddress
 from transport.peer_ledger import PeerLedger
 from transport.settings import TransportSettings
@@ -69,6 +69,10 @@ class ConnectionHome(Protocol):
         self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]
     ) -> None: ...
 
+    def note_stall(self, address: Address) -> None:
+        """Large datagrams get lost on the way to this address."""
+        ...
+
     def note_failure(self, error: BaseException) -> None: ...
 
 
@@ -93,6 +97,7 @@ class HopConnection:
         self._early_bytes = 0
         self._handed_bytes = 0
         self._in_flight: InFlightLimit | None = None
+        self._stall: StallWatch | None = None
         self._heard_s = home.loop.time()
         self._ledger = PeerLedger(self._heard_s)
         self._was_heard = False
@@ -100,6 +105,7 @@ class HopConnection:
         self._said_s = self._heard_s  # When we gave the engine something to send.
         self._is_over = False  # The peer has closed: there is nothing more to say.
         self._has_failed = False
+        self._is_ended = False
         self._is_gone = False
         self._is_connecting = False
         self._finish_by_s: float | None = None
@@ -176,6 +182,8 @@ class HopConnection:
         self._engine, self._plan = engine, plan
         self._peer = PeerAddress(address, settings.keepalive_s)
         self._keys = KeySchedule(settings.key_update_packets, settings.key_update_s, self.now_s())
+        if plan.shown_bytes:
+            self._stall = StallWatch(plan.datagram_bytes, self.now_s())
         if plan.is_loopback:
             self._in_flight = InFlightLimit(plan.datagram_bytes, self.now_s())
 
@@ -224,6 +232,9 @@ class HopConnection:
 
     def flush(self, now_s: float) -> None:
         """Send all that waits, arm the timer, and finish if the hop has ended."""
+        if self.hop.closing is not None and not self._is_ended:
+            self._is_ended = True
+            self._note_end(self.hop.closing[0])  # Before its owner hears of it, and dials again.
         self._guard(self.hop.deliver)
         if self._is_gone:
             return
@@ -244,18 +255,6 @@ class HopConnection:
         """Be gone now, whatever is still unsent."""
         if not self._is_gone:
             self._finish(now_s)
-
-    @property
-    def stalled_at(self) -> Address | None:
-        """Where a handshake with large datagrams was answered and then got no further."""
-        code = None if self.hop.closing is None else self.hop.closing[0]
-        is_stall = self._was_heard and (
-            code is Code.HOP_TIMEOUT or (code is Code.HOP_UNREACHABLE and not self.hop.opened_in_s)
-        )
-        is_large = self._plan is not None and self._plan.shown_bytes > 0
-        if self._peer is None or not (self.is_dialler and is_stall and is_large):
-            return None
-        return self._peer.current
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -289,6 +288,11 @@ class HopConnection:
             self.hop.end(Code.HOP_LIMIT_EXCEEDED, fault)
         elif self.hop.is_open and self._ledger.is_ping_due(now_s):
             self._ledger.pinged(self._engine.ping(), now_s)
+        elif self._stall is not None and self._stall.is_due(now_s):
+            flow = self._engine.flow()
+            has_waiting = flow.in_flight_bytes + flow.queued_bytes > 0 or self.hop.has_more
+            if self._stall.look(flow.window_bytes, has_waiting=has_waiting, now_s=now_s):
+                self.hop.end(Code.HOP_TIMEOUT, "whole datagrams no longer arrive")
 
     def _dispatch(self) -> None:
         events = self._engine.take_events()
@@ -335,6 +339,16 @@ class HopConnection:
         if address is not None and address != self._peer.current:
             self._home.counters.migrations += 1
             self._peer.moved(address)
+
+    def _note_end(self, code: Code) -> None:
+        """A handshake with large datagrams that was answered and got no further is a stall."""
+        is_stall = code is Code.HOP_TIMEOUT or (
+            code is Code.HOP_UNREACHABLE and not self.hop.opened_in_s
+        )
+        if self._plan is None or self._peer is None or not self.is_dialler:
+            return
+        if is_stall and self._was_heard and self._plan.shown_bytes:
+            self._home.note_stall(self._peer.current)
 
     def _renew_keys(self, now_s: float) -> None:
         if self._engine.key_phase != self._key_phase:

@@ -207,10 +207,7 @@ class Endpoint:
 
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
         self._half_open.remove(connection)
-        now_s = self.loop.time()
-        if connection.stalled_at is not None:
-            self._paths.note_stall(connection.stalled_at, now_s)
-        until_s = now_s + limits.LINGER_S
+        until_s = self.loop.time() + limits.LINGER_S
         lingering = _Lingering(last_words, connection.local, until_s)
         for connection_id in connection.ids:
             self._by_id.pop(connection_id, None)
@@ -221,6 +218,9 @@ class Endpoint:
         self._connections.pop(connection, None)
         if not self._connections:
             self._drained.set()
+
+    def note_stall(self, address: Address) -> None:
+        self._paths.note_stall(address, self.loop.time())
 
     def note_failure(self, error: BaseException) -> None:
         """Count an exception of an engine or a handler, and log it, but not at a peer's pace."""

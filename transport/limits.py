@@ -20,6 +20,7 @@ DATAGRAM_BYTES: Final = 1_452
 LOOPBACK_DATAGRAM_BYTES: Final = 14720
 # How long an address is dialled with the smallest datagrams after larger ones got lost.
 SMALL_PATH_S: Final = 3_600.0
+STALL_S: Final = 8.0  # How long an open hop may carry nothing but small packets.
 RECEIVE_BYTES: Final = 65_536  # UDP_GRO never hands over more at once.
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 # Linux takes 64 segments; 40 of 1,452 bytes stay below its 64 KiB limit with room for headers.

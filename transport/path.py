@@ -17,6 +17,8 @@ Address = tuple[str, int]
 """Host (a literal, without a zone) and UDP port."""
 
 _SMALL_PATHS_MAX: Final = 1_024
+_WINDOW_DATAGRAMS_MIN: Final = 2  # RFC 9002, section 7.2; both engines.
+_LOOKS_PER_STALL: Final = 10
 _IPV4_AND_UDP_BYTES: Final = 28
 _IPV6_AND_UDP_BYTES: Final = 48
 
@@ -73,6 +75,34 @@ class Paths:
         self._small.move_to_end(address)
         if len(self._small) > _SMALL_PATHS_MAX:
             self._small.popitem(last=False)
+
+
+class StallWatch:
+    """Notices that whole datagrams no longer arrive: the path became narrower under an open hop.
+
+    Small packets still pass, so neither side seems dead, and all that is large is lost again and
+    again: the congestion window stays at its minimum of two datagrams while something waits. A path
+    that merely loses much looks the same; there the hop is opened anew with small datagrams, once.
+    """
+
+    __slots__ = ("_bytes_min", "_look_at_s", "_since_s")
+
+    def __init__(self, datagram_bytes: int, now_s: float) -> None:
+        self._bytes_min = _WINDOW_DATAGRAMS_MIN * datagram_bytes
+        self._look_at_s = now_s
+        self._since_s: float | None = None
+
+    def is_due(self, now_s: float) -> bool:
+        return now_s >= self._look_at_s
+
+    def look(self, window_bytes: int, *, has_waiting: bool, now_s: float) -> bool:
+        """Return whether nothing large has arrived for so long that nothing will."""
+        self._look_at_s = now_s + limits.STALL_S / _LOOKS_PER_STALL
+        if window_bytes > self._bytes_min or not has_waiting:
+            self._since_s = None
+        elif self._since_s is None:
+            self._since_s = now_s
+        return self._since_s is not None and now_s - self._since_s >= limits.STALL_S
 
 
 def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -12,7 +12,7 @@ from tests.transport.forwarder import Forwarder, forwarder
 from tests.transport.helpers import Owner, endpoint, make_identity
 from tests.transport.pairs import QUIC_KINDS, hop_pair
 from transport import Endpoint, Hop, HopPurpose, TransportSettings, limits, path
-from transport.path import PathPlan, Paths
+from transport.path import PathPlan, Paths, StallWatch
 from transport.udp import find_mtu_bytes
 
 FAR = ("192.0.2.1", 7440)
@@ -198,6 +198,55 @@ async def test_a_hop_opens_and_works_over_a_path_that_carries_less(
         assert lost > 0
         # The search for larger datagrams loses a few at most, and never what was said.
         assert router.lost_up + router.lost_down - lost <= 4
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("kind", QUIC_KINDS)
+async def test_a_path_that_becomes_narrower_under_an_open_hop_costs_the_hop_and_no_more(
+    kind: str, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path, "is_loopback", lambda host: False)
+    monkeypatch.setattr(limits, "STALL_S", 0.2)
+    async with narrow_path(kind) as (owner, near, dialler, router):
+        hop = await dial_until_open(near, dialler, router)
+        await owner.wait(lambda owner: owner.hops and owner.hops[-1].is_open)
+        if direction == "up":
+            router.up_bytes_max = 1_300
+        else:
+            router.down_bytes_max = 1_300
+        speaking = hop if direction == "up" else owner.hops[-1]
+        for _ in range(PIECES):
+            speaking.send_frame(1, FrameKind.RECORD, PIECE)
+        await dialler.wait_for("closed")
+        again = await dial_until_open(near, dialler, router)
+        await owner.wait(lambda owner: owner.hops[-1].is_open)
+        await exchange_bulk(again, dialler, owner)
+
+        assert dialler.values("closed") == [Code.HOP_TIMEOUT]
+
+
+WATCHED = {
+    "the window is wide": ([(20_000, True)] * 20, False),
+    "nothing waits": ([(2_904, False)] * 20, False),
+    "it opens from time to time": (
+        [(2_904, True)] * 9 + [(20_000, True)] + [(2_904, True)] * 9,
+        False,
+    ),
+    "it stays at its least and something waits": ([(2_904, True)] * 12, True),
+}
+
+
+@pytest.mark.parametrize(("seen", "stalled"), WATCHED.values(), ids=WATCHED.keys())
+def test_whole_datagrams_are_believed_lost_when(
+    seen: list[tuple[int, bool]], stalled: bool
+) -> None:
+    watch = StallWatch(1_452, 0.0)
+    found = [
+        watch.look(window_bytes, has_waiting=has_waiting, now_s=number * limits.STALL_S / 10)
+        for number, (window_bytes, has_waiting) in enumerate(seen)
+    ]
+
+    assert any(found) is stalled
 
 
 @pytest.mark.parametrize("kind", QUIC_KINDS)
