@@ -6,7 +6,7 @@ Whatever the engine or the owner's handler raises ends this connection and no ot
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from identity import Code
 from transport import limits, retry
@@ -29,6 +29,9 @@ from transport.peer_ledger import PeerLedger
 from transport.settings import TransportSettings
 from transport.udp import UdpSocket
 
+# How often a connection looks after what is not urgent.
+_LOOK_S: Final = 0.1
+
 
 class ConnectionHome(Protocol):
     """What a connection asks of its endpoint."""
@@ -50,6 +53,8 @@ class ConnectionHome(Protocol):
 
     @property
     def counters(self) -> EndpointCounters: ...
+
+    def now_s(self) -> float: ...
 
     def flush_later(self, connection: "HopConnection") -> None: ...
 
@@ -87,7 +92,6 @@ class HopConnection:
         self.is_dialler = is_dialler
         self.ids: set[bytes] = set()
         self.local: bytes | None = None
-        self.is_half_open = not is_dialler
         self._home = home
         self._plan: PathPlan | None = None
         self._peer: PeerAddress | None = None
@@ -98,17 +102,25 @@ class HopConnection:
         self._handed_bytes = 0
         self._in_flight: InFlightLimit | None = None
         self._stall: StallWatch | None = None
-        self._heard_s = home.loop.time()
+        self._heard_s = home.now_s()
         self._ledger = PeerLedger(self._heard_s)
-        self._was_heard = False
+        self._begun_s = self._heard_s
+        self._look_at_s = 0.0
+        self._is_early = True  # Our owner has not let the peer in.
         self._pinged_s = 0.0
         self._said_s = self._heard_s  # When we gave the engine something to send.
         self._is_over = False  # The peer has closed: there is nothing more to say.
         self._has_failed = False
+        self._is_deaf = False  # What still comes is for nobody.
         self._is_ended = False
         self._is_gone = False
         self._is_connecting = False
         self._finish_by_s: float | None = None
+
+    @property
+    def is_half_open(self) -> bool:
+        """Somebody opened it to us, and our owner has not accepted it."""
+        return self._is_early and not self.is_dialler
 
     # --- the hop's carrier -------------------------------------------------------------------
 
@@ -125,7 +137,7 @@ class HopConnection:
         return 0 if self._plan is None else self._plan.shown_bytes
 
     def now_s(self) -> float:
-        return self._home.loop.time()
+        return self._home.now_s()
 
     def flush_soon(self) -> None:
         if not self._is_gone:
@@ -136,7 +148,6 @@ class HopConnection:
 
     def send_stream(self, stream: int, data: bytes, end: bool) -> None:
         self._handed_bytes += len(data)
-        self._said_s = self.now_s()
         self._ledger.handed_down(len(data))
         self._engine.send_stream(stream, data, end)
 
@@ -197,21 +208,20 @@ class HopConnection:
 
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         """Feed the engine. Events wait until ``dispatch``, so that one read is one batch."""
-        if self._is_gone or self._is_over:
+        if self._is_deaf or self._is_over or self._is_gone:
             return
-        assert self._peer is not None
-        if not self.is_dialler:
-            address = self._peer.judge(address, now_s)
-        elif address != self._peer.current:
-            # RFC 9000, section 9. aioquic drops these too; qh3 would follow one that answers.
-            self._home.counters.dropped_source += 1
-            return
-        is_trusted = self.hop.is_permitted or self.hop.closing is not None
-        if not is_trusted and not self._may_say(len(data), segment_bytes or len(data)):
+        peer = self._peer
+        assert peer is not None
+        if address != peer.current or peer.candidate is not None:
+            if self.is_dialler:
+                # RFC 9000, section 9. aioquic drops these too; qh3 would follow one that answers.
+                self._home.counters.dropped_source += 1
+                return
+            address = peer.judge(address, now_s)
+        if self._is_early and not self._may_say(len(data), segment_bytes or len(data)):
             return
         self._heard_s = now_s
-        self._was_heard = True
-        if segment_bytes and (not is_trusted or self._ledger.is_strained):
+        if segment_bytes and (self._is_early or self._ledger.is_strained):
             for start in range(0, len(data), segment_bytes):
                 self._feed(data[start : start + segment_bytes], 0, address, now_s)
         else:
@@ -232,21 +242,22 @@ class HopConnection:
 
     def flush(self, now_s: float) -> None:
         """Send all that waits, arm the timer, and finish if the hop has ended."""
-        if self.hop.closing is not None and not self._is_ended:
+        hop = self.hop
+        if hop.closing is not None and not self._is_ended:
             self._is_ended = True
-            self._note_end(self.hop.closing[0])  # Before its owner hears of it, and dials again.
-        self._guard(self.hop.deliver)
+            self._note_end(hop.closing[0])  # Before its owner hears of it, and dials again.
+        self._guard(hop.deliver)
         if self._is_gone:
             return
         if self._plan is not None and not self._is_over and not self._has_failed:
-            self._guard(lambda: self._settle(now_s))
+            if now_s >= self._look_at_s or self._ledger.is_overdrawn:
+                self._guard(lambda: self._look(now_s))
             self._guard(lambda: self._send(now_s))
-            if self._peer is not None and self._peer.is_moving:
-                self._guard(self._note_move)
-        if self.is_half_open and self.hop.is_permitted:
-            self.is_half_open = False
-            self._home.let_in(self)
-        if self.hop.closing is not None and not self._has_last_words(now_s):
+        if self._is_early and (hop.is_permitted or hop.closing is not None):
+            self._is_early = False
+            if not self.is_dialler and hop.is_permitted:
+                self._home.let_in(self)
+        if hop.closing is not None and not self._has_last_words(now_s):
             self._finish(now_s)
         else:
             self._arm(now_s)
@@ -265,27 +276,33 @@ class HopConnection:
             return False  # No handshake needs it.
         self._early_bytes += size
         if self._early_bytes > limits.PRE_AUTH_BYTES_MAX:
+            self._is_deaf = True
             self.hop.end(Code.HOP_LIMIT_EXCEEDED, "too many bytes before it was accepted")
-            return False
-        return True
+        return not self._is_deaf
 
     def _feed(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
-        if self._has_failed or self.hop.closing is not None:
+        if self._is_deaf:
             return
         clock = time.thread_time if self._ledger.is_watching else time.perf_counter
         begun_s = clock()
-        self._guard(lambda: self._engine.receive(data, segment_bytes, address, now_s))
+        try:
+            self._engine.receive(data, segment_bytes, address, now_s)
+        except BaseException as error:
+            self._fail(error)
         datagrams = -(-len(data) // segment_bytes) if segment_bytes else 1
         self._ledger.received(datagrams, clock() - begun_s)
 
-    def _settle(self, now_s: float) -> None:
-        """Look at what the peer costs, and ask for a sign that it hears us."""
+    def _look(self, now_s: float) -> None:
+        """Now and then: what the peer costs, whether it hears us, and whether the path is whole."""
+        self._look_at_s = now_s + _LOOK_S
+        peer = self._peer
+        if peer is not None and peer.candidate is not None:
+            self._note_move(peer)
         if self.hop.closing is not None:
             return
         fault = self._ledger.find_fault(now_s)
         if fault is not None:
-            self._home.counters.cut += 1
-            self.hop.end(Code.HOP_LIMIT_EXCEEDED, fault)
+            self._cut(Code.HOP_LIMIT_EXCEEDED, fault)
         elif self.hop.is_open and self._ledger.is_ping_due(now_s):
             self._ledger.pinged(self._engine.ping(), now_s)
         elif self._stall is not None and self._stall.is_due(now_s):
@@ -296,8 +313,10 @@ class HopConnection:
 
     def _dispatch(self) -> None:
         events = self._engine.take_events()
-        if self._peer is not None and self._peer.is_moving:
-            self._peer.note_turn(is_authentic=bool(events))
+        peer = self._peer
+        if peer is not None and peer.candidate is not None:
+            peer.note_turn(is_authentic=bool(events))
+            self._look_at_s = 0.0  # The engine may have followed.
         if not events:
             return
         for event in events:
@@ -315,30 +334,31 @@ class HopConnection:
         self._is_connecting = False
         state = self.hop.state
         self.hop.receive(events)
-        if self.is_half_open and self.hop.state is not state:
+        if self._is_early and self.hop.state is not state:
             self._home.note_progress(self)
 
     def _send(self, now_s: float) -> None:
-        udp = self._home.udp
+        udp, handed_bytes = self._home.udp, self._handed_bytes
         while True:
             self.hop.write_out()
             datagrams = self._engine.take_datagrams(now_s)
-            if self._keys.is_due(len(datagrams), now_s):
-                self._renew_keys(now_s)
             if datagrams:
                 self._ledger.sent(len(datagrams), now_s)
+                if self._keys.is_due(len(datagrams), now_s):
+                    self._renew_keys(now_s)
                 udp.send(datagrams, self.local)
             # A wide congestion window may take more than one helping of the lanes.
             if not datagrams or udp.is_blocked or not self.hop.has_more:
-                return
+                break
+        if self._handed_bytes != handed_bytes:
+            self._said_s = now_s
 
-    def _note_move(self) -> None:
+    def _note_move(self, peer: PeerAddress) -> None:
         """The engine follows once the peer has answered its challenge, or (aioquic) before."""
-        assert self._peer is not None
         address = self._engine.peer_address
-        if address is not None and address != self._peer.current:
+        if address is not None and address != peer.current:
             self._home.counters.migrations += 1
-            self._peer.moved(address)
+            peer.moved(address)
 
     def _note_end(self, code: Code) -> None:
         """A handshake with large datagrams that was answered and got no further is a stall."""
@@ -347,7 +367,8 @@ class HopConnection:
         )
         if self._plan is None or self._peer is None or not self.is_dialler:
             return
-        if is_stall and self._was_heard and self._plan.shown_bytes:
+        was_heard = self._heard_s > self._begun_s
+        if is_stall and was_heard and self._plan.shown_bytes:
             self._home.note_stall(self._peer.current)
 
     def _renew_keys(self, now_s: float) -> None:
@@ -359,14 +380,18 @@ class HopConnection:
         self._key_phase = self._engine.key_phase
 
     def _arm(self, now_s: float) -> None:
-        at_s = self._quiet_since_s() + self._home.settings.keepalive_s
-        engine_s = None if self._plan is None else self._engine.deadline_s
-        if engine_s is not None and engine_s < at_s:
-            at_s = engine_s
-        dead_s = self._heard_s + self._home.settings.idle_timeout_s if self.hop.is_open else None
-        for other_s in (self.hop.deadline_s, self._finish_by_s, dead_s):
-            if other_s is not None and other_s < at_s:
-                at_s = other_s
+        settings, hop = self._home.settings, self.hop
+        at_s = self._quiet_since_s() + settings.keepalive_s
+        if self._plan is not None:
+            engine_s = self._engine.deadline_s
+            if engine_s is not None and engine_s < at_s:
+                at_s = engine_s
+        if hop.deadline_s is not None:
+            at_s = min(at_s, hop.deadline_s)
+        elif self._pinged_s > self._heard_s:
+            at_s = min(at_s, self._heard_s + settings.idle_timeout_s)
+        if self._finish_by_s is not None:
+            at_s = min(at_s, self._finish_by_s)
         if self._timer is not None:
             # Deadlines mostly move away. Waking once too early is cheaper than a new timer for
             # each flight.
@@ -418,17 +443,27 @@ class HopConnection:
     def _guard(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except TransportError as error:
-            self._home.counters.cut += 1
-            self.hop.end(error.code, error.detail)
         except BaseException as error:
-            # A panic of qh3's Rust core is a BaseException. The engine's state is unknown now.
-            self._has_failed = True
-            self._home.note_failure(error)
-            self.hop.lose(Code.HOP_INTERNAL, type(error).__name__)
-            self.flush_soon()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whatever was raised costs this connection, and no other."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        if isinstance(error, TransportError):
+            self._cut(error.code, error.detail)
+            return
+        # A panic of qh3's Rust core is a BaseException. The engine's state is unknown now.
+        self._has_failed = self._is_deaf = True
+        self._home.note_failure(error)
+        self.hop.lose(Code.HOP_INTERNAL, type(error).__name__)
+        self.flush_soon()
+
+    def _cut(self, code: Code, detail: str) -> None:
+        """The peer did it. It learns the code, and is not heard any more."""
+        self._is_deaf = True
+        self._home.counters.cut += 1
+        self.hop.end(code, detail)
 
     def _finish(self, now_s: float) -> None:
         """Say CONNECTION_CLOSE and be gone. Whoever still asks gets the same answer for a while."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
@@ -67,8 +68,8 @@ class Endpoint:
         self._strangers = Strangers(settings, self.counters, udp.send)
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
-        self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, loop.time())
-        self._lobby = Lobby(self.counters, loop.time())
+        self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, self.now_s())
+        self._lobby = Lobby(self.counters, self.now_s())
         self._attend_handle: asyncio.Handle | None = None
         self._attend_from_s = 0.0
         self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
@@ -176,7 +177,7 @@ class Endpoint:
         except TimeoutError:
             _log.info("closed with datagrams unsent")
         for connection in list(self._connections):
-            connection.finish(self.loop.time())
+            connection.finish(self.now_s())
         for handle in (self._flush_handle, self._attend_handle):
             if handle is not None:
                 handle.cancel()
@@ -184,6 +185,11 @@ class Endpoint:
         self._lobby.clear()
         self._lingering.clear()
         self.udp.close()
+
+    @staticmethod
+    def now_s() -> float:
+        """The clock of the loop without uvloop's rounding to milliseconds: engines pace by it."""
+        return time.monotonic()  # noqa: TID251  # Endpoints are where the core is told the time.
 
     # --- what connections call ---------------------------------------------------------------
 
@@ -203,11 +209,11 @@ class Endpoint:
         self._half_open.remove(connection)
 
     def note_progress(self, connection: HopConnection) -> None:
-        self._half_open.note_progress(connection, self.loop.time())
+        self._half_open.note_progress(connection, self.now_s())
 
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
         self._half_open.remove(connection)
-        until_s = self.loop.time() + limits.LINGER_S
+        until_s = self.now_s() + limits.LINGER_S
         lingering = _Lingering(last_words, connection.local, until_s)
         for connection_id in connection.ids:
             self._by_id.pop(connection_id, None)
@@ -220,12 +226,12 @@ class Endpoint:
             self._drained.set()
 
     def note_stall(self, address: Address) -> None:
-        self._paths.note_stall(address, self.loop.time())
+        self._paths.note_stall(address, self.now_s())
 
     def note_failure(self, error: BaseException) -> None:
         """Count an exception of an engine or a handler, and log it, but not at a peer's pace."""
         self.counters.failed_connections += 1
-        now_s = self.loop.time()
+        now_s = self.now_s()
         if now_s >= self._next_failure_log_s:
             self._next_failure_log_s = now_s + limits.FAILURE_LOG_INTERVAL_S
             _log.error("connection failed", exc_info=error)
@@ -233,7 +239,7 @@ class Endpoint:
     # --- reading -----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        now_s = self.loop.time()
+        now_s = self.now_s()
         self._is_in_turn = True
         touched: dict[HopConnection, None] = {}
         for data, segment_bytes, source, local in self.udp.receive():
@@ -272,29 +278,39 @@ class Endpoint:
         connection_id = retry.connection_id(data)
         connection = self._by_id.get(connection_id)
         if connection is None:
-            if connection_id in self._lingering:
-                self._answer_for_the_gone(connection_id, now_s)
-            elif retry.is_long(data):
-                self._lobby.hold_stranger(data, source, local, now_s)
-            else:
-                self.counters.dropped_unknown += 1
+            self._drop_or_hold(data, connection_id, source, local, now_s)
         elif connection.is_half_open:
             self._lobby.hold_handshake(Waiting(connection, data, segment_bytes, source, local))
-        elif retry.is_version_negotiation(data):
+        elif data[0] & 0x80 and retry.is_version_negotiation(data):
             # An engine never sees these: qh3 would answer one with another.
             connection.receive_versions(data)
         else:
             connection.receive(data, segment_bytes, source, now_s)
             touched[connection] = None
 
+    def _drop_or_hold(
+        self,
+        data: bytes,
+        connection_id: bytes,
+        source: Address,
+        local: bytes | None,
+        now_s: float,
+    ) -> None:
+        if connection_id in self._lingering:
+            self._answer_for_the_gone(connection_id, now_s)
+        elif retry.is_long(data):
+            self._lobby.hold_stranger(data, source, local, now_s)
+        else:
+            self.counters.dropped_unknown += 1
+
     def _attend(self) -> None:
         """Spend a slice of time on who waits in the lobby; the rest waits for the next turn."""
         self._attend_handle = None
-        now_s = self.loop.time()
+        now_s = self.now_s()
         until_s = now_s + limits.STRANGERS_TURN_S
         self._is_in_turn = True
         touched: dict[HopConnection, None] = {}
-        while self._lobby and self.loop.time() < until_s:
+        while self._lobby and self.now_s() < until_s:
             waiting = self._lobby.take()
             connection = waiting.connection
             if connection is None:
@@ -304,7 +320,7 @@ class Endpoint:
                 connection.dispatch()
                 touched[connection] = None
         self._dispatch(touched)
-        ended_s = self.loop.time()
+        ended_s = self.now_s()
         self._attend_from_s = ended_s + (ended_s - now_s) * (1 / limits.STRANGERS_SHARE - 1)
         if not self._lobby or self._is_closed:
             return
@@ -399,7 +415,7 @@ class Endpoint:
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
-        now_s = self.loop.time()
+        now_s = self.now_s()
         self._is_in_turn = True
         blocked: list[HopConnection] = []
         # What an owner does when it is told something may make another connection dirty.
@@ -428,7 +444,7 @@ class Endpoint:
             self._connect(connection, address)
 
     def _connect(self, connection: HopConnection, address: Address) -> None:
-        plan = self._paths.plan(address, self.loop.time())
+        plan = self._paths.plan(address, self.now_s())
         connection.begin(self._engine.dial(plan), plan, address)
         connection.connect()
 

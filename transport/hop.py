@@ -249,7 +249,7 @@ class CarriedHop:
     def write_out(self) -> None:
         """Hand to the carrier what this turn queued, as far as it has room."""
         self._output.write_control(self._carrier)
-        if self.state is HopState.OPEN:
+        if self.state is HopState.OPEN and self._output.has_more:
             self._output.write(self._carrier, self._carrier.send_room_bytes())
 
     @property

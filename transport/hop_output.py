@@ -58,49 +58,47 @@ class _StreamQueue:
 class _Turns:
     """Deficit round robin among the queues of one sort, named by their streams' numbers."""
 
-    __slots__ = ("_deficit_bytes", "_is_resumed", "_order")
+    __slots__ = ("_deficit_bytes", "_is_resumed", "order")
 
     def __init__(self) -> None:
-        self._order: deque[int] = deque()
+        self.order: deque[int] = deque()
+        """Who has something to say."""
         self._deficit_bytes: dict[int, int] = {}
         self._is_resumed = False  # The first in the order had no room for all of its turn.
-
-    def __len__(self) -> int:
-        return len(self._order)
 
     def join(self, stream: int) -> None:
         if stream not in self._deficit_bytes:
             self._deficit_bytes[stream] = 0
-            self._order.append(stream)
+            self.order.append(stream)
 
     def leave(self, stream: int) -> None:
         if self._deficit_bytes.pop(stream, None) is not None:
-            self._is_resumed = self._is_resumed and self._order[0] != stream
-            self._order.remove(stream)
+            self._is_resumed = self._is_resumed and self.order[0] != stream
+            self.order.remove(stream)
 
     def only(self) -> int:
         """The only one that has anything to say. What it says now is nobody's loss."""
-        (stream,) = self._order
+        (stream,) = self.order
         self._deficit_bytes[stream], self._is_resumed = 0, False
         return stream
 
     def next(self) -> tuple[int, int]:
         """Whose turn it is, and how much it may say: nothing, while it pays for a large frame."""
-        stream = self._order[0]
+        stream = self.order[0]
         if not self._is_resumed:
             self._deficit_bytes[stream] += QUANTUM_BYTES
         return stream, self._deficit_bytes[stream]
 
     def done(self, said_bytes: int, *, has_more: bool, is_cut: bool) -> None:
         """``is_cut``: there was no room for all that it might have said, so its turn goes on."""
-        stream = self._order[0]
+        stream = self.order[0]
         if not has_more:
             self.leave(stream)
             return
         self._deficit_bytes[stream] -= said_bytes
         self._is_resumed = is_cut and self._deficit_bytes[stream] > 0
         if not self._is_resumed:
-            self._order.rotate(-1)
+            self.order.rotate(-1)
 
 
 class HopOutput:
@@ -124,7 +122,7 @@ class HopOutput:
 
     @property
     def has_more(self) -> bool:
-        return bool(self._lane_turns or self._stream_turns)
+        return bool(self._lane_turns.order or self._stream_turns.order)
 
     def stream_queued_bytes(self, stream: int) -> int:
         queue = self._streams.get(stream)
@@ -187,19 +185,19 @@ class HopOutput:
         Lanes and byte streams alternate, however many of either there are: a hundred bulk
         streams leave half of the hop to the lanes.
         """
-        sorts = (self._lane_turns, self._stream_turns)
-        while room_bytes > 0 and self.has_more:
-            if len(sorts[0]) + len(sorts[1]) == 1:
+        lanes, streams = self._lane_turns, self._stream_turns
+        while room_bytes > 0 and (lanes.order or streams.order):
+            if len(lanes.order) + len(streams.order) == 1:
                 # The usual case. Whoever is alone needs no turns.
-                turns = sorts[0] or sorts[1]
+                turns = lanes if lanes.order else streams
                 stream = turns.only()
                 said_bytes, has_more = self._say(carrier, stream, room_bytes)
                 if not has_more:
                     turns.leave(stream)
                 room_bytes -= said_bytes
                 continue
-            for turns in sorts:
-                if turns and room_bytes > 0:
+            for turns in (lanes, streams):
+                if turns.order and room_bytes > 0:
                     room_bytes -= self._take_turn(carrier, turns, room_bytes)
 
     def _take_turn(self, carrier: HopCarrier, turns: _Turns, room_bytes: int) -> int:

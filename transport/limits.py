@@ -26,6 +26,8 @@ SOCKET_BUFFER_BYTES: Final = 4 << 20
 # Linux takes 64 segments; 40 of 1,452 bytes stay below its 64 KiB limit with room for headers.
 SEGMENTS_PER_SEND_MAX: Final = 40
 BYTES_PER_SEND_MAX: Final = 60_000
+# A socket that can be read again so soon has more to read than one datagram.
+BUSY_S: Final = 0.0001
 # One readable socket may take this many reads before the loop has its turn again.
 READS_PER_TURN_MAX: Final = 32
 SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyond, QUIC recovers.

@@ -20,27 +20,24 @@ _SILENCE_FACTOR: Final = 4 / 3
 class PeerAddress:
     """Of an accepted connection."""
 
-    __slots__ = ("_candidate", "_has_proof", "_is_mixed", "_silence_s", "_since_s", "current")
+    __slots__ = ("_has_proof", "_is_mixed", "_silence_s", "_since_s", "candidate", "current")
 
     def __init__(self, address: Address, keepalive_s: float) -> None:
         self.current = address
         self._silence_s = max(_QUIET_S, keepalive_s * _SILENCE_FACTOR)
-        self._candidate: Address | None = None
+        self.candidate: Address | None = None
+        """Where it may have moved to."""
         self._since_s = 0.0
         self._has_proof = False
         self._is_mixed = False
 
-    @property
-    def is_moving(self) -> bool:
-        return self._candidate is not None
-
     def judge(self, source: Address, now_s: float) -> Address:
         """Return the address to tell the engine for a datagram that came from ``source``."""
         if source == self.current:
-            self._candidate, self._is_mixed = None, True
+            self.candidate, self._is_mixed = None, True
             return source
-        if source != self._candidate:
-            self._candidate, self._since_s, self._has_proof = source, now_s, False
+        if source != self.candidate:
+            self.candidate, self._since_s, self._has_proof = source, now_s, False
         needed_s = _QUIET_S if self._has_proof else self._silence_s
         return source if now_s - self._since_s >= needed_s else self.current
 
@@ -50,10 +47,10 @@ class PeerAddress:
         Anybody can send noise with a copied connection id: it counts for nothing, and has to be
         told from what the old address brought in the same turn.
         """
-        if is_authentic and self._candidate is not None and not self._is_mixed:
+        if is_authentic and self.candidate is not None and not self._is_mixed:
             self._has_proof = True
         self._is_mixed = False
 
     def moved(self, address: Address) -> None:
         """The engine has followed."""
-        self.current, self._candidate = address, None
+        self.current, self.candidate = address, None

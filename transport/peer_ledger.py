@@ -38,6 +38,8 @@ class PeerLedger:
         "_ping_at_s",
         "_seconds",
         "_watched",
+        "is_overdrawn",
+        "is_watching",
     )
 
     def __init__(self, now_s: float) -> None:
@@ -48,11 +50,9 @@ class PeerLedger:
         self._datagrams_at_s = now_s
         self._ping: int | None = None
         self._ping_at_s = now_s + _PING_INTERVAL_S
-
-    @property
-    def is_watching(self) -> bool:
+        self.is_watching = False
         """Whether ``received`` is to be told the time of the processor, not of the clock."""
-        return self._watched > 0
+        self.is_overdrawn = False
 
     @property
     def is_strained(self) -> bool:
@@ -62,11 +62,13 @@ class PeerLedger:
         """So much time went into so many datagrams of the peer."""
         self._datagrams += datagrams
         earned = datagrams * _SECONDS_PER_DATAGRAM
-        if self._watched:
-            self._watched -= 1
+        if self.is_watching:
             self._seconds = min(self._seconds + earned, _SECONDS_MAX) - seconds
+            self.is_overdrawn |= self._seconds < 0
+            self._watched -= 1
+            self.is_watching = self._watched > 0
         elif seconds > earned:
-            self._watched = _WATCHED_READS
+            self._watched, self.is_watching = _WATCHED_READS, True
 
     def handed_down(self, size: int) -> None:
         """We gave the engine something to send."""
@@ -78,6 +80,7 @@ class PeerLedger:
         self._datagrams += (now_s - self._datagrams_at_s) * _DATAGRAMS_PER_SECOND
         self._datagrams_at_s = now_s
         self._datagrams = min(self._datagrams, _DATAGRAMS_MAX) - (datagrams - owed)
+        self.is_overdrawn |= self._datagrams < 0
 
     def is_ping_due(self, now_s: float) -> bool:
         return now_s >= self._ping_at_s

@@ -9,6 +9,7 @@ import errno
 import ipaddress
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -79,6 +80,7 @@ class UdpSocket:
         self._is_closed = False
         self.segments_out = segmentation
         self.segments_in = segmentation and _try_gro(sock)
+        self._read_s = 0.0  # When reading ended early.
         self.is_behind = False
         """More has come than one turn reads."""
         self.counters = UdpCounters()
@@ -144,6 +146,9 @@ class UdpSocket:
         receive = self._socket.recvmsg
         left_bytes = limits.READ_BYTES_PER_TURN_MAX
         self.is_behind = False
+        # A lone datagram is the usual case when little is said, and asking whether there is another
+        # costs as much as reading it. If there is, the loop calls again at once; then it is busy.
+        is_busy = time.perf_counter() - self._read_s < limits.BUSY_S
         for _ in range(limits.READS_PER_TURN_MAX):
             if self._is_closed:
                 return
@@ -163,6 +168,9 @@ class UdpSocket:
             if "%" in host:
                 host = host.partition("%")[0]
             yield data, segment_bytes, (host, source[1]), local
+            if not is_busy and not segment_bytes:
+                self._read_s = time.perf_counter()
+                return
         self.is_behind = True
 
     def choose_local(self, address: Address, local: bytes | None) -> bytes | None:
