@@ -72,6 +72,7 @@ class Endpoint:
         self._lobby = Lobby(self.counters, self.now_s())
         self._attend_handle: asyncio.Handle | None = None
         self._attend_from_s = 0.0
+        self._served_s = 0.0  # When an open hop last spoke.
         self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
         self._hop_ids = count(1)
         self._dirty: dict[HopConnection, None] = {}
@@ -213,6 +214,7 @@ class Endpoint:
 
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
         self._half_open.remove(connection)
+        self._lobby.forget(connection)
         until_s = self.now_s() + limits.LINGER_S
         lingering = _Lingering(last_words, connection.local, until_s)
         for connection_id in connection.ids:
@@ -245,12 +247,21 @@ class Endpoint:
         for data, segment_bytes, source, local in self.udp.receive():
             self._route(data, segment_bytes, source, local, now_s, touched)
         self._dispatch(touched)
+        if touched:
+            self._served_s = now_s
         # Open hops have been served. Now those who would like to be one.
         if self._lobby and self._attend_handle is None:
-            if self.udp.is_behind and now_s < self._attend_from_s:
+            if self._must_wait(now_s):
                 self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
             else:
                 self._attend()
+
+    def _must_wait(self, now_s: float) -> bool:
+        """Whether strangers and handshakes have had their share, and there are others to serve."""
+        # While more comes than is read, an open hop may be silent because its words wait, or are
+        # lost, in the socket.
+        served_s = self.settings.idle_timeout_s if self.udp.is_behind else limits.SERVED_S
+        return now_s < min(self._attend_from_s, self._served_s + served_s)
 
     def _dispatch(self, touched: dict[HopConnection, None]) -> None:
         for connection in touched:
@@ -280,7 +291,7 @@ class Endpoint:
         if connection is None:
             self._drop_or_hold(data, connection_id, source, local, now_s)
         elif connection.is_half_open:
-            self._lobby.hold_handshake(Waiting(connection, data, segment_bytes, source, local))
+            self._lobby.hold_handshake(connection, data, segment_bytes, source, local)
         elif data[0] & 0x80 and retry.is_version_negotiation(data):
             # An engine never sees these: qh3 would answer one with another.
             connection.receive_versions(data)
@@ -320,11 +331,14 @@ class Endpoint:
                 connection.dispatch()
                 touched[connection] = None
         self._dispatch(touched)
+        self.udp.expect_more()  # Else nothing would show that more comes than is read.
         ended_s = self.now_s()
-        self._attend_from_s = ended_s + (ended_s - now_s) * (1 / limits.STRANGERS_SHARE - 1)
+        behind = self.udp.is_behind
+        share = limits.STRANGERS_SHARE_BEHIND if behind else limits.STRANGERS_SHARE
+        self._attend_from_s = ended_s + (ended_s - now_s) * (1 / share - 1)
         if not self._lobby or self._is_closed:
             return
-        if self.udp.is_behind:
+        if self._must_wait(ended_s):
             self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
         else:
             self._attend_handle = self.loop.call_soon(self._attend)

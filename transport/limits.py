@@ -60,7 +60,7 @@ HANDSHAKES_PER_S: Final = 50.0
 HANDSHAKES_BURST: Final = 128
 HANDSHAKES_PER_SOURCE_PER_S: Final = 25.0
 HANDSHAKES_PER_SOURCE_BURST: Final = 64
-HANDSHAKES_WAITING_MAX: Final = 1_024  # Datagrams.
+HANDSHAKE_WAITING_BYTES_MAX: Final = 16 << 10  # Of one; a flight of it has less.
 # Datagrams that belong to no connection and may be answered: some fifteen microseconds each.
 STRANGERS_PER_S: Final = 10_000.0
 STRANGERS_BURST: Final = 1_024
@@ -68,8 +68,10 @@ STRANGERS_WAITING_MAX: Final = 256
 # What strangers and handshakes get of a turn before open hops are served again. A single step of a
 # handshake may take longer; there is one of those in a turn then.
 STRANGERS_TURN_S: Final = 0.0005
-# And of all time, while more comes than is read.
+# And of all time, while open hops speak: one that spoke so long ago may speak again.
 STRANGERS_SHARE: Final = 0.2
+STRANGERS_SHARE_BEHIND: Final = 0.05  # More comes than is read, and open hops wait behind it.
+SERVED_S: Final = 0.05
 CONNECTIONS_MAX: Final = 16_384
 
 # --- while it lives ----------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class UdpSocket:
         self.segments_out = segmentation
         self.segments_in = segmentation and _try_gro(sock)
         self._read_s = 0.0  # When reading ended early.
+        self._expects_more = False
         self.is_behind = False
         """More has come than one turn reads."""
         self.counters = UdpCounters()
@@ -138,6 +139,10 @@ class UdpSocket:
         self._waiting.clear()
         self._socket.close()
 
+    def expect_more(self) -> None:
+        """Read all that is there next time: what was read took long to digest."""
+        self._expects_more = True
+
     def receive(self) -> Iterator[tuple[bytes, int, Address, bytes | None]]:
         """Yield (bytes, segment length or 0, source, local) until nothing is left, or for one turn.
 
@@ -148,7 +153,8 @@ class UdpSocket:
         self.is_behind = False
         # A lone datagram is the usual case when little is said, and asking whether there is another
         # costs as much as reading it. If there is, the loop calls again at once; then it is busy.
-        is_busy = time.perf_counter() - self._read_s < limits.BUSY_S
+        is_busy = self._expects_more or time.perf_counter() - self._read_s < limits.BUSY_S
+        self._expects_more = False
         for _ in range(limits.READS_PER_TURN_MAX):
             if self._is_closed:
                 return

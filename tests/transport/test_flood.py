@@ -16,6 +16,7 @@ from tests.transport.helpers import Owner, endpoint, make_identity
 from tests.transport.test_endpoint import each_engine, fetch_token, settle
 from tests.transport.test_retry import initial
 from transport import Endpoint, Hop, HopPurpose, TransportSettings, limits
+from transport.connection import HopConnection
 from transport.counters import EndpointCounters
 from transport.half_open import HalfOpen
 from transport.lobby import Lobby, Waiting
@@ -37,16 +38,52 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert after_long == [True, True, True, False]
 
 
+def a_connection() -> HopConnection:
+    """A key, and no more: what waits is not touched until it is taken."""
+    return HopConnection.__new__(HopConnection)
+
+
+def take_all(lobby: Lobby) -> list[Waiting]:
+    taken = []
+    while lobby:
+        taken.append(lobby.take())
+    return taken
+
+
 def test_strangers_wait_in_bounds_and_the_rest_is_counted() -> None:
     counters = EndpointCounters()
     lobby = Lobby(counters, 0.0)
     for _ in range(limits.STRANGERS_WAITING_MAX + 5):
         lobby.hold_stranger(b"x", HERE, None, 0.0)
-    for _ in range(limits.HANDSHAKES_WAITING_MAX + 7):
-        lobby.hold_handshake(Waiting(None, b"h", 0, HERE, None))
+    half_open = a_connection()
+    for _ in range(7):
+        lobby.hold_handshake(
+            half_open, bytes(limits.HANDSHAKE_WAITING_BYTES_MAX // 4), 0, HERE, None
+        )
+    waiting = len(take_all(lobby))
 
-    assert len(lobby) == limits.STRANGERS_WAITING_MAX + limits.HANDSHAKES_WAITING_MAX
-    assert counters.dropped_flood == 12
+    assert waiting == limits.STRANGERS_WAITING_MAX + 4
+    assert counters.dropped_flood == 5 + 3
+
+
+def test_handshakes_are_served_by_turns() -> None:
+    lobby = Lobby(EndpointCounters(), 0.0)
+    busy, other = a_connection(), a_connection()
+    for _ in range(3):
+        lobby.hold_handshake(busy, b"much", 0, HERE, None)
+    lobby.hold_handshake(other, b"little", 0, HERE, None)
+
+    assert [waiting.data for waiting in take_all(lobby)] == [b"much", b"little", b"much", b"much"]
+
+
+def test_what_waits_for_a_connection_goes_with_it() -> None:
+    lobby = Lobby(EndpointCounters(), 0.0)
+    gone = a_connection()
+    lobby.hold_handshake(gone, b"late", 0, HERE, None)
+    lobby.forget(gone)
+    lobby.forget(gone)
+
+    assert not lobby
 
 
 def test_strangers_have_a_rate_however_fast_they_are_answered() -> None:
@@ -64,9 +101,9 @@ def test_strangers_have_a_rate_however_fast_they_are_answered() -> None:
 def test_handshakes_go_before_strangers() -> None:
     lobby = Lobby(EndpointCounters(), 0.0)
     lobby.hold_stranger(b"first", HERE, None, 0.0)
-    lobby.hold_handshake(Waiting(None, b"second", 0, HERE, None))
+    lobby.hold_handshake(a_connection(), b"second", 0, HERE, None)
 
-    assert [lobby.take().data, lobby.take().data] == [b"second", b"first"]
+    assert [waiting.data for waiting in take_all(lobby)] == [b"second", b"first"]
 
 
 def half_open(**settings: object) -> HalfOpen[str]:
@@ -192,6 +229,40 @@ async def test_an_open_hop_is_served_before_strangers_that_came_first() -> None:
         await owner.wait_until(lambda: target.counters.retries_sent == before + 8)
 
         assert answered == [before]
+
+
+# (seconds since an open hop spoke, whether more comes than is read) -> whether the share holds.
+SHARES = {
+    "an open hop has just spoken": (0.01, False, True),
+    "no open hop spoke of late": (0.2, False, False),
+    "what an open hop said may wait in the socket": (0.2, True, True),
+    "no open hop spoke for so long that there is none": (6.0, True, False),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+async def test_strangers_wait_for_their_share_only_while_there_are_open_hops(name: str) -> None:
+    silent_s, is_behind, must_wait = SHARES[name]
+    async with endpoint(Owner()) as target:
+        now_s = target.now_s()
+        target.udp.is_behind = is_behind
+        target._served_s = now_s - silent_s
+        target._attend_from_s = now_s + 1.0
+        waits = target._must_wait(now_s)
+        waits_later = target._must_wait(now_s + 1.1)
+
+    assert waits == must_wait
+    assert not waits_later
+
+
+async def test_who_waits_for_the_share_is_answered_when_it_comes(stranger: socket.socket) -> None:
+    async with endpoint(Owner()) as target:
+        begun_s = target._served_s = target.now_s()
+        target._attend_from_s = begun_s + 0.03
+        await fetch_token(stranger, target)
+        answered_s = target.now_s()
+
+    assert answered_s - begun_s >= 0.03
 
 
 @each_engine

@@ -12,7 +12,7 @@ import uvloop
 
 from tests.transport.helpers import WAIT_S, Owner, endpoint, make_identity
 from transport import HopPurpose
-from transport.limits import SEND_RETRIES_MAX
+from transport.limits import READS_PER_TURN_MAX, SEND_RETRIES_MAX
 from transport.udp import UdpSocket, normalise_address, source_group
 
 
@@ -202,3 +202,29 @@ def test_one_ipv6_network_counts_as_one_source_and_a_mapped_address_as_ipv4() ->
     assert source_group(("2001:db8::1", 1)) != source_group(("2001:db8:0:1::1", 1))
     assert source_group(("::ffff:192.0.2.1", 1)) == source_group(("192.0.2.1", 2))
     assert source_group(("192.0.2.1", 1)) != source_group(("192.0.2.2", 1))
+
+
+async def test_a_turn_reads_one_datagram_or_all_that_is_there_if_more_is_expected() -> None:
+    async with two_sockets() as (sender, receiver):
+        for _ in range(3):
+            sender.send([(b"x", receiver.address)], None)
+        one = len(list(receiver.receive()))
+        receiver._read_s = 0.0  # Long ago.
+        receiver.expect_more()
+        rest = len(list(receiver.receive()))
+
+    assert (one, rest, receiver.is_behind) == (1, 2, False)
+
+
+async def test_a_turn_that_leaves_something_unread_is_behind() -> None:
+    async with two_sockets() as (sender, receiver):
+        for _ in range(READS_PER_TURN_MAX + 1):
+            sender.send([(b"x", receiver.address)], None)
+        receiver.expect_more()
+        read = len(list(receiver.receive()))
+        was_behind = receiver.is_behind
+        receiver.expect_more()
+        rest = len(list(receiver.receive()))
+
+    assert (read, was_behind) == (READS_PER_TURN_MAX, True)
+    assert (rest, receiver.is_behind) == (1, False)
