@@ -23,6 +23,7 @@ from transport.errors import DatagramError, TransportError
 from transport.hop import CarriedHop
 from transport.in_flight import InFlightLimit
 from transport.key_schedule import KeySchedule
+from transport.liveness import Liveness
 from transport.path import Address, PathPlan, StallWatch
 from transport.peer_address import PeerAddress
 from transport.peer_ledger import PeerLedger
@@ -102,13 +103,15 @@ class HopConnection:
         self._handed_bytes = 0
         self._in_flight: InFlightLimit | None = None
         self._stall: StallWatch | None = None
-        self._heard_s = home.now_s()
-        self._ledger = PeerLedger(self._heard_s)
-        self._begun_s = self._heard_s
+        self._begun_s = now_s = home.now_s()
+        self._ledger = PeerLedger(now_s)
+        self._liveness = Liveness(
+            keepalive_s=home.settings.keepalive_s,
+            idle_timeout_s=home.settings.idle_timeout_s,
+            now_s=now_s,
+        )
         self._look_at_s = 0.0
         self._is_early = True  # Our owner has not let the peer in.
-        self._pinged_s = 0.0
-        self._said_s = self._heard_s  # When we gave the engine something to send.
         self._is_over = False  # The peer has closed: there is nothing more to say.
         self._has_failed = False
         self._is_deaf = False  # What still comes is for nobody.
@@ -197,6 +200,7 @@ class HopConnection:
             self._stall = StallWatch(plan.datagram_bytes, self.now_s())
         if plan.is_loopback:
             self._in_flight = InFlightLimit(plan.datagram_bytes, self.now_s())
+        self._liveness.both_ask = plan.is_loopback
 
     def connect(self) -> None:
         self._is_connecting = True
@@ -220,7 +224,7 @@ class HopConnection:
             address = peer.judge(address, now_s)
         if self._is_early and not self._may_say(len(data), segment_bytes or len(data)):
             return
-        self._heard_s = now_s
+        self._liveness.heard_s = now_s
         if segment_bytes and (self._is_early or self._ledger.is_strained):
             for start in range(0, len(data), segment_bytes):
                 self._feed(data[start : start + segment_bytes], 0, address, now_s)
@@ -351,7 +355,7 @@ class HopConnection:
             if not datagrams or udp.is_blocked or not self.hop.has_more:
                 break
         if self._handed_bytes != handed_bytes:
-            self._said_s = now_s
+            self._liveness.said_s = now_s
 
     def _note_move(self, peer: PeerAddress) -> None:
         """The engine follows once the peer has answered its challenge, or (aioquic) before."""
@@ -367,7 +371,7 @@ class HopConnection:
         )
         if self._plan is None or self._peer is None or not self.is_dialler:
             return
-        was_heard = self._heard_s > self._begun_s
+        was_heard = self._liveness.heard_s > self._begun_s
         if is_stall and was_heard and self._plan.shown_bytes:
             self._home.note_stall(self._peer.current)
 
@@ -380,16 +384,16 @@ class HopConnection:
         self._key_phase = self._engine.key_phase
 
     def _arm(self, now_s: float) -> None:
-        settings, hop = self._home.settings, self.hop
-        at_s = self._quiet_since_s() + settings.keepalive_s
+        hop = self.hop
+        at_s = self._liveness.ping_at_s
+        if hop.is_open:
+            at_s = min(at_s, self._liveness.lost_at_s)
+        elif hop.deadline_s is not None:
+            at_s = min(at_s, hop.deadline_s)
         if self._plan is not None:
             engine_s = self._engine.deadline_s
             if engine_s is not None and engine_s < at_s:
                 at_s = engine_s
-        if hop.deadline_s is not None:
-            at_s = min(at_s, hop.deadline_s)
-        elif self._pinged_s > self._heard_s:
-            at_s = min(at_s, self._heard_s + settings.idle_timeout_s)
         if self._finish_by_s is not None:
             at_s = min(at_s, self._finish_by_s)
         if self._timer is not None:
@@ -414,23 +418,14 @@ class HopConnection:
         if deadline_s is not None and deadline_s <= now_s:
             self._engine.handle_deadline(now_s)
             self._dispatch()
-        if self._is_over or not self.hop.is_open:
-            self._pinged_s = now_s  # Before the hop is open its own deadline is the shorter one.
-        elif now_s - self._heard_s >= self._home.settings.idle_timeout_s:
+        liveness, is_open = self._liveness, self.hop.is_open
+        if is_open and now_s >= liveness.lost_at_s:
             # An engine counts from the first PING that was not answered.
             self.hop.lose(Code.HOP_PEER_LOST, "nothing was heard in time")
-        elif now_s - self._quiet_since_s() >= self._home.settings.keepalive_s:
-            self._pinged_s = now_s
-            self._engine.ping()
-
-    def _quiet_since_s(self) -> float:
-        """When there was last no reason for a PING."""
-        if self._in_flight is None:
-            return max(self._heard_s, self._pinged_s)
-        # On loopback both sides ask, also the one that is asked: qh3 forgets its congestion window
-        # when nothing was acknowledged for two seconds, and large datagrams are then paced to two
-        # in a millisecond until some thirty have been answered.
-        return max(min(self._heard_s, self._said_s), self._pinged_s)
+        elif now_s >= liveness.ping_at_s:
+            liveness.pinged_s = now_s
+            if is_open and not self._is_over:  # Until it is open the hop has deadlines of its own.
+                self._engine.ping()
 
     def _has_last_words(self, now_s: float) -> bool:
         """Whether a hop that has ended still waits, briefly, for what it said before."""

@@ -45,7 +45,7 @@ async def test_who_vanishes_is_noticed_when_nothing_was_heard_for_the_idle_time(
         loop = asyncio.get_running_loop()
         carrier_of(gone)._home.udp.close()
         await owner.wait_for("closed")
-        taken_s = loop.time() - carrier_of(hop)._heard_s
+        taken_s = loop.time() - carrier_of(hop)._liveness.heard_s
 
         assert owner.code is Code.HOP_PEER_LOST
         # The rest is the noise of a busy machine.
@@ -58,10 +58,12 @@ async def test_who_vanishes_while_we_speak_is_noticed_as_soon(kind: str) -> None
         await pair.wait_opened()
         loop = asyncio.get_running_loop()
         carrier_of(pair.far)._home.udp.close()
-        while pair.dialler.code is None and loop.time() < carrier_of(pair.hop)._heard_s + 2:
+        while (
+            pair.dialler.code is None and loop.time() < carrier_of(pair.hop)._liveness.heard_s + 2
+        ):
             pair.hop.send_frame(1, FrameKind.RECORD, b"hello?")
             await asyncio.sleep(0.01)
-        taken_s = loop.time() - carrier_of(pair.hop)._heard_s
+        taken_s = loop.time() - carrier_of(pair.hop)._liveness.heard_s
 
         assert pair.dialler.code is Code.HOP_PEER_LOST
         assert taken_s < IDLE_S + KEEPALIVE_S
