@@ -10,12 +10,14 @@ One turn of the crank, whoever is cranking:
 It never waits, never looks at a clock, and knows nothing of links, frames or policy.
 """
 
+import math
 import os
-from typing import Final, Unpack
+from typing import Unpack
 
 from channel._noise import Role
 from channel.contract import (
     CLAIMABLE_GROUPS,
+    INPUT_OF_RECORD,
     PERMITTED_ACTIONS,
     ChannelOptions,
     ChannelPermit,
@@ -68,20 +70,6 @@ from channel.wire import (
     encode_position,
 )
 from identity import Code, NoiseKey, VerifiedPeer
-
-_INPUT_OF_TYPE: Final = {
-    RecordType.DATA: ChannelInput.RECORD_DATA,
-    RecordType.ACCEPT: ChannelInput.RECORD_ACCEPT,
-    RecordType.DENY: ChannelInput.RECORD_DENY,
-    RecordType.REKEY: ChannelInput.RECORD_REKEY,
-    RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
-    RecordType.ACK: ChannelInput.RECORD_ACK,
-    RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
-    RecordType.REST: ChannelInput.RECORD_SIGNAL,
-    RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
-    RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,
-    RecordType.CLOSE: ChannelInput.CLOSE,
-}
 
 
 class Channel:
@@ -174,14 +162,19 @@ class Channel:
 
     @property
     def unacknowledged_bytes(self) -> int:
-        """Bytes of records that the peer has not acknowledged, sent or not."""
+        """Bytes of sealed records that the peer has not acknowledged."""
         return 0 if self._session is None else self._session[0].sent.held_bytes
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes of messages that wait for room on the link."""
+        return 0 if self._session is None else self._session[0].waiting_bytes
+
+    @property
     def awaits_acknowledgement(self) -> bool:
-        """Whether something was sent that the peer has not acknowledged; of a closed channel, was
+        """Whether something was said that the peer has not acknowledged; of a closed channel, was
         it so when it ended."""
-        return self._ended_awaiting if self._session is None else self._session[0].sent.is_awaiting
+        return self._ended_awaiting if self._session is None else self._session[0].is_awaiting
 
     @property
     def deadline_s(self) -> float | None:
@@ -321,9 +314,10 @@ class Channel:
         incoming.receipts.passed()
         return []
 
-    def take_output(self) -> list[tuple[Part, bytes]]:
-        """What the link must carry, in this order."""
-        self._flush_records()
+    def take_output(self, room_bytes: float = math.inf) -> list[tuple[Part, bytes]]:
+        """What the link must carry, in this order. Of messages as much as fits ``room_bytes``:
+        the rest waits, and is lost with a channel that ends."""
+        self._flush_records(room_bytes)
         taken, self._output = self._output, []
         return taken
 
@@ -356,7 +350,12 @@ class Channel:
         self._handshake = None
         self._handshake_hash = session.handshake_hash
         self._session = (
-            Outgoing(self._make_cipher(session.send), self._limits, self._now_s),
+            Outgoing(
+                self._make_cipher(session.send),
+                self._limits,
+                self._now_s,
+                is_early=self._role is Role.INITIATOR,
+            ),
             Incoming(self._make_cipher(session.receive), self._limits),
         )
 
@@ -380,7 +379,7 @@ class Channel:
         return []
 
     def _apply_record_untrusted(self, header: RecordHeader, body: bytes) -> list[ChannelEvent]:
-        input_ = _INPUT_OF_TYPE.get(header.type)
+        input_ = INPUT_OF_RECORD.get(header.type)
         if input_ is None or (self._state, input_) not in CHANNEL_TRANSITIONS:
             raise ChannelError(
                 Code.CHANNEL_BAD_RECORD, f"{header.type.name} while {self._state.name}"
@@ -424,7 +423,7 @@ class Channel:
             raise ChannelError(Code.CHANNEL_BAD_RECORD, "ACCEPT without its key")
         self._move(ChannelInput.RECORD_ACCEPT)
         self._mover = Mover(body, self._role, session_id_of(self._handshake_hash))
-        self._directions()[0].open(self._now_s)
+        self._directions()[0].open()
         return [ChannelOpened()]
 
     def _movable(self) -> Mover:
@@ -445,14 +444,11 @@ class Channel:
 
     def _send(self, type_: RecordType, data: bytes) -> None:
         self._move(ChannelInput.SEND)
-        if self._state is ChannelState.OPENING:
-            self._directions()[0].seal_early(type_, data, self._now_s)
-        else:
-            self._seal(type_, data)
+        self._directions()[0].queue(type_, data)
 
     def _say(self, type_: RecordType, body: bytes = b"") -> None:
         self._move(ChannelInput.SAY)
-        self._seal(type_, body)
+        self._directions()[0].queue(type_, body)
 
     def _seal(self, type_: RecordType, data: bytes) -> None:
         self._directions()[0].seal(type_, data, self._now_s)
@@ -461,10 +457,11 @@ class Channel:
         assert self._session is not None, "there are no keys yet, or no longer"
         return self._session
 
-    def _flush_records(self) -> None:
+    def _flush_records(self, room_bytes: float = 0) -> None:
         """Records come behind the parts that were there before them, and ahead of what follows."""
         if self._session is not None:
-            self._output += [(Part.RECORD, record) for record in self._session[0].take_ready()]
+            ready = self._session[0].take_ready(room_bytes, self._now_s)
+            self._output += [(Part.RECORD, record) for record in ready]
 
     def _fail(self, code: Code) -> list[ChannelEvent]:
         self._end(code)

@@ -8,13 +8,29 @@ from channel._noise import NoiseCipher, RecordCipher
 from channel.errors import ChannelError
 from channel.kem import Kem
 from channel.limits import RekeyLimits
-from channel.wire import decode_code_untrusted
+from channel.state import ChannelInput
+from channel.wire import RecordType, decode_code_untrusted
 from identity import Code, Identifier
 
 PERMITTED_ACTIONS: Final = frozenset({"channel.open", "node.enrol"})
 # What may be said, and believed as a hint, without a seal: why a link could not serve. Never
 # what a policy, a mailbox or a service answered.
 CLAIMABLE_GROUPS: Final = frozenset({"hop", "channel", "route"})
+
+# What the owner of a state reads in the type of a record.
+INPUT_OF_RECORD: Final = {
+    RecordType.DATA: ChannelInput.RECORD_DATA,
+    RecordType.ACCEPT: ChannelInput.RECORD_ACCEPT,
+    RecordType.DENY: ChannelInput.RECORD_DENY,
+    RecordType.REKEY: ChannelInput.RECORD_REKEY,
+    RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
+    RecordType.ACK: ChannelInput.RECORD_ACK,
+    RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
+    RecordType.REST: ChannelInput.RECORD_SIGNAL,
+    RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
+    RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,
+    RecordType.CLOSE: ChannelInput.CLOSE,
+}
 
 
 @unique

@@ -4,7 +4,13 @@ A grant is the total that may ever have been sent, so that a lost or repeated gr
 """
 
 from link.errors import CreditError
-from link.limits import CREDIT_MAX, GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
+from link.limits import (
+    CREDIT_MAX,
+    GRANT_BYTES_MIN,
+    GRANTS_UNEARNED_MAX,
+    INITIAL_WINDOW_BYTES,
+    WINDOW_RESERVE_BYTES,
+)
 
 
 class SendWindow:
@@ -37,7 +43,8 @@ class ReceiveWindow:
     """What the peer may still send us, and when to tell it that it may send more.
 
     A grant is due once half the window has been consumed: early enough that a sender never waits
-    for a reader who keeps up, rare enough to cost nothing.
+    for a reader who keeps up, rare enough to cost nothing. What small things have used of the
+    reserve at its end is granted again sooner: they pass also while nothing else is consumed.
     """
 
     __slots__ = ("_consumed", "_granted", "_received", "_size")
@@ -65,7 +72,10 @@ class ReceiveWindow:
         self._consumed += count_bytes
         assert self._consumed <= self._received
         limit = self._consumed + self._size
-        if limit - self._granted < self._size // 2:
+        more_bytes = limit - self._granted
+        if more_bytes < self._size // 2 and (
+            more_bytes < GRANT_BYTES_MIN or self._granted - self._received >= WINDOW_RESERVE_BYTES
+        ):
             return None
         self._granted = limit
         return limit

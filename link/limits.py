@@ -28,6 +28,9 @@ STREAM_WINDOW_BYTES: Final = 1 << 20
 # A relay passes this many grants of a window, and one more for so many bytes that were sent on it.
 GRANTS_UNEARNED_MAX: Final = 64
 GRANT_BYTES_MIN: Final = 4 << 10
+# The last of a window is not for messages: what acknowledges the other direction must always pass,
+# or two that write much and read little would wait for each other.
+WINDOW_RESERVE_BYTES: Final = 2 * GRANT_BYTES_MIN
 CREDIT_MAX: Final = (1 << 63) - 1
 
 LINKS_PER_HOP_MAX: Final = 65_536
@@ -51,6 +54,7 @@ assert NOISE_1_BYTES_MAX + 4 * URI_TEXT_BYTES_MAX < FRAME_BODY_BYTES_MAX
 assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
 assert min(LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES) >= 16 * GRANT_BYTES_MIN, "ours are well earned"
 assert INITIAL_WINDOW_BYTES <= STREAM_WINDOW_BYTES
+assert INITIAL_WINDOW_BYTES >= 2 * QUANTUM_BYTES + WINDOW_RESERVE_BYTES
 assert LINK_WINDOW_BYTES >= 4 * QUANTUM_BYTES, "a window must hold several records"
 assert LINKS_PER_HOP_MAX < ACCEPTOR_LINK_BIT
 assert LANES & (LANES - 1) == 0, "lane = link mod LANES keeps to the low bits"

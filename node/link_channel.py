@@ -18,7 +18,7 @@ from link import (
     ReceiveWindow,
     SendWindow,
 )
-from link.limits import LINK_WINDOW_BYTES
+from link.limits import LINK_WINDOW_BYTES, WINDOW_RESERVE_BYTES
 from link.messages import encode_code, encode_credit, encode_link_open
 
 _KIND_OF_PART: Final[Mapping[Part, FrameKind]] = MappingProxyType(
@@ -37,20 +37,21 @@ _PART_OF_KIND: Final[Mapping[int, Part]] = MappingProxyType(
 class LinkChannel:
     """Carries a channel's parts over one link at a time. Call ``pump`` after every call to either.
 
-    Records wait here when the far end has granted no more, and while there is no link;
-    ``waiting_bytes`` tells the owner, who must stop feeding the channel. What has been received
-    counts against the window until the owner says with ``consume`` that it has left its hands.
+    Messages wait in the channel, unsealed, while the far end has granted no more and while there
+    is no link; ``waiting_bytes`` tells the owner, who must stop feeding the channel. So what
+    acknowledges the other direction goes ahead of them. What has been received counts against the
+    window until the owner says with ``consume`` that it has left its hands.
     """
 
     __slots__ = (
         "_receive_window",
         "_send_window",
         "_waiting",
+        "_waiting_bytes",
         "channel",
         "closed",
         "end",
         "hop",
-        "waiting_bytes",
     )
 
     def __init__(self, hop: HopPort, link: int, channel: Channel) -> None:
@@ -59,14 +60,19 @@ class LinkChannel:
         self.channel = channel
         self.closed = False
         """Nothing passes: the link is gone."""
-        self.waiting_bytes = 0
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(LINK_WINDOW_BYTES)
 
     @property
     def link(self) -> int:
         return self.end.link
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was sent on the channel and has not gone out on a link."""
+        return self.channel.waiting_bytes + self._waiting_bytes
 
     def detach(self) -> None:
         """The link is gone and the channel goes on: what it has to say waits for another."""
@@ -78,8 +84,7 @@ class LinkChannel:
         self.hop = hop
         self.end = LinkEnd(hop.id, link)
         self.closed = False
-        self._waiting.clear()
-        self.waiting_bytes = 0
+        self._forget_waiting()
         self._send_window = SendWindow()
         held_bytes = self._receive_window.held_bytes
         self._receive_window = ReceiveWindow(LINK_WINDOW_BYTES, held_bytes=held_bytes)
@@ -93,10 +98,10 @@ class LinkChannel:
 
     def pump(self) -> None:
         """Move what the channel has ready onto the link, as far as the credit goes."""
-        for part, body in self.channel.take_output():
+        for part, body in self.channel.take_output(self._room_bytes()):
             if part is Part.RECORD:
                 self._waiting.append(body)
-                self.waiting_bytes += len(body)
+                self._waiting_bytes += len(body)
             elif part is Part.CLOSE:
                 self._send_waiting()
                 self._send_close(body)
@@ -125,6 +130,7 @@ class LinkChannel:
         """Take a grant for this link and send what waited for it."""
         if self._send_window.grant_untrusted(credit.limit):
             self._send_waiting()
+            self.pump()
 
     def consume(self, count_bytes: int) -> None:
         """Received bytes have left our hands: grant more when it is due."""
@@ -136,28 +142,33 @@ class LinkChannel:
         """Close the link without a word inside the channel, which may not be able to say one."""
         self._send_close(encode_code(code))
 
+    def _room_bytes(self) -> int:
+        """How much the link takes of messages."""
+        if self.closed or self._waiting:
+            return 0
+        # What was sent and not acknowledged is kept for another link, so it has a bound as well.
+        return min(
+            self._send_window.available_bytes - WINDOW_RESERVE_BYTES,
+            UNACKNOWLEDGED_BYTES_MAX - self.channel.unacknowledged_bytes,
+        )
+
     def _send_waiting(self) -> None:
-        waiting = self._waiting
-        window = self._send_window
+        waiting, window = self._waiting, self._send_window
         if self.closed:
             return
-        # What was sent and not acknowledged is kept for another link, so it has a bound as well.
-        unacknowledged_bytes = self.channel.unacknowledged_bytes - self.waiting_bytes
-        while (
-            waiting
-            and len(waiting[0]) <= window.available_bytes
-            and unacknowledged_bytes < UNACKNOWLEDGED_BYTES_MAX
-        ):
+        while waiting and len(waiting[0]) <= window.available_bytes:
             body = waiting.popleft()
             window.spend(len(body))
-            self.waiting_bytes -= len(body)
-            unacknowledged_bytes += len(body)
+            self._waiting_bytes -= len(body)
             self.hop.send_frame(self.link, FrameKind.RECORD, body)
 
     def _send_close(self, body: bytes) -> None:
         if not self.closed:
             self.closed = True
             # What the far end has left no room for can never follow now.
-            self._waiting.clear()
-            self.waiting_bytes = 0
+            self._forget_waiting()
             self.hop.send_frame(self.link, FrameKind.LINK_CLOSE, body)
+
+    def _forget_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0

@@ -493,7 +493,7 @@ def test_another_composition_may_wrap_the_ciphers() -> None:
 
     pair = ChannelPair.open(make_cipher=make)
     pair.alice.send(b"seen by the wrapper", now_s=1.0)
+    [event] = carry(pair.alice, pair.bob)
 
     assert [len(sealed[0]), sealed[1:]] == [32, [b"seen by the wrapper"]]  # First, ACCEPT's key.
-    [event] = carry(pair.alice, pair.bob)
     assert isinstance(event, DataReceived)

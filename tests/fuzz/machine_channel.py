@@ -126,8 +126,9 @@ class ChannelMachine:
         assert channel._held_bytes <= EARLY_BYTES_MAX + FRAME_BODY_BYTES_MAX
         if channel._session is not None:
             outgoing, incoming = channel._session
-            assert outgoing._unsent_bytes <= UNSENT_BYTES_MAX
-            assert outgoing._early_bytes <= EARLY_BYTES_MAX
+            assert outgoing._early_left_bytes >= 0
+            waiting_bytes = sum(len(fragment) for _, fragment, _ in outgoing._unsealed)
+            assert outgoing.waiting_bytes == waiting_bytes <= UNSENT_BYTES_MAX
             assert outgoing.sent.held_bytes == sum(map(len, outgoing.sent._records))
             assert sum(map(len, incoming.message._fragments)) <= MESSAGE_BYTES_MAX
 

@@ -34,22 +34,34 @@ class Wire:
     """Fits UdpSocket as far as an endpoint uses it."""
 
     is_blocked = False
+    is_behind = False
     is_v6 = False
     counters: Any = None
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
         self.sent: list[Datagram] = []
-        self.arrived: list[tuple[bytes, int, tuple[str, int]]] = []
+        self.arrived: list[tuple[bytes, int, tuple[str, int], None]] = []
 
-    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int]]]:
+    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int], None]]:
         arrived, self.arrived = self.arrived, []
         yield from arrived
 
-    def send(self, datagrams: Sequence[Datagram]) -> None:
+    def send(self, datagrams: Sequence[Datagram], _local: bytes | None = None) -> None:
         self.sent += datagrams
 
+    def choose_local(self, _address: Any, _local: bytes | None) -> None: ...
+
+    def expect_more(self) -> None: ...
+
     def close(self) -> None: ...
+
+
+class VirtualEndpoint(Endpoint):
+    """Reads the clock of its loop, so that an input means the same each time."""
+
+    def now_s(self) -> float:
+        return float(self.loop.time())
 
 
 class DecidingOwner(WatchedOwner):
@@ -102,7 +114,7 @@ class DatagramMachine:
         self.seen.append(data)
         del self.seen[:-SEEN_MAX]
         self.tokens += sum(map(_has_token, pieces(data, segment)))
-        self.wire(to).arrived.append((data, segment, source))
+        self.wire(to).arrived.append((data, segment, source, None))
         self.ends[to]._on_readable()
 
     def check(self) -> None:
@@ -137,7 +149,7 @@ def _has_token(data: bytes) -> bool:
 
 
 def _endpoint(wire: Any, loop: Any, identity: Any, owners: Any, settings: Any) -> Endpoint:
-    return Endpoint(wire, loop, identity=lambda: identity, handler=owners, settings=settings)
+    return VirtualEndpoint(wire, loop, identity=lambda: identity, handler=owners, settings=settings)
 
 
 def carry(machine: DatagramMachine, program: Program) -> None:

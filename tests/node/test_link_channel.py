@@ -68,7 +68,7 @@ class Pair:
         self.bob.pump()
         self.carry()
 
-    def carry(self, *, consume: bool = True) -> None:
+    def carry(self, *, consume: bool = True, into: list[bytes] | None = None) -> None:
         """All frames both ways until nothing more is said."""
         while frames := (self.hops[0].take(), self.hops[1].take()):
             if not any(frames):
@@ -78,7 +78,8 @@ class Pair:
             if consume:
                 self.consume()
             for frame in frames[1]:
-                self.alice.consume(self._give(self.alice, frame, []))
+                heard = [] if into is None else into
+                self.alice.consume(self._give(self.alice, frame, heard))
 
     def consume(self) -> None:
         owed, self.owed = self.owed, 0
@@ -132,6 +133,55 @@ def test_what_carries_no_whole_message_is_granted_again_at_once() -> None:
     assert [len(body) for body in pair.received] == [1_000_000] * 2
 
 
+def test_two_that_write_much_and_are_read_do_not_wait_for_each_other() -> None:
+    pair = Pair()
+    bodies = [b"%03d" % number + bytes(60_000) for number in range(100)]
+    answers: list[bytes] = []
+    for body in bodies:
+        for side in (pair.alice, pair.bob):
+            side.channel.send(body, NOW_S)
+    pair.alice.pump()
+    pair.bob.pump()
+    pair.carry(into=answers)
+
+    assert pair.received == answers == bodies
+
+
+def test_what_acknowledges_passes_also_while_nothing_is_read_the_other_way() -> None:
+    pair = Pair()
+    for _ in range(3_000):
+        pair.alice.channel.send(bytes(1_000), NOW_S)  # Bob does not read.
+    pair.alice.pump()
+    pair.carry(consume=False)
+    assert pair.alice.waiting_bytes > 1_000_000
+    spoken = [b"%05d" % number + bytes(60_000) for number in range(2_000)]
+    heard: list[bytes] = []
+    for body in spoken:
+        pair.bob.channel.send(body, NOW_S)
+        pair.bob.pump()
+        pair.carry(consume=False, into=heard)
+
+    assert len(heard) == len(spoken)
+    assert pair.bob.waiting_bytes == 0
+    assert pair.alice.waiting_bytes > 1_000_000
+
+
+def test_a_channel_that_ends_says_so_ahead_of_what_waits() -> None:
+    pair = Pair()
+    for _ in range(60):
+        pair.alice.channel.send(bytes(60_000), NOW_S)
+    pair.alice.pump()
+    pair.alice.channel.close(Code.CHANNEL_CREDENTIAL_EXPIRED)
+    pair.alice.pump()
+    events = [
+        event
+        for frame in pair.hops[0].take()
+        for event in pair.bob.receive(frame.kind, frame.body, NOW_S)[0]
+    ]
+
+    assert events[-1] == ChannelClosed(Code.CHANNEL_CREDENTIAL_EXPIRED, sealed=True)
+
+
 def test_a_peer_that_sends_more_than_was_granted_is_found_out() -> None:
     pair = Pair()
     granted = pair.bob._receive_window._granted - pair.bob._receive_window._received
@@ -145,6 +195,7 @@ def test_a_peer_that_sends_more_than_was_granted_is_found_out() -> None:
 def test_a_sealed_close_follows_what_was_sent_before_it() -> None:
     pair = Pair()
     pair.alice.channel.send(b"last words", NOW_S)
+    pair.alice.pump()
     pair.alice.channel.close(Code.CHANNEL_CREDENTIAL_EXPIRED)
     pair.alice.pump()
     frames = pair.hops[0].take()
