@@ -6,11 +6,11 @@ Whatever the engine or the owner's handler raises ends this connection and no ot
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from identity import Code
 from transport import limits, retry
-from transport.counters import EndpointCounters
+from transport.connection_home import ConnectionHome
 from transport.engine import (
     Connected,
     ConnectionIdIssued,
@@ -27,59 +27,9 @@ from transport.liveness import Liveness
 from transport.path import Address, PathPlan, StallWatch
 from transport.peer_address import PeerAddress
 from transport.peer_ledger import PeerLedger
-from transport.settings import TransportSettings
-from transport.udp import UdpSocket
 
 # How often a connection looks after what is not urgent.
 _LOOK_S: Final = 0.1
-
-
-class ConnectionHome(Protocol):
-    """What a connection asks of its endpoint."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    @property
-    def udp(self) -> UdpSocket: ...
-
-    @property
-    def engine_name(self) -> str: ...
-
-    @property
-    def own_certificate_hash(self) -> bytes: ...
-
-    @property
-    def settings(self) -> TransportSettings: ...
-
-    @property
-    def counters(self) -> EndpointCounters: ...
-
-    def now_s(self) -> float: ...
-
-    def flush_later(self, connection: "HopConnection") -> None: ...
-
-    def add_id(self, connection_id: bytes, connection: "HopConnection") -> None: ...
-
-    def drop_id(self, connection_id: bytes) -> None: ...
-
-    def let_in(self, connection: "HopConnection") -> None:
-        """The owner accepted: it counts as half open no longer."""
-        ...
-
-    def note_progress(self, connection: "HopConnection") -> None:
-        """A half-open connection came a step further."""
-        ...
-
-    def forget(
-        self, connection: "HopConnection", last_words: list[tuple[bytes, Address]]
-    ) -> None: ...
-
-    def note_stall(self, address: Address) -> None:
-        """Large datagrams get lost on the way to this address."""
-        ...
-
-    def note_failure(self, error: BaseException) -> None: ...
 
 
 class HopConnection:
@@ -92,6 +42,8 @@ class HopConnection:
     def __init__(self, home: ConnectionHome, *, is_dialler: bool) -> None:
         self.is_dialler = is_dialler
         self.ids: set[bytes] = set()
+        self.is_quiet = False
+        """What came was read, and waits to be answered with what is said next."""
         self.local: bytes | None = None
         self._home = home
         self._plan: PathPlan | None = None
@@ -101,6 +53,7 @@ class HopConnection:
         self._key_phase: int | None = None
         self._early_bytes = 0
         self._handed_bytes = 0
+        self._unanswered_bytes = 0  # Read since anything was sent.
         self._in_flight: InFlightLimit | None = None
         self._stall: StallWatch | None = None
         self._begun_s = now_s = home.now_s()
@@ -225,6 +178,7 @@ class HopConnection:
         if self._is_early and not self._may_say(len(data), segment_bytes or len(data)):
             return
         self._liveness.heard_s = now_s
+        self._unanswered_bytes += len(data)
         if segment_bytes and (self._is_early or self._ledger.is_strained):
             for start in range(0, len(data), segment_bytes):
                 self._feed(data[start : start + segment_bytes], 0, address, now_s)
@@ -244,9 +198,25 @@ class HopConnection:
         """Hand to the hop what the engine has made of the datagrams."""
         self._guard(self._dispatch)
 
+    def keep_quiet(self) -> bool:
+        """With nothing to say, wait with telling that what came was read, if that may wait.
+
+        An acknowledgement alone costs both ends as much as a small message.
+        """
+        self.is_quiet = (
+            not self._is_early
+            and self._unanswered_bytes <= limits.QUIET_READ_BYTES_MAX
+            and self.hop.is_open
+            and self._peer is not None
+            and self._peer.candidate is None
+        )
+        return self.is_quiet
+
     def flush(self, now_s: float) -> None:
         """Send all that waits, arm the timer, and finish if the hop has ended."""
         hop = self.hop
+        self._unanswered_bytes = 0
+        self.is_quiet = False
         if hop.closing is not None and not self._is_ended:
             self._is_ended = True
             self._note_end(hop.closing[0])  # Before its owner hears of it, and dials again.
@@ -383,7 +353,8 @@ class HopConnection:
             self._home.counters.key_updates += 1
         self._key_phase = self._engine.key_phase
 
-    def _arm(self, now_s: float) -> None:
+    def _due_s(self) -> float:
+        """When there is next something to do, if nothing comes and nothing is said."""
         hop = self.hop
         at_s = self._liveness.ping_at_s
         if hop.is_open:
@@ -394,8 +365,10 @@ class HopConnection:
             engine_s = self._engine.deadline_s
             if engine_s is not None and engine_s < at_s:
                 at_s = engine_s
-        if self._finish_by_s is not None:
-            at_s = min(at_s, self._finish_by_s)
+        return at_s if self._finish_by_s is None else min(at_s, self._finish_by_s)
+
+    def _arm(self, now_s: float) -> None:
+        at_s = self._due_s()
         if self._timer is not None:
             # Deadlines mostly move away. Waking once too early is cheaper than a new timer for
             # each flight.
@@ -408,6 +381,11 @@ class HopConnection:
     def _on_timer(self) -> None:
         self._timer = None
         now_s = self.now_s()
+        if self.is_quiet:
+            return  # It is flushed soon, and armed again.
+        if now_s < self._due_s():
+            self._arm(now_s)  # It has moved away since.
+            return
         if self._plan is not None:
             self._guard(lambda: self._handle_deadline(now_s))
         self.hop.handle_deadline(now_s)

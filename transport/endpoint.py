@@ -71,11 +71,14 @@ class Endpoint:
         self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, self.now_s())
         self._lobby = Lobby(self.counters, self.now_s())
         self._attend_handle: asyncio.Handle | None = None
+        self._quiet_handle: asyncio.Handle | None = None
         self._attend_from_s = 0.0
         self._served_s = 0.0  # When an open hop last spoke.
         self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
         self._hop_ids = count(1)
         self._dirty: dict[HopConnection, None] = {}
+        self._quiet: dict[HopConnection, None] = {}
+        """Who has been read and had nothing to say."""
         self._flush_handle: asyncio.Handle | None = None
         self._is_in_turn = False
         self._is_closed = False
@@ -179,10 +182,10 @@ class Endpoint:
             _log.info("closed with datagrams unsent")
         for connection in list(self._connections):
             connection.finish(self.now_s())
-        for handle in (self._flush_handle, self._attend_handle):
+        for handle in (self._flush_handle, self._attend_handle, self._quiet_handle):
             if handle is not None:
                 handle.cancel()
-        self._flush_handle = self._attend_handle = None
+        self._flush_handle = self._attend_handle = self._quiet_handle = None
         self._lobby.clear()
         self._lingering.clear()
         self.udp.close()
@@ -224,6 +227,7 @@ class Endpoint:
         while len(self._lingering) > limits.LINGERING_MAX:
             self._lingering.popitem(last=False)
         self._connections.pop(connection, None)
+        self._quiet.pop(connection, None)
         if not self._connections:
             self._drained.set()
 
@@ -266,8 +270,18 @@ class Endpoint:
     def _dispatch(self, touched: dict[HopConnection, None]) -> None:
         for connection in touched:
             connection.dispatch()
-        self._dirty.update(touched)
+            if connection not in self._dirty:
+                (self._quiet if connection.keep_quiet() else self._dirty)[connection] = None
         self._is_in_turn = False
+        if self._dirty:
+            self._flush()
+        if self._quiet and self._quiet_handle is None:
+            self._quiet_handle = self.loop.call_later(limits.QUIET_S, self._end_quiet)
+
+    def _end_quiet(self) -> None:
+        self._quiet_handle = None
+        self._dirty.update(self._quiet)
+        self._quiet.clear()
         self._flush()
 
     def _route(
@@ -435,6 +449,7 @@ class Endpoint:
         # What an owner does when it is told something may make another connection dirty.
         while self._dirty:
             connection, _ = self._dirty.popitem()
+            self._quiet.pop(connection, None)
             if self.udp.is_blocked and connection.hop.closing is None:
                 blocked.append(connection)  # Its bytes wait in the engine, not in a queue here.
             else:

@@ -149,7 +149,13 @@ class Qh3Connection:
 
     @property
     def deadline_s(self) -> float | None:
-        return self._connection.get_timer()
+        core: Any = self._connection._core
+        timer: tuple[str, float] | None = None if core is None else core.get_timer()
+        if timer is None:
+            return None
+        reason, at_s = timer
+        # A lone acknowledgement is due after 1 ms, with which asks one by one rarely can go.
+        return at_s + limits.QUIET_S if reason == "ack_application" else at_s
 
     def handle_deadline(self, now_s: float) -> None:
         self._connection.handle_timer(now_s)

@@ -38,6 +38,10 @@ CONNECTION_WINDOW_BYTES: Final = 8 << 20
 STREAM_WINDOW_BYTES: Final = 8 << 20
 GAPS_MAX: Final = 1_024  # Holes in what a peer said, on one connection; aioquic only.
 
+# After a read so small, the word that it was read waits so long for something to go with.
+QUIET_READ_BYTES_MAX: Final = 4 << 10
+QUIET_S: Final = 0.002
+
 # What an engine is handed ahead of its network, if it does not say how much that takes.
 SEND_QUEUE_BYTES: Final = 1 << 20
 # One readable socket takes this much before what came is answered: about a millisecond of work.

@@ -196,12 +196,29 @@ class UdpSocket:
 
     def send(self, datagrams: Sequence[tuple[bytes, Address]], local: bytes | None = None) -> None:
         """Send now what the kernel takes; keep the rest, up to a limit."""
+        if len(datagrams) == 1 and local is None and self._send_one(*datagrams[0]):
+            return
         for batch in _batches(datagrams, self.segments_out, local):
             if self._waiting or not self._send_batch(batch):
                 self._keep(batch)
         if self._waiting and not self._is_writing and not self._is_closed:
             self._is_writing = True
             self._loop.add_writer(self._socket.fileno(), self._write_waiting)
+
+    def _send_one(self, data: bytes, address: Address) -> bool:
+        """The usual case. Return False if it must wait."""
+        if self._waiting or self._is_closed:
+            return False
+        try:
+            self._socket.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            self.counters.dropped_error += 1
+            return True
+        self.counters.sent_datagrams += 1
+        self.counters.sent_batches += 1
+        return True
 
     def _send_batch(self, batch: _Batch) -> bool:
         """Return False if the kernel's buffer is full."""
