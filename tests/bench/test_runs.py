@@ -87,7 +87,9 @@ def test_a_gateway_relays_on_one_core_and_its_idle_links_are_weighed(temporary: 
     assert bench.files() == []
 
 
-@pytest.mark.parametrize("line", ["handshakes", "hop --engine qh3 --datagram-bytes 1452"])
+@pytest.mark.parametrize(
+    "line", ["handshakes", "fairness", "hop --engine qh3 --datagram-bytes 1452"]
+)
 def test_a_quick_run_reports_rows_and_leaves_nothing_behind(line: str, temporary: Path) -> None:
     bench = Watched(temporary, "-m", "bench", *line.split(), "--quick", "--json")
 
