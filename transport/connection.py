@@ -199,7 +199,7 @@ class HopConnection:
         self._guard(self._dispatch)
 
     def keep_quiet(self) -> bool:
-        """With nothing to say, wait with telling that what came was read, if that may wait.
+        """Wait with telling that what came was read, if there is nothing to say and that may wait.
 
         An acknowledgement alone costs both ends as much as a small message.
         """
@@ -209,6 +209,9 @@ class HopConnection:
             and self.hop.is_open
             and self._peer is not None
             and self._peer.candidate is None
+            # What came may have made room for what waits.
+            and not self.hop.has_more
+            and not self._engine.flow().queued_bytes
         )
         return self.is_quiet
 
