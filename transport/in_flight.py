@@ -7,9 +7,9 @@ window ends up in the receiver's socket, and whatever is said next waits behind 
 from typing import Final
 
 # As long as a path of that kind is busy, this much waits in front of a frame that is said now.
-QUEUE_S: Final = 0.0005
+QUEUE_S: Final = 0.001
 # Many times what loopback itself holds (a fifth of a millisecond), so the rate can be found out.
-IN_FLIGHT_BYTES_MIN: Final = 64 << 10
+IN_FLIGHT_BYTES_MIN: Final = 256 << 10
 IN_FLIGHT_DATAGRAMS_MIN: Final = 4
 # A program on this machine may stand for a path that is long after all. Both engines take no round
 # trip for shorter than this, and of a longer one twice its content may be on the way.
