@@ -57,10 +57,10 @@ class Store:
             # Made before SQLite makes it, because SQLite would ask the umask.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            store = cls(connection, path)
             try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                store = cls(connection, path)
                 store._migrate()
             except BaseException:
                 connection.close()

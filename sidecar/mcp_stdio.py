@@ -123,6 +123,7 @@ class StdioServer:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._calls: dict[int, Call] = {}
+        self._bad_lines = 0
         self._next_number = 1
         self._closed: StdioError | None = None
 
@@ -189,7 +190,14 @@ class StdioServer:
             line.decode()
             message = _LINE.decode(line)
         except _BAD_JSON:
-            _log.warning("mcp_bad_line", pid=self._child.pid, line_bytes=len(line))
+            self._bad_lines += 1
+            if self._bad_lines & (self._bad_lines - 1) == 0:  # The 1st, 2nd, 4th, 8th …
+                _log.warning(
+                    "mcp_bad_line",
+                    pid=self._child.pid,
+                    line_bytes=len(line),
+                    so_far=self._bad_lines,
+                )
             return
         number = _number_of(bytes(message.id))
         if message.method and not bytes(message.id):

@@ -1,5 +1,7 @@
 """This node itself: what it shows of itself, and when it has to enrol again."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,18 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def node(tmp_path: Path, clock: ManualClock) -> OwnNode:
+def node(tmp_path: Path, clock: ManualClock) -> Iterator[OwnNode]:
     """A node that enrolled with an authority of ``acme`` and holds a credential for an hour."""
     path = tmp_path / "state.db"
-    keystore = Keystore.open(path, MasterKey.generate())
-    node = OwnNode(keystore, Store.open(path), clock)
+    with (
+        contextlib.closing(Keystore.open(path, MasterKey.generate())) as keystore,
+        Store.open(path) as store,
+    ):
+        yield enrolled_node(keystore, store, clock)
+
+
+def enrolled_node(keystore: Keystore, store: Store, clock: ManualClock) -> OwnNode:
+    node = OwnNode(keystore, store, clock)
     unix_s = int(clock.unix_s())
     authority = new_identity("authority", unix_s=unix_s, purposes=(Purpose.HOP,))
     node.trust(TrustAnchor(authority.identifier, "acme"))

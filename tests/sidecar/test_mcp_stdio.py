@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -127,3 +128,10 @@ def test_an_answer_that_is_both_result_and_error_is_an_error() -> None:
     got, _ = outcome_of(b'{"id":1,"result":{},"error":{"code":1,"message":"x"}}\n')
     assert isinstance(got[0], Answer)
     assert got[0].error_code == -32603
+
+
+def test_a_server_that_writes_no_json_is_told_of_a_few_times_and_not_at_its_own_pace() -> None:
+    with structlog.testing.capture_logs() as logged:
+        outcome_of(b"not json\n" * 1_000)
+
+    assert [entry["so_far"] for entry in logged] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
