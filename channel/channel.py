@@ -438,8 +438,8 @@ class Channel:
         incoming.has_moved = True
 
     def _acknowledge(self) -> None:
-        incoming = self._directions()[1]
-        if incoming.receipts.is_due(self._now_s):
+        outgoing, incoming = self._directions()
+        if incoming.receipts.is_due_untrusted(self._now_s, unheard=outgoing.sent.replies):
             self._seal(RecordType.ACK, encode_position(incoming.position))
             incoming.receipts.acknowledged()
 
