@@ -1,12 +1,14 @@
 """What no window counts is bounded too: grants, and openings towards somebody who is slow."""
 
+from typing import Any
+
 import pytest
 
 from gateway import hops
 from identity import AgentUri, Code
 from link import Credit, FrameKind
 from link.limits import GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
-from link.messages import encode_credit
+from link.messages import encode_code, encode_credit
 from tests.gateway.helpers import Switchboard
 
 
@@ -61,3 +63,27 @@ def test_a_node_that_asks_and_reads_no_answer_loses_its_hop(
         board.open(board.alpha, number, target=AgentUri.parse("agent://acme/nobody/home"))
 
     assert board.alpha.closed is Code.HOP_LIMIT_EXCEEDED
+
+
+class _NeverWalked(dict[Any, Any]):
+    """Tens of thousands of grants may wait, and as many links may end in one read."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("walked through for one link")
+
+    keys = values = items = __iter__  # type: ignore[assignment]
+
+
+def test_links_that_end_do_not_look_at_what_is_withheld_of_others() -> None:
+    board = Switchboard()
+    there = [board.join(link) for link in (1, 2, 3)]
+    board.beta.queued_bytes = board.limits.congested_bytes + 1
+    for link in there:
+        body = encode_credit(Credit(0, 2 * INITIAL_WINDOW_BYTES))
+        board.receive(board.beta, link, FrameKind.CREDIT, body)
+    state = board.relay.hops[board.beta.id]
+    state.withheld = _NeverWalked(state.withheld)
+    board.receive(board.beta, there[0], FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
+    board.receive(board.alpha, 2, FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
+
+    assert len(state.withheld) == 1
