@@ -14,10 +14,19 @@ from typing import Final
 from identity import Code, Identifier, NamePrefix
 from link import FrameKind, HopLimits, HopPort, LinkEnd, LinkIds
 from link.buckets import TokenBucket
-from link.limits import FRAME_HEADER_BYTES, LANES, LINKS_PER_HOP_MAX
+from link.limits import (
+    FRAME_HEADER_BYTES,
+    LANES,
+    LINKS_PER_HOP_MAX,
+    PREFIXES_PER_NODE_MAX,
+)
 
 # One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
 LINKS_PER_ENROLMENT_MAX: Final = 4
+# Prefixes that one hop may register: all of its own a few times at once, then one a second. Each is
+# decided, audited, and told to whoever is displaced by it.
+REGISTRATIONS_BURST: Final = 4 * PREFIXES_PER_NODE_MAX
+REGISTRATIONS_PER_S: Final = 1.0
 # Looked at once for so many bytes.
 QUEUE_CHECK_BYTES: Final = 1 << 20
 
@@ -53,6 +62,9 @@ class HopState:
     ids: LinkIds
     prefixes: tuple[NamePrefix, ...]
     openings: TokenBucket
+    registrations: TokenBucket = field(
+        default_factory=lambda: TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST)
+    )
     last_link: list[int] = field(default_factory=lambda: [0] * LANES)
     unchecked_bytes: int = 0
     """Forwarded to this hop since somebody looked whether it takes them."""
