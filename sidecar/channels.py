@@ -230,8 +230,9 @@ class ChannelTable:
 
     def _feed_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
         if frame.kind == FrameKind.LINK_CLOSE:
+            code = decode_code_untrusted(frame.body)
             del self._slots[slot.links.end]
-            if self._outlives(slot, now_s, decode_code_untrusted(frame.body)):
+            if self._outlives(slot, now_s, code):
                 return
         elif slot.early is not None or slot.state is ChannelState.RESPONDING:
             self._hold_untrusted(slot, frame, now_s)

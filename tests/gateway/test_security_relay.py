@@ -66,7 +66,7 @@ def test_a_node_that_asks_and_reads_no_answer_loses_its_hop(
 
 
 def test_a_node_that_registers_without_end_loses_its_hop() -> None:
-    """Each registration is a line of the audit log, and displaces whoever has the prefix as well."""
+    """Each is a line of the audit log, and displaces whoever else has that prefix."""
     board = Switchboard()
     body = encode_prefix(prefix("alpha"))
     for _ in range(hops.REGISTRATIONS_BURST - 1):

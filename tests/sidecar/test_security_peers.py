@@ -6,6 +6,7 @@ import pytest
 
 from channel import ChannelClosed
 from identity import Code
+from link import FrameKind
 from tests.sidecar.router_helpers import Lonely, Puppet
 from tests.simulation.mesh import Session
 from tests.simulation.people import node
@@ -53,3 +54,15 @@ def test_a_yes_that_comes_when_the_peer_has_expired_fails_its_own_messages_only(
     assert alice.failures() == [(1, "message.outcome_unknown")]
     assert end_of(puppet).code is Code.CHANNEL_CREDENTIAL_EXPIRED
     assert len(lonely.router.channels) == 0
+
+
+def test_a_close_without_a_code_costs_the_hop_and_its_channels_go_on(
+    lonely: Lonely, alice: Session
+) -> None:
+    puppet = connected(lonely, alice)
+
+    lonely.receive((puppet.link, FrameKind.LINK_CLOSE, b""))
+
+    assert lonely.hop.closed is Code.HOP_BAD_FRAME
+    lonely.lose_hop()
+    assert lonely.router.channels.paths.parked == 1
