@@ -130,8 +130,8 @@ class ChannelTable:
 
     def hop_leaving(self, hop: HopPort, now_s: float) -> None:
         """The neighbour has said that it will stop soon."""
-        self.hops.set_leaving(hop)
-        self.paths.hop_leaving(hop, now_s)
+        if self.hops.set_leaving(hop):
+            self.paths.hop_leaving(hop, now_s)
 
     def hop_closed(self, hop: HopPort, code: Code, now_s: float) -> None:
         """Open channels over this hop look for another; of the others each owner learns it."""

@@ -43,10 +43,14 @@ class HopBook:
         """Forget a hop. False when it was not there."""
         return self._entries.pop(hop.id, None) is not None
 
-    def set_leaving(self, hop: HopPort) -> None:
-        """The neighbour has said that it will stop: used only where there is no other."""
-        if hop.id in self._entries:
-            self._entries[hop.id].is_leaving = True
+    def set_leaving(self, hop: HopPort) -> bool:
+        """The neighbour has said that it will stop: used only where there is no other. False when
+        it had said so before."""
+        entry = self._entries.get(hop.id)
+        if entry is None or entry.is_leaving:
+            return False
+        entry.is_leaving = True
+        return True
 
     def is_direct(self, hop: HopPort) -> bool:
         entry = self._entries.get(hop.id)

@@ -7,7 +7,7 @@ import pytest
 from channel import ChannelClosed
 from identity import Code
 from link import FrameKind
-from tests.sidecar.router_helpers import Lonely, Puppet
+from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session
 from tests.simulation.people import node
 
@@ -31,9 +31,10 @@ def connected(lonely: Lonely, to: Session, name: str = "mallory", **options: Any
     return puppet
 
 
-def end_of(puppet: Puppet) -> ChannelClosed:
-    [closed] = puppet.of(ChannelClosed)
-    return closed
+def end_of(puppet: Puppet) -> Code:
+    [code] = [closed.code for closed in puppet.of(ChannelClosed)]
+    assert isinstance(code, Code)
+    return code
 
 
 def test_a_yes_that_comes_when_the_peer_has_expired_fails_its_own_messages_only(
@@ -52,7 +53,7 @@ def test_a_yes_that_comes_when_the_peer_has_expired_fails_its_own_messages_only(
     puppet.respond()
 
     assert alice.failures() == [(1, "message.outcome_unknown")]
-    assert end_of(puppet).code is Code.CHANNEL_CREDENTIAL_EXPIRED
+    assert end_of(puppet) is Code.CHANNEL_CREDENTIAL_EXPIRED
     assert len(lonely.router.channels) == 0
 
 
@@ -66,3 +67,40 @@ def test_a_close_without_a_code_costs_the_hop_and_its_channels_go_on(
     assert lonely.hop.closed is Code.HOP_BAD_FRAME
     lonely.lose_hop()
     assert lonely.router.channels.paths.parked == 1
+
+
+class _NeverWalked(dict[Any, Any]):
+    def __iter__(self) -> Any:
+        raise AssertionError("all channels were walked through for one frame")
+
+    keys = values = items = __iter__
+
+
+def test_a_neighbour_that_says_again_that_it_restarts_costs_no_walk(
+    lonely: Lonely, alice: Session
+) -> None:
+    connected(lonely, alice)
+    lonely.router.hop_leaving(lonely.hop)
+    paths = lonely.router.channels.paths
+    paths._sessions = _NeverWalked(paths._sessions)
+
+    for _ in range(3):
+        lonely.router.hop_leaving(lonely.hop)
+
+    assert len(lonely.router.channels) == 1
+
+
+def test_who_opens_direct_hops_again_and_again_puts_off_nobodys_move(
+    lonely: Lonely, alice: Session
+) -> None:
+    connected(lonely, alice)
+    lonely.lose_hop()
+    lonely.hop = FakeHop(node("gw", role="gateway").peer, id=2)
+    lonely.sidecar.do(lambda: lonely.router.hop_opened(lonely.hop))
+    for number in range(6):
+        other: Any = FakeHop(node("gamma").peer, id=10 + number, is_dialler=False)
+        lonely.router.hop_opened(other, direct=True)
+        lonely.network.run_for(0.5)
+
+    [(_, opening)] = lonely.opened_links()
+    assert opening.move is not None
