@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from channel import ChannelState
 from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
 from link import Frame, HopPort, LinkEnd
+from link.buckets import TokenBucket
 from node.link_channel import LinkChannel
 from policy import Action, Permit
 from sidecar.agents import LocalAgent
 from sidecar.mailbox import Sender
 from sidecar.timers import Timer
+
+# Each time that a channel moves, all that its peer has not acknowledged is sent again: as much as
+# a window, for a frame. Links that fail do not fail more often than this.
+MOVES_BURST: Final = 16
+MOVES_PER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class ChannelSlot:
     """Hops on which its opening was refused by somebody between."""
     wish: Wish | None = None
     tries: int = 0
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST))
     parked_until_s: float | None = None
     """It has no link, and has until then to find one."""
     path_timer: Timer | None = None

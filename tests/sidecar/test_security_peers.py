@@ -1,15 +1,23 @@
 """What a member with keys of its own may do to a sidecar once it has a channel there."""
 
+import os
 from typing import Any
 
 import pytest
+from sidelink import wire
 
 from channel import ChannelClosed
-from identity import Code
-from link import FrameKind
+from identity import AgentUri, Code
+from link import FrameKind, LinkOpen
+from link.limits import INITIAL_WINDOW_BYTES
+from link.messages import encode_link_open
+from sidecar.paths import HOP_QUEUE_BYTES_MAX
+from sidecar.slot import MOVES_BURST
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session
 from tests.simulation.people import node
+
+ALICE = "agent://acme/alpha/alice"
 
 
 @pytest.fixture
@@ -67,6 +75,53 @@ def test_a_close_without_a_code_costs_the_hop_and_its_channels_go_on(
     assert lonely.hop.closed is Code.HOP_BAD_FRAME
     lonely.lose_hop()
     assert lonely.router.channels.paths.parked == 1
+
+
+def moved(puppet: Puppet) -> int:
+    """Let a channel go on over another link. Returns how many bytes of records come again there."""
+    lonely, nonce = puppet.lonely, os.urandom(16)
+    move = puppet.links.channel.ask_to_move(nonce)
+    link = lonely.next_link()
+    opening = LinkOpen(AgentUri.parse(ALICE), puppet.agent.uri, nonce, None, b"", move=move)
+    lonely.receive((link, FrameKind.LINK_OPEN, encode_link_open(opening)))
+    return sum(
+        len(frame.body)
+        for frame in lonely.hop.sent
+        if frame.link == link and frame.kind == FrameKind.RECORD
+    )
+
+
+class TestAPeerThatMovesInALoop:
+    def test_makes_us_repeat_little(self, lonely: Lonely, alice: Session) -> None:
+        puppet = told_much(lonely, alice)
+
+        repeated_bytes = [moved(puppet) for _ in range(100)]
+
+        assert 200_000 < repeated_bytes[0] <= INITIAL_WINDOW_BYTES
+        assert [count for count in repeated_bytes if count] == repeated_bytes[:MOVES_BURST]
+        lonely.network.run_for(2.0)
+        assert moved(puppet) == repeated_bytes[0]
+        assert puppet.of(ChannelClosed) == []
+
+    def test_to_a_hop_of_which_it_takes_nothing_stays_where_it_is(
+        self, lonely: Lonely, alice: Session
+    ) -> None:
+        puppet = told_much(lonely, alice)
+        lonely.hop.queued_bytes = HOP_QUEUE_BYTES_MAX + 1
+
+        assert moved(puppet) == 0
+
+        assert lonely.hop.closes()[-1][1] is Code.ROUTE_LINK_LIMIT
+        lonely.hop.queued_bytes = 0
+        assert moved(puppet) > 0
+
+
+def told_much(lonely: Lonely, alice: Session) -> Puppet:
+    """A peer that has a window of records which it does not acknowledge."""
+    puppet = connected(lonely, alice)
+    puppet.exchange = lambda: None  # type: ignore[method-assign]
+    alice.send_all([alice.new_send(wire.TELL, puppet.uri, bytes(50_000)) for _ in range(5)])
+    return puppet
 
 
 class _NeverWalked(dict[Any, Any]):
