@@ -125,17 +125,17 @@ class Paths:
 
     def hop_opened(self, hop: HopPort, now_s: float) -> None:
         """Whoever has no way tries this one; whoever has a worse one does as well."""
-        is_direct, node = self._hops.is_direct(hop), hop.peer.identifier
+        node = hop.peer.identifier if self._hops.is_direct(hop) else None
         # A direct hop leads to its own node only: who opens many puts off nobody else's turn.
         waiting = (
             slot
             for slot in self._parked
-            if slot.wish is None and (slot.node == node or not is_direct)
+            if slot.wish is None and (node is None or slot.node == node)
         )
         for count, slot in enumerate(waiting):
             wait_s = count // MOVES_AT_ONCE * MOVES_APART_SECONDS
             self._plan(slot, now_s + wait_s + _head_start_s(slot))
-        if is_direct:
+        if node is not None:
             self._improve((s for s in self._sessions.values() if s.node == node), now_s)
 
     def hop_leaving(self, hop: HopPort, now_s: float) -> None:
