@@ -123,6 +123,9 @@ class DirectPaths:
 
     def addresses_received(self, slot: ChannelSlot, addresses: tuple[Address, ...]) -> None:
         """The peer's node may be there. It proves who it is, or is not let in."""
+        if not slot.mentions.take(self._clock.now_s()):
+            self.refused += 1
+            return
         node = self._node_of(slot)
         if node is None:
             self.refused += 1
@@ -160,7 +163,10 @@ class DirectPaths:
         node.changed.set()
         _log.info("direct_hop_opened", peer=str(node.identifier), dialled=hop.is_dialler)
         self._router.hop_opened(hop, direct=True)
-        if before is not None:
+        if before is not None and before.is_dialler == hop.is_dialler:
+            # Whoever dials again has noticed before us that its hop was lost; or would have many.
+            before.close(Code.HOP_SUPERSEDED)
+        elif before is not None:
             self._router.hop_leaving(before)
         self._wake()
 

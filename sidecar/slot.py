@@ -18,6 +18,9 @@ from sidecar.timers import Timer
 # a window, for a frame. Links that fail do not fail more often than this.
 MOVES_BURST: Final = 16
 MOVES_PER_S: Final = 1.0
+# Each time that a peer tells its addresses, policy is asked, and a line is left in the audit log.
+MENTIONS_BURST: Final = 8
+MENTIONS_PER_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,10 @@ class ChannelSlot:
     wish: Wish | None = None
     tries: int = 0
     moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST))
+    mentions: TokenBucket = field(
+        default_factory=lambda: TokenBucket(MENTIONS_PER_S, MENTIONS_BURST)
+    )
+    """Of addresses, by the peer."""
     parked_until_s: float | None = None
     """It has no link, and has until then to find one."""
     path_timer: Timer | None = None
