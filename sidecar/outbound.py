@@ -226,6 +226,9 @@ class Outbound:
             asks = conversation.asks
             for number in [key for key, ask in asks.items() if ask.owner.session is session]:
                 self.take_ask(conversation, number)
+            owner = conversation.last_owner
+            if owner is not None and owner.session is session:
+                conversation.last_owner = None
 
     def take_ask(self, conversation: Conversation, number: int) -> PendingAsk | None:
         """An ask has come to its end: it has neither a place nor a time any more."""

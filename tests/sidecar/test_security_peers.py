@@ -1,7 +1,7 @@
 """What a member with keys of its own may do to a sidecar once it has a channel there."""
 
 import os
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sidelink import wire
@@ -9,8 +9,9 @@ from sidelink import wire
 from channel import ChannelClosed
 from identity import AgentUri, Code
 from link import FrameKind, LinkOpen
-from link.limits import INITIAL_WINDOW_BYTES
-from link.messages import encode_link_open
+from link.limits import INITIAL_WINDOW_BYTES, LINK_WINDOW_BYTES
+from link.messages import decode_credit_untrusted, encode_link_open
+from sidecar.envelope import Reject, Reply
 from sidecar.paths import HOP_QUEUE_BYTES_MAX
 from sidecar.slot import MOVES_BURST
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
@@ -89,6 +90,69 @@ def moved(puppet: Puppet) -> int:
         for frame in lonely.hop.sent
         if frame.link == link and frame.kind == FrameKind.RECORD
     )
+
+
+def test_a_peer_may_reject_each_tell_once(lonely: Lonely, alice: Session) -> None:
+    """What it says goes on to an agent's process, which would have to be cut off at last."""
+    for _ in range(3):
+        alice.tell("agent://acme/beta/mallory", b"hello")
+    puppet = Puppet(lonely)
+    puppet.respond()
+    told = puppet.heard()[0]
+
+    puppet.say(*[Reject(told.id, Code.POLICY_DENIED, "", "no")] * 1_000)  # type: ignore[union-attr]
+
+    assert alice.failures() == 3 * [(0, "policy.denied")]
+
+
+class TestAnAgentThatReadsNoAnswers:
+    """Else what it is sent would fill its connection, which is then cut for all its agents."""
+
+    ASKS: Final = 40
+    ANSWER_BYTES: Final = 60_000
+
+    @pytest.fixture
+    def puppet(self, lonely: Lonely, alice: Session) -> Puppet:
+        for _ in range(self.ASKS):
+            alice.ask("agent://acme/beta/mallory", b"how much")
+        puppet = Puppet(lonely)
+        puppet.respond()
+        alice.writable = False
+        for asked in puppet.heard():
+            puppet.say(Reply(asked.id, bytes(self.ANSWER_BYTES), ""))  # type: ignore[union-attr]
+        take_credit(puppet)
+        return puppet
+
+    def answers(self, alice: Session) -> int:
+        return len(alice.of(wire.Reply))
+
+    def test_is_sent_a_window_at_most(self, puppet: Puppet, alice: Session) -> None:
+        assert self.answers(alice) * self.ANSWER_BYTES <= LINK_WINDOW_BYTES
+
+    def test_is_sent_the_rest_when_it_reads_again(self, puppet: Puppet, alice: Session) -> None:
+        alice.writable = True
+        puppet.lonely.router.session_writable(alice)
+        take_credit(puppet)
+
+        assert self.answers(alice) == self.ASKS
+
+    def test_holds_nothing_back_when_it_is_gone(self, puppet: Puppet, alice: Session) -> None:
+        alice.is_gone = True
+        puppet.lonely.router.session_gone(alice)
+        take_credit(puppet)
+
+        assert not puppet.links.waiting_bytes
+
+
+def take_credit(puppet: Puppet) -> None:
+    """Send what waits, for as long as credit comes."""
+    taken = 0
+    while taken < len(puppet.lonely.hop.sent):
+        frames, taken = puppet.lonely.hop.sent[taken:], len(puppet.lonely.hop.sent)
+        for frame in frames:
+            if frame.kind == FrameKind.CREDIT:
+                puppet.links.credit(decode_credit_untrusted(frame.body))
+        puppet.exchange()
 
 
 class TestAPeerThatMovesInALoop:
