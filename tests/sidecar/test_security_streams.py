@@ -15,7 +15,7 @@ from node.clocks import ManualClock
 from policy import Denial
 from sidecar.mesh_stream import StreamError
 from sidecar.sealed_stream import SealedStream
-from sidecar.streams import EARLY_STREAMS_PER_LINK_MAX, Streams
+from sidecar.streams import EARLY_STREAMS_PER_LINK_MAX, STREAMS_PER_CHANNEL_MAX, Streams
 
 LINK: Final = ACCEPTOR_LINK_BIT | 1
 OTHER_LINK: Final = ACCEPTOR_LINK_BIT | 2
@@ -217,3 +217,25 @@ async def test_a_writer_learns_that_the_peer_went_after_it_had_said_all() -> Non
 
     with pytest.raises(StreamError):
         await stream.write(b"nobody hears this")
+
+
+class _NeverWalked(dict[Any, Any]):
+    """A peer with many channels may announce thousands of streams, each in forty bytes."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all that are announced were walked through for one more")
+
+    keys = values = items = __iter__
+
+
+async def test_an_announcement_is_counted_without_a_walk_through_all_others(stage: Stage) -> None:
+    stage.announce(LINK, 1)
+    stage.streams._expected = _NeverWalked(stage.streams._expected)
+    for number in range(3, 2 * STREAMS_PER_CHANNEL_MAX, 2):
+        stage.announce(LINK, number)
+    assert stage.ended == []
+
+    stage.announce(OTHER_LINK, 1)
+    stage.announce(LINK, 2 * STREAMS_PER_CHANNEL_MAX + 1)
+
+    assert stage.ended == [LINK]
