@@ -178,9 +178,13 @@ class Channel:
         return 0 if self._session is None else self._session[0].sent.held_bytes
 
     @property
+    def gathered_bytes(self) -> int:
+        """Bytes of a message of the peer's that is not here whole. No window counts them."""
+        return 0 if self._session is None else self._session[1].message.gathered_bytes
+
+    @property
     def awaits_acknowledgement(self) -> bool:
-        """Whether something was sent that the peer has not acknowledged; of a closed channel, was
-        it so when it ended."""
+        """Whether the peer owes an acknowledgement, or did so when the channel ended."""
         return self._ended_awaiting if self._session is None else self._session[0].sent.is_awaiting
 
     @property
@@ -433,9 +437,8 @@ class Channel:
         return self._mover
 
     def _resume_untrusted(self, position: int) -> None:
-        outgoing, incoming = self._directions()
-        outgoing.resend_untrusted(position)
-        incoming.has_moved = True
+        self._directions()[0].resend_untrusted(position)
+        self._directions()[1].has_moved = True
 
     def _acknowledge(self) -> None:
         outgoing, incoming = self._directions()

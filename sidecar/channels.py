@@ -266,7 +266,16 @@ class ChannelTable:
             self.end(slot, exc.code)
             return
         slot.used_s = now_s
+        if (slot.held_bytes or slot.links.channel.gathered_bytes) and not self._may_hold(slot):
+            return
         self._handle(slot, events, owed_bytes)
+
+    def _may_hold(self, slot: ChannelSlot) -> bool:
+        """Look at what a peer makes us hold; end its channel if that is too much."""
+        if self.admission.may_hold(slot):
+            return True
+        self.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+        return False
 
     def _outlives(self, slot: ChannelSlot, now_s: float, code: Code) -> bool:
         """Whether a channel goes on without the link that it has lost. Nobody sealed the loss."""
@@ -364,6 +373,8 @@ class ChannelTable:
         slot = self._slots.get(end)
         if slot is not None and slot.links.end == end:
             slot.links.credit(credit)
+            if slot.held_bytes:
+                self.admission.may_hold(slot)
             self._owner.progressed(slot)
 
     def _handle(self, slot: ChannelSlot, events: list[ChannelEvent], owed_bytes: int) -> None:

@@ -73,6 +73,9 @@ class ChannelSlot:
     """Frames behind a last handshake message that has not been read yet."""
     early_bytes: int = 0
 
+    held_bytes: int = 0
+    """What its peer makes us hold, when somebody looked: `sidecar.admission`."""
+
     # Whether it is in use: what a channel that is put away must not have.
     used_s: float = 0.0
     asks_out: int = 0

@@ -6,12 +6,14 @@ from typing import Any, Final
 import pytest
 from sidelink import wire
 
-from channel import ChannelClosed
+from channel import ChannelClosed, RecordType
+from channel.wire import FLAG_MORE
 from identity import AgentUri, Code
 from link import FrameKind, LinkOpen
 from link.limits import INITIAL_WINDOW_BYTES, LINK_WINDOW_BYTES
 from link.messages import decode_credit_untrusted, encode_link_open
-from sidecar.envelope import Reject, Reply
+from sidecar import admission
+from sidecar.envelope import Ask, Reject, Reply
 from sidecar.paths import HOP_QUEUE_BYTES_MAX
 from sidecar.slot import MOVES_BURST
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
@@ -76,6 +78,74 @@ def test_a_close_without_a_code_costs_the_hop_and_its_channels_go_on(
     assert lonely.hop.closed is Code.HOP_BAD_FRAME
     lonely.lose_hop()
     assert lonely.router.channels.paths.parked == 1
+
+
+class TestWhatTheAgentsOfOneNodeMakeUsHold:
+    """Each channel has its bounds; of channels there may be thousands."""
+
+    @pytest.fixture(autouse=True)
+    def little(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(admission, "HELD_BYTES_PER_NODE_MAX", 200_000)
+
+    def test_of_messages_that_are_not_whole_is_bounded(
+        self, lonely: Lonely, alice: Session
+    ) -> None:
+        other = connected(lonely, alice, "bob", of=node("gamma"))
+        puppets = [connected(lonely, alice, f"m{number}") for number in range(5)]
+        for puppet in puppets:
+            begin_message(puppet)
+        begin_message(other)
+
+        assert [is_closed(puppet) for puppet in puppets] == [False] * 3 + [True] * 2
+        assert not is_closed(other)
+
+    def test_of_answers_that_they_do_not_take_is_bounded(
+        self, lonely: Lonely, alice: Session
+    ) -> None:
+        puppets = [connected(lonely, alice, f"m{number}") for number in range(5)]
+        for puppet in puppets:
+            puppet.takes_credit = False
+            puppet.say(*[Ask(2 * number + 1, b"", "", 60_000) for number in range(20)])
+        asked = iter(alice.of(wire.Deliver))
+        for puppet in puppets:
+            for _ in range(20):
+                alice.answer(next(asked).delivery, bytes(60_000))
+            puppet.exchange()
+
+        # A window of 1 MiB goes out on each; what is left of 1,200,000 bytes stays here.
+        assert [is_closed(puppet) for puppet in puppets] == [False, True, True, True, True]
+
+    def test_counts_no_more_when_it_is_over(self, lonely: Lonely, alice: Session) -> None:
+        for number in range(5):
+            puppet = connected(lonely, alice, f"m{number}")
+            begin_message(puppet)
+            lonely.receive((puppet.link, FrameKind.RECORD, sealed(puppet, b"", more=False)))
+            assert not is_closed(puppet)
+        for number in range(5):
+            puppet = connected(lonely, alice, f"n{number}")
+            begin_message(puppet)
+            puppet.links.channel.close()
+            puppet.exchange()
+        begin_message(connected(lonely, alice, "last"))
+
+        assert alice.failures() == []
+
+
+def is_closed(puppet: Puppet) -> bool:
+    return bool(puppet.of(ChannelClosed))
+
+
+def begin_message(puppet: Puppet) -> None:
+    puppet.lonely.receive((puppet.link, FrameKind.RECORD, sealed(puppet, bytes(65_000), more=True)))
+    puppet.exchange()
+
+
+def sealed(puppet: Puppet, data: bytes, *, more: bool) -> bytes:
+    """A record that is the next of this peer's, and a fragment."""
+    outgoing = puppet.links.channel._directions()[0]
+    [record] = outgoing.writer.seal(RecordType.DATA, data, 1.0, FLAG_MORE if more else 0)
+    outgoing.sent.add(record, RecordType.DATA)
+    return record
 
 
 def moved(puppet: Puppet) -> int:
