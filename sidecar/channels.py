@@ -299,7 +299,7 @@ class ChannelTable:
         return True
 
     def _accept_untrusted(self, hop: HopPort, frame: Frame, now_s: float) -> None:
-        self.hops.check_opened_untrusted(hop, frame.link)
+        self.hops.check_opened_untrusted(hop, frame.link, now_s)
         opening = decode_link_open_untrusted(frame.body)
         if opening.move is not None:
             self.paths.answer_untrusted(hop, frame.link, opening, now_s)

@@ -41,6 +41,8 @@ SWEEP_SECONDS: Final = 15.0
 EXPECTED_SECONDS: Final = 3_600.0
 NODES_MAX: Final = 4_096
 DIRECT_HOPS_MAX: Final = 1_024
+# What may wait for one of them.
+QUEUE_BYTES_MAX: Final = 64 << 20
 
 _log = structlog.get_logger("sidecar.direct")
 
@@ -179,6 +181,9 @@ class DirectPaths:
                     hop.close(exc.code)
                     return
         self._router.frames_received(hop, frames)
+        if hop.queued_bytes > QUEUE_BYTES_MAX:
+            # It asks, and takes no answer. Channels go on over a gateway, which has the same bound.
+            hop.close(Code.HOP_LIMIT_EXCEEDED)
         self._wake()
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:

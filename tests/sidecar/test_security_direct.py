@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from identity import Code
+from identity import AgentUri, Code
+from link import Frame, FrameKind, LinkOpen
+from link.messages import encode_link_open
 from policy import PolicyEngine
+from sidecar import hops
 from sidecar.addresses import AddressRules
-from sidecar.direct import DirectPaths
+from sidecar.direct import QUEUE_BYTES_MAX, DirectPaths
 from sidecar.slot import MENTIONS_BURST
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.people import Node, node
@@ -85,14 +88,14 @@ def test_a_node_that_dials_again_and_again_has_one_hop() -> None:
     puppet = Puppet(stage, of=other)
     puppet.connect(stage.alice.uri)
     assert puppet.is_open
-    hops = []
+    dialled = []
     for number in range(2, 8):
-        hops.append(stage.dial(other, number))
-        for hop in hops[:-1]:
+        dialled.append(stage.dial(other, number))
+        for hop in dialled[:-1]:
             if hop.closed is Code.HOP_SUPERSEDED:
                 stage.direct.hop_closed(hop, hop.closed, "for the test")
 
-    assert [hop.closed for hop in hops] == [Code.HOP_SUPERSEDED] * 5 + [None]
+    assert [hop.closed for hop in dialled] == [Code.HOP_SUPERSEDED] * 5 + [None]
     assert stage.direct.hops == 1
 
 
@@ -108,3 +111,38 @@ def test_a_peer_that_tells_addresses_without_end_has_policy_asked_a_few_times() 
 
     assert stage.asked - asked_before == MENTIONS_BURST
     assert stage.direct.refused == 2 * MENTIONS_BURST
+
+
+def met(stage: Stage) -> tuple[Any, Puppet]:
+    """A direct hop, and an agent of the node at its other end."""
+    puppet = Puppet(stage)
+    puppet.connect(stage.alice.uri)
+    return stage.dial(node("beta"), 2), puppet
+
+
+def test_a_node_that_opens_links_without_end_loses_its_direct_hop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is answered, and an answer takes more room than its question."""
+    monkeypatch.setattr(hops, "OPENINGS_BURST", 10)
+    stage = Stage()
+    hop, puppet = met(stage)
+    nobody = AgentUri.parse("agent://acme/alpha/nobody")
+    opening = LinkOpen(nobody, puppet.agent.uri, bytes(16), None, b"")
+    body = encode_link_open(opening)
+
+    for number in range(1, 20):
+        stage.direct.frames_received(hop, [Frame(number, FrameKind.LINK_OPEN, body)])
+
+    assert hop.closed is Code.HOP_LIMIT_EXCEEDED
+    assert len(hop.closes()) == 10
+
+
+def test_a_node_that_takes_nothing_loses_its_direct_hop() -> None:
+    stage = Stage()
+    hop, _ = met(stage)
+    hop.queued_bytes = QUEUE_BYTES_MAX + 1
+
+    stage.direct.frames_received(hop, [])
+
+    assert hop.closed is Code.HOP_LIMIT_EXCEEDED
