@@ -33,6 +33,7 @@ Datagram = tuple[bytes, tuple[str, int]]
 class Wire:
     """Fits UdpSocket as far as an endpoint uses it."""
 
+    is_behind = False
     is_blocked = False
     is_v6 = False
     counters: Any = None
@@ -42,12 +43,16 @@ class Wire:
         self.sent: list[Datagram] = []
         self.arrived: list[tuple[bytes, int, tuple[str, int]]] = []
 
-    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int]]]:
+    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int], None]]:
         arrived, self.arrived = self.arrived, []
-        yield from arrived
+        yield from ((*read, None) for read in arrived)
 
-    def send(self, datagrams: Sequence[Datagram]) -> None:
+    def send(self, datagrams: Sequence[Datagram], local: None = None) -> None:
         self.sent += datagrams
+
+    def choose_local(self, address: tuple[str, int], local: None) -> None: ...
+
+    def expect_more(self) -> None: ...
 
     def close(self) -> None: ...
 
