@@ -29,6 +29,9 @@ from sidecar.slot import ChannelSlot
 # remedy that we add would send our reader the wrong way.
 _SAID_BY_PEERS: Final = ("message.", "policy.", "stream.", "channel.")
 
+# Who is denied again and again is then denied unread for so long.
+DENIED_SECONDS: Final = 1.0
+
 
 class RemoteAnswers:
     """The way back of one ask that came over a channel: on that channel, and on no other."""
@@ -148,6 +151,9 @@ class Inbound:
         cached = slot.permits_in.get(action)
         if cached is not None and self._decisions.still_holds(cached, size_bytes, unix_s):
             return cached
+        now_s = self._clock.now_s()
+        if slot.denied is not None and now_s < slot.denied_until_s:
+            return slot.denied
         answer = self._decisions.may_message(
             action,
             Party.from_verified(slot.peer.identity),
@@ -157,6 +163,8 @@ class Inbound:
         )
         if isinstance(answer, Permit):
             slot.permits_in[action] = answer
+        elif not slot.denials.take(now_s):
+            slot.denied, slot.denied_until_s = answer, now_s + DENIED_SECONDS
         return answer
 
     def _waiting(

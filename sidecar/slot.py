@@ -9,7 +9,7 @@ from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
 from link import Frame, HopPort, LinkEnd
 from link.buckets import TokenBucket
 from node.link_channel import LinkChannel
-from policy import Action, Permit
+from policy import Action, Denial, Permit
 from sidecar.agents import LocalAgent
 from sidecar.mailbox import Sender
 from sidecar.timers import Timer
@@ -21,6 +21,10 @@ MOVES_PER_S: Final = 1.0
 # Each time that a peer tells its addresses, policy is asked, and a line is left in the audit log.
 MENTIONS_BURST: Final = 8
 MENTIONS_PER_S: Final = 0.1
+# Messages of a peer that policy is asked about and denies: a line of the audit log for each, which
+# is many times what the message takes.
+DENIALS_BURST: Final = 1_024
+DENIALS_PER_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,10 @@ class ChannelSlot:
     """The node whose agent opened it, as the gateway attests; None for our own."""
     permits_in: dict[Action, Permit] = field(default_factory=dict)
     permits_out: dict[Action, Permit] = field(default_factory=dict)
+    denials: TokenBucket = field(default_factory=lambda: TokenBucket(DENIALS_PER_S, DENIALS_BURST))
+    denied: Denial | None = None
+    """The last answer of policy to a peer that was denied too often, and how long it holds."""
+    denied_until_s: float = 0.0
     expires_unix_s: float = 0.0
     armed_s: float | None = None
     timer: Timer | None = None

@@ -13,9 +13,10 @@ from link import FrameKind, LinkOpen
 from link.limits import INITIAL_WINDOW_BYTES, LINK_WINDOW_BYTES
 from link.messages import decode_credit_untrusted, encode_link_open
 from sidecar import admission
-from sidecar.envelope import Ask, Reject, Reply
+from sidecar.envelope import Ask, Reject, Reply, Tell
+from sidecar.inbound import DENIED_SECONDS
 from sidecar.paths import HOP_QUEUE_BYTES_MAX
-from sidecar.slot import MOVES_BURST
+from sidecar.slot import DENIALS_BURST, MOVES_BURST
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session
 from tests.simulation.people import node
@@ -78,6 +79,23 @@ def test_a_close_without_a_code_costs_the_hop_and_its_channels_go_on(
     assert lonely.hop.closed is Code.HOP_BAD_FRAME
     lonely.lose_hop()
     assert lonely.router.channels.paths.parked == 1
+
+
+def test_who_is_denied_without_end_does_not_fill_the_audit_log(lonely: Lonely) -> None:
+    """It is bounded, so that what is written pushes out what was there."""
+    quiet = lonely.sidecar.new_session("quiet", role="quiet")
+    quiet.listen()
+    puppet = connected(lonely, quiet)
+    asked = lonely.sidecar.decisions.asked
+    asked.clear()
+    puppet.say(*[Ask(2 * number + 1, b"", "", 1_000) for number in range(5_000)])
+    assert len(puppet.heard()) == 5_000
+    assert {rejected.code for rejected in puppet.heard()} == {Code.POLICY_DENIED}  # type: ignore[union-attr]
+
+    assert len(asked) == DENIALS_BURST + 1
+    lonely.network.run_for(DENIED_SECONDS)
+    puppet.say(Tell(10_002, b"allowed", ""))
+    assert quiet.bodies() == [b"allowed"]
 
 
 class TestWhatTheAgentsOfOneNodeMakeUsHold:
