@@ -171,6 +171,11 @@ class Channel:
         return 0 if self._session is None else self._session[0].waiting_bytes
 
     @property
+    def gathered_bytes(self) -> int:
+        """Bytes of a message of the peer's that is not here whole. No window counts them."""
+        return 0 if self._session is None else self._session[1].message.gathered_bytes
+
+    @property
     def awaits_acknowledgement(self) -> bool:
         """Whether something was said that the peer has not acknowledged; of a closed channel, was
         it so when it ended."""
@@ -432,13 +437,12 @@ class Channel:
         return self._mover
 
     def _resume_untrusted(self, position: int) -> None:
-        outgoing, incoming = self._directions()
-        outgoing.resend_untrusted(position)
-        incoming.has_moved = True
+        self._directions()[0].resend_untrusted(position)
+        self._directions()[1].has_moved = True
 
     def _acknowledge(self) -> None:
-        incoming = self._directions()[1]
-        if incoming.receipts.is_due(self._now_s):
+        outgoing, incoming = self._directions()
+        if incoming.receipts.is_due_untrusted(self._now_s, unheard=outgoing.sent.replies):
             self._seal(RecordType.ACK, encode_position(incoming.position))
             incoming.receipts.acknowledged()
 

@@ -66,6 +66,10 @@ ACK_RECORDS: Final = 64
 ACK_DELAY_S: Final = 0.25
 # What is sent on a link and not acknowledged: beyond it the sender waits, whatever was granted.
 UNACKNOWLEDGED_BYTES_MAX: Final = 2 << 20
+# Records that only answer the peer's (ACK, WAKE) and that it has not acknowledged. Beyond the first
+# number, its silence hurries us no more; beyond the second, it makes us keep them on purpose.
+REPLIES_HURRIED_MAX: Final = 1_024
+REPLIES_MAX: Final = 4_096
 
 # Where a node may be reached without a gateway.
 ADDRESSES_MAX: Final = 8
@@ -122,6 +126,9 @@ assert UNACKNOWLEDGED_BYTES_MAX >= 8 * ACK_BYTES, (
     "acknowledgements come well before they are missed"
 )
 assert ACK_DELAY_S < HANDSHAKE_S_MAX
+assert REPLIES_MAX - REPLIES_HURRIED_MAX > 2 * UNACKNOWLEDGED_BYTES_MAX // (
+    ACK_RECORDS * RECORD_OVERHEAD_BYTES
+), "a peer whose link is blocked is owed an ACK for each 64 records that it may send, and no more"
 assert ADDRESSES_BODY_BYTES_MAX <= RECORD_PLAINTEXT_BYTES_MAX
 assert CHUNK_BYTES_MAX < 1 << (8 * CHUNK_LENGTH_BYTES)
 assert CHUNK_BYTES_MAX <= NOISE_MESSAGE_BYTES_MAX

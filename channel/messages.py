@@ -24,7 +24,7 @@ class MessageAssembler:
 
     def __init__(self) -> None:
         self._fragments: list[bytes] = []
-        self._bytes = 0
+        self.gathered_bytes = 0
 
     @property
     def is_between_fragments(self) -> bool:
@@ -32,8 +32,8 @@ class MessageAssembler:
 
     def add_untrusted(self, body: bytes, flags: int) -> bytes | None:
         """Take the body of a DATA record; return the message when it is whole."""
-        self._bytes += len(body)
-        if self._bytes > MESSAGE_BYTES_MAX:
+        self.gathered_bytes += len(body)
+        if self.gathered_bytes > MESSAGE_BYTES_MAX:
             raise ChannelError(Code.CHANNEL_LIMIT_EXCEEDED, "a message is too long")
         if flags & FLAG_MORE:
             if len(body) < FRAGMENT_BYTES_MIN:
@@ -49,4 +49,4 @@ class MessageAssembler:
 
     def clear(self) -> None:
         self._fragments = []
-        self._bytes = 0
+        self.gathered_bytes = 0

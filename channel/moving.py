@@ -21,6 +21,8 @@ from channel.limits import (
     MAC_BYTES,
     MOVE_ATTEMPTS_MAX,
     MOVE_KEY_BYTES,
+    REPLIES_HURRIED_MAX,
+    REPLIES_MAX,
     SESSION_ID_BYTES,
 )
 from channel.wire import (
@@ -39,6 +41,8 @@ _MOVE_LABEL: Final = b"sidelink move 1"
 _MOVED_LABEL: Final = b"sidelink moved 1"
 # What nobody waits to see acknowledged: an ACK alone is not, and behind the others comes nothing.
 _LAST_WORDS: Final = frozenset({RecordType.ACK, RecordType.DENY, RecordType.CLOSE})
+# What the peer makes us say, by records that need not hold a byte.
+_REPLIES: Final = frozenset({RecordType.ACK, RecordType.WAKE})
 
 
 def session_id_of(handshake_hash: bytes) -> bytes:
@@ -49,12 +53,13 @@ def session_id_of(handshake_hash: bytes) -> bytes:
 class SentRecords:
     """The records of one direction that the peer has not acknowledged, as they were sealed."""
 
-    __slots__ = ("_awaited", "_first", "_records", "held_bytes")
+    __slots__ = ("_awaited", "_first", "_records", "_replies", "held_bytes")
 
     def __init__(self) -> None:
         self._first = 0
         self._awaited = 0
         self._records: deque[bytes] = deque()
+        self._replies: deque[int] = deque()
         self.held_bytes = 0
 
     @property
@@ -63,11 +68,18 @@ class SentRecords:
         return self._awaited > self._first
 
     @property
+    def replies(self) -> int:
+        """How many records are held that only answer the peer's."""
+        return len(self._replies)
+
+    @property
     def next(self) -> int:
         """The sequence number of the next record to be sealed."""
         return self._first + len(self._records)
 
     def add(self, record: bytes, type_: RecordType) -> None:
+        if type_ in _REPLIES:
+            self._replies.append(self.next)
         self._records.append(record)
         self.held_bytes += len(record)
         if type_ not in _LAST_WORDS:
@@ -83,6 +95,8 @@ class SentRecords:
         while self._first < position:
             self.held_bytes -= len(self._records.popleft())
             self._first += 1
+        while self._replies and self._replies[0] < self._first:
+            self._replies.popleft()
 
     def since_untrusted(self, position: int) -> list[bytes]:
         """What to send again to a peer that expects ``position`` next. Raises ChannelError when
@@ -97,18 +111,20 @@ class SentRecords:
     def clear(self) -> None:
         self._first = self.next
         self._records.clear()
+        self._replies.clear()
         self.held_bytes = 0
 
 
 class Receipts:
     """What was received and is not acknowledged yet, and when it must be."""
 
-    __slots__ = ("_bytes", "_hurried", "_records", "deadline_s")
+    __slots__ = ("_bytes", "_hurried", "_overdue", "_records", "deadline_s")
 
     def __init__(self) -> None:
         self._records = 0
         self._bytes = 0
         self._hurried = False
+        self._overdue = False
         self.deadline_s: float | None = None
         """When to look again. It may pass with nothing to say: it is not moved at each record."""
 
@@ -124,20 +140,27 @@ class Receipts:
             if self.deadline_s is None:
                 self.deadline_s = now_s + ACK_DELAY_S
 
-    def is_due(self, now_s: float) -> bool:
+    def is_due_untrusted(self, now_s: float, *, unheard: int) -> bool:
+        """``unheard``: how many of our replies the peer has not acknowledged. One that leaves many
+        so is in no hurry itself. Raises ChannelError for too many."""
         if self._bytes >= ACK_BYTES or self._records >= ACK_RECORDS:
+            if unheard >= REPLIES_MAX:
+                raise ChannelError(Code.CHANNEL_LIMIT_EXCEEDED, "it acknowledges no reply")
             return True
-        if not self._bytes:
+        if not self._bytes or unheard >= REPLIES_HURRIED_MAX:
             return False
-        return self._hurried or (self.deadline_s is not None and now_s >= self.deadline_s)
+        late = self._overdue or (self.deadline_s is not None and now_s >= self.deadline_s)
+        return self._hurried or late
 
     def acknowledged(self) -> None:
         self._records = 0
         self._bytes = 0
+        self._overdue = False
 
     def passed(self) -> None:
         """The deadline has been looked at."""
         self.deadline_s = None
+        self._overdue = self._bytes > 0
 
 
 class Mover:

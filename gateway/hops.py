@@ -14,10 +14,19 @@ from typing import Final
 from identity import Code, Identifier, NamePrefix
 from link import FrameKind, HopLimits, HopPort, LinkEnd, LinkIds
 from link.buckets import TokenBucket
-from link.limits import FRAME_HEADER_BYTES, LANES, LINKS_PER_HOP_MAX
+from link.limits import (
+    FRAME_HEADER_BYTES,
+    LANES,
+    LINKS_PER_HOP_MAX,
+    PREFIXES_PER_NODE_MAX,
+)
 
 # One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
 LINKS_PER_ENROLMENT_MAX: Final = 4
+# Prefixes that one hop may register: all of its own a few times at once, then one a second. Each is
+# decided, audited, and told to whoever is displaced by it.
+REGISTRATIONS_BURST: Final = 4 * PREFIXES_PER_NODE_MAX
+REGISTRATIONS_PER_S: Final = 1.0
 # Looked at once for so many bytes.
 QUEUE_CHECK_BYTES: Final = 1 << 20
 
@@ -53,13 +62,17 @@ class HopState:
     ids: LinkIds
     prefixes: tuple[NamePrefix, ...]
     openings: TokenBucket
+    registrations: TokenBucket = field(
+        default_factory=lambda: TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST)
+    )
     last_link: list[int] = field(default_factory=lambda: [0] * LANES)
     unchecked_bytes: int = 0
     """Forwarded to this hop since somebody looked whether it takes them."""
     queued_bytes: int = 0
     """What waited for it when somebody looked."""
-    withheld: dict[tuple[LinkEnd, int], bytes] = field(default_factory=dict)
-    """The last grant of each window (where it goes, which stream) that waits for relief."""
+    withheld: dict[LinkEnd, dict[int, bytes]] = field(default_factory=dict)
+    """The last grant of each window that waits for relief: where it goes, and of which stream. By
+    link, because links end one by one, and a hop has many."""
 
     @property
     def links_max(self) -> int:
@@ -115,8 +128,8 @@ class HopTable:
             return False
         self._queued_bytes -= state.queued_bytes
         for other in self._hops.values():
-            for key in [key for key in other.withheld if key[0].hop == hop.id]:
-                del other.withheld[key]
+            for to in [to for to in other.withheld if to.hop == hop.id]:
+                del other.withheld[to]
         if self._authorities.get(hop.peer.identifier) == hop.id:
             del self._authorities[hop.peer.identifier]
         return True
@@ -153,15 +166,14 @@ class HopTable:
         """Pass on a grant that came from this hop; or keep it, while the hop takes too little."""
         if state.withheld or self.is_congested(state):
             self.withheld_grants += 1
-            state.withheld[to, stream] = body
+            state.withheld.setdefault(to, {})[stream] = body
             self.look(state)
             return
         self._pass(to, body)
 
     def forget_link(self, state: HopState, to: LinkEnd) -> None:
         """A link has ended: grants for it are of no use."""
-        for key in [key for key in state.withheld if key[0] == to]:
-            del state.withheld[key]
+        state.withheld.pop(to, None)
 
     def tick(self) -> None:
         """Look at all hops for which something waited. Called about once a second."""
@@ -171,8 +183,9 @@ class HopTable:
 
     def _release(self, state: HopState) -> None:
         withheld, state.withheld = state.withheld, {}
-        for (to, _stream), body in withheld.items():
-            self._pass(to, body)
+        for to, of_stream in withheld.items():
+            for body in of_stream.values():
+                self._pass(to, body)
 
     def _pass(self, to: LinkEnd, body: bytes) -> None:
         far = self._hops.get(to.hop)

@@ -182,7 +182,7 @@ class GatewayRelay:
             case FrameKind.CREDIT:
                 self._credit_untrusted(state, frame)
             case FrameKind.REGISTER:
-                self._register_untrusted(state, decode_prefix_untrusted(frame.body))
+                self._register_untrusted(state, decode_prefix_untrusted(frame.body), now_s)
             case FrameKind.UNREGISTER:
                 self.directory.unregister(decode_prefix_untrusted(frame.body), state.hop.id)
             case FrameKind.RESTARTING:
@@ -304,9 +304,11 @@ class GatewayRelay:
         )
         return Code.ROUTE_RESTARTING if restarting else Code.ROUTE_UNKNOWN
 
-    def _register_untrusted(self, state: HopState, prefix: NamePrefix) -> None:
+    def _register_untrusted(self, state: HopState, prefix: NamePrefix, now_s: float) -> None:
         if state.enrolling or prefix not in state.prefixes:
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, f"{prefix} is not in the credential")
+        if not state.registrations.take(now_s):
+            raise SidelinkError(Code.ROUTE_LINK_LIMIT, "it registers again and again")
         answer = self._decisions.may_register(state.hop, prefix)
         if isinstance(answer, Denial):
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, answer.reason)

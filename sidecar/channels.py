@@ -130,8 +130,8 @@ class ChannelTable:
 
     def hop_leaving(self, hop: HopPort, now_s: float) -> None:
         """The neighbour has said that it will stop soon."""
-        self.hops.set_leaving(hop)
-        self.paths.hop_leaving(hop, now_s)
+        if self.hops.set_leaving(hop):
+            self.paths.hop_leaving(hop, now_s)
 
     def hop_closed(self, hop: HopPort, code: Code, now_s: float) -> None:
         """Open channels over this hop look for another; of the others each owner learns it."""
@@ -230,8 +230,9 @@ class ChannelTable:
 
     def _feed_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
         if frame.kind == FrameKind.LINK_CLOSE:
+            code = decode_code_untrusted(frame.body)
             del self._slots[slot.links.end]
-            if self._outlives(slot, now_s, decode_code_untrusted(frame.body)):
+            if self._outlives(slot, now_s, code):
                 return
         elif slot.early is not None or slot.state is ChannelState.RESPONDING:
             self._hold_untrusted(slot, frame, now_s)
@@ -265,7 +266,16 @@ class ChannelTable:
             self.end(slot, exc.code)
             return
         slot.used_s = now_s
+        if (slot.held_bytes or slot.links.channel.gathered_bytes) and not self._may_hold(slot):
+            return
         self._handle(slot, events, owed_bytes)
+
+    def _may_hold(self, slot: ChannelSlot) -> bool:
+        """Look at what a peer makes us hold; end its channel if that is too much."""
+        if self.admission.may_hold(slot):
+            return True
+        self.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+        return False
 
     def _outlives(self, slot: ChannelSlot, now_s: float, code: Code) -> bool:
         """Whether a channel goes on without the link that it has lost. Nobody sealed the loss."""
@@ -289,7 +299,7 @@ class ChannelTable:
         return True
 
     def _accept_untrusted(self, hop: HopPort, frame: Frame, now_s: float) -> None:
-        self.hops.check_opened_untrusted(hop, frame.link)
+        self.hops.check_opened_untrusted(hop, frame.link, now_s)
         opening = decode_link_open_untrusted(frame.body)
         if opening.move is not None:
             self.paths.answer_untrusted(hop, frame.link, opening, now_s)
@@ -363,6 +373,8 @@ class ChannelTable:
         slot = self._slots.get(end)
         if slot is not None and slot.links.end == end:
             slot.links.credit(credit)
+            if slot.held_bytes:
+                self.admission.may_hold(slot)
             self._owner.progressed(slot)
 
     def _handle(self, slot: ChannelSlot, events: list[ChannelEvent], owed_bytes: int) -> None:

@@ -104,6 +104,9 @@ class Conversation:
     stall_timer: Timer | None = None
     last_id: int = 0
     last_owner: Owner | None = None
+    rejectable: int = 0
+    """Tells that were sent and not rejected. The peer may reject each once: its rejections go to an
+    agent's process, which no window holds back."""
     wanted: list[ChannelWanted] = field(default_factory=list)
     hop_timer: Timer | None = None
     """Runs while messages wait for a hop, or until it is worth asking for a channel again."""
@@ -114,17 +117,22 @@ class Conversation:
     def next_id(self, *, is_ask: bool) -> int:
         """Numbers rise. Asks are odd and tells even, so that a rejection says what it rejects."""
         self.last_id = (self.last_id | 1) + 1 + is_ask
+        self.rejectable += not is_ask
         return self.last_id
 
     def next_tell_ids(self, count: int) -> int:
         """The first of ``count`` numbers for tells that follow each other in steps of two."""
         first = self.next_id(is_ask=False)
         self.last_id = first + 2 * (count - 1)
+        self.rejectable += count - 1
         return first
 
-    def has_told(self, number: int) -> bool:
-        """Whether a tell of this number was ever sent."""
-        return 0 < number <= self.last_id and number % 2 == 0
+    def take_rejection(self, number: int) -> bool:
+        """Whether a tell of this number was ever sent, and not as many were rejected as were."""
+        if not 0 < number <= self.last_id or number % 2 or not self.rejectable:
+            return False
+        self.rejectable -= 1
+        return True
 
     @property
     def waiting_bytes(self) -> int:

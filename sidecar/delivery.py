@@ -1,6 +1,8 @@
 """From mailboxes to the sessions that listen, and from their answers back. Pure."""
 
+from collections.abc import Callable
 from typing import Final
+from weakref import WeakSet
 
 from sidelink.wire import ASK, Deliver, DeliverRun
 
@@ -26,6 +28,8 @@ class Deliveries:
         self._leases: dict[int, dict[int, tuple[float, Answers]]] = {}
         self._dirty: dict[int, LocalAgent] = {}
         self._number = 0
+        self._held_back: dict[LocalSession, list[Callable[[], None]]] = {}
+        self._gone: WeakSet[LocalSession] = WeakSet()
 
     @property
     def open_asks(self) -> int:
@@ -82,9 +86,23 @@ class Deliveries:
         for agent in list(self._agents.get(session, {}).values()):
             self.unlisten(agent, session)
         self._agents.pop(session, None)
+        self._gone.add(session)
+        self._let_go(session)
 
     def session_writable(self, session: LocalSession) -> None:
         self._dirty.update(self._agents.get(session, {}))
+        self._let_go(session)
+
+    def when_writable(self, session: LocalSession | None, call: Callable[[], None]) -> None:
+        """At once; or when a session that reads too slowly has caught up, or is gone."""
+        if session is None or session.writable or session in self._gone:
+            call()
+        else:
+            self._held_back.setdefault(session, []).append(call)
+
+    def _let_go(self, session: LocalSession) -> None:
+        for call in self._held_back.pop(session, ()):
+            call()
 
     def offer(self, agent: LocalAgent, waiting: Waiting) -> Code | None:
         """Put a message into its mailbox. Returns why not, when there is no room."""

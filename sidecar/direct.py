@@ -41,6 +41,8 @@ SWEEP_SECONDS: Final = 15.0
 EXPECTED_SECONDS: Final = 3_600.0
 NODES_MAX: Final = 4_096
 DIRECT_HOPS_MAX: Final = 1_024
+# What may wait for one of them.
+QUEUE_BYTES_MAX: Final = 64 << 20
 
 _log = structlog.get_logger("sidecar.direct")
 
@@ -123,6 +125,9 @@ class DirectPaths:
 
     def addresses_received(self, slot: ChannelSlot, addresses: tuple[Address, ...]) -> None:
         """The peer's node may be there. It proves who it is, or is not let in."""
+        if not slot.mentions.take(self._clock.now_s()):
+            self.refused += 1
+            return
         node = self._node_of(slot)
         if node is None:
             self.refused += 1
@@ -160,7 +165,10 @@ class DirectPaths:
         node.changed.set()
         _log.info("direct_hop_opened", peer=str(node.identifier), dialled=hop.is_dialler)
         self._router.hop_opened(hop, direct=True)
-        if before is not None:
+        if before is not None and before.is_dialler == hop.is_dialler:
+            # Whoever dials again has noticed before us that its hop was lost; or would have many.
+            before.close(Code.HOP_SUPERSEDED)
+        elif before is not None:
             self._router.hop_leaving(before)
         self._wake()
 
@@ -173,6 +181,9 @@ class DirectPaths:
                     hop.close(exc.code)
                     return
         self._router.frames_received(hop, frames)
+        if hop.queued_bytes > QUEUE_BYTES_MAX:
+            # It asks, and takes no answer. Channels go on over a gateway, which has the same bound.
+            hop.close(Code.HOP_LIMIT_EXCEEDED)
         self._wake()
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:

@@ -3,16 +3,22 @@ numbers of the links on them. Pure."""
 
 from typing import Final
 
-from identity import Identifier
+from identity import Code, Identifier
 from link import FrameError, HopPort, LinkIds, is_peers_link
+from link.buckets import TokenBucket
 from link.limits import LANES
+from sidecar.admission import CHANNELS_PER_NODE_MAX
 
 # Long enough for all sidecars to come back to a gateway that was restarted.
 SETTLING_SECONDS: Final = 10.0
+# Links that another sidecar opens on a direct hop: all that its agents may have, at once, and so
+# many a second after that. A gateway keeps its nodes to less.
+OPENINGS_BURST: Final = CHANNELS_PER_NODE_MAX
+OPENINGS_PER_S: Final = 500.0
 
 
 class _Entry:
-    __slots__ = ("direct", "hop", "ids", "is_leaving", "last_link", "opened_s")
+    __slots__ = ("direct", "hop", "ids", "is_leaving", "last_link", "opened_s", "openings")
 
     def __init__(self, hop: HopPort, direct: bool, now_s: float) -> None:
         self.hop = hop
@@ -21,6 +27,7 @@ class _Entry:
         self.is_leaving = False
         self.ids = LinkIds(is_dialler=hop.is_dialler)
         self.last_link = [0] * LANES
+        self.openings = TokenBucket(OPENINGS_PER_S, OPENINGS_BURST)
 
 
 class HopBook:
@@ -43,10 +50,14 @@ class HopBook:
         """Forget a hop. False when it was not there."""
         return self._entries.pop(hop.id, None) is not None
 
-    def set_leaving(self, hop: HopPort) -> None:
-        """The neighbour has said that it will stop: used only where there is no other."""
-        if hop.id in self._entries:
-            self._entries[hop.id].is_leaving = True
+    def set_leaving(self, hop: HopPort) -> bool:
+        """The neighbour has said that it will stop: used only where there is no other. False when
+        it had said so before."""
+        entry = self._entries.get(hop.id)
+        if entry is None or entry.is_leaving:
+            return False
+        entry.is_leaving = True
+        return True
 
     def is_direct(self, hop: HopPort) -> bool:
         entry = self._entries.get(hop.id)
@@ -82,9 +93,13 @@ class HopBook:
         """The number of a new link of ours. Raises LinkError when a hop has used all of them."""
         return self._entries[hop.id].ids.take()
 
-    def check_opened_untrusted(self, hop: HopPort, link: int) -> None:
-        """A peer opens a link: its number is the peer's to use and rises. Raises FrameError."""
-        last = self._entries[hop.id].last_link
+    def check_opened_untrusted(self, hop: HopPort, link: int, now_s: float) -> None:
+        """A peer opens a link: its number is the peer's to use and rises, and there are not too
+        many, for each is answered. Raises FrameError."""
+        entry = self._entries[hop.id]
+        if entry.direct and not entry.openings.take(now_s):
+            raise FrameError("links without end", Code.HOP_LIMIT_EXCEEDED)
+        last = entry.last_link
         lane = link % LANES
         if not is_peers_link(link, is_dialler=hop.is_dialler) or link <= last[lane]:
             raise FrameError(f"link {link} is not the peer's to open")

@@ -20,6 +20,7 @@ from sidecar.envelope import (
     TellRun,
     decode_batch_untrusted,
 )
+from sidecar.local_port import LocalSession
 from sidecar.mailbox import Waiting
 from sidecar.outbound import Outbound
 from sidecar.slot import ChannelSlot
@@ -27,6 +28,9 @@ from sidecar.slot import ChannelSlot
 # What a peer may say of a message. That our own socket or settings are at fault, it may not: the
 # remedy that we add would send our reader the wrong way.
 _SAID_BY_PEERS: Final = ("message.", "policy.", "stream.", "channel.")
+
+# Who is denied again and again is then denied unread for so long.
+DENIED_SECONDS: Final = 1.0
 
 
 class RemoteAnswers:
@@ -76,23 +80,28 @@ class Inbound:
     ) -> None:
         """Take one batch. Raises EnvelopeError when it is none: the channel must end.
 
-        ``owed_bytes`` are released with the last message that a mailbox keeps, or at once.
+        ``owed_bytes`` are released with the last message that a mailbox keeps, or at once; but not
+        before the process that was told answers has read them.
         """
         batch = decode_batch_untrusted(data)
         unix_s = self._clock.unix_s()
         last: Waiting | None = None
+        told: LocalSession | None = None
         for envelope in batch:
             if isinstance(envelope, TellRun):
                 last = self._run(conversation, slot, envelope, unix_s) or last
             elif isinstance(envelope, (Tell, Ask)):
                 last = self._message(conversation, slot, envelope, unix_s) or last
             else:
-                self._answer(conversation, slot, envelope)
-        links = slot.links
+                told = self._answer(conversation, slot, envelope) or told
+
+        def release() -> None:
+            self._deliveries.when_writable(told, lambda: slot.links.consume(owed_bytes))
+
         if last is None or not self._deliveries.listens(slot.agent):
-            links.consume(owed_bytes)
+            release()
         else:
-            last.release = lambda: links.consume(owed_bytes)
+            last.release = release
 
     def _run(
         self, conversation: Conversation, slot: ChannelSlot, run: TellRun, unix_s: float
@@ -142,6 +151,9 @@ class Inbound:
         cached = slot.permits_in.get(action)
         if cached is not None and self._decisions.still_holds(cached, size_bytes, unix_s):
             return cached
+        now_s = self._clock.now_s()
+        if slot.denied is not None and now_s < slot.denied_until_s:
+            return slot.denied
         answer = self._decisions.may_message(
             action,
             Party.from_verified(slot.peer.identity),
@@ -151,6 +163,8 @@ class Inbound:
         )
         if isinstance(answer, Permit):
             slot.permits_in[action] = answer
+        elif not slot.denials.take(now_s):
+            slot.denied, slot.denied_until_s = answer, now_s + DENIED_SECONDS
         return answer
 
     def _waiting(
@@ -188,19 +202,22 @@ class Inbound:
 
     def _answer(
         self, conversation: Conversation, slot: ChannelSlot, envelope: Reply | Reject
-    ) -> None:
+    ) -> LocalSession | None:
+        """Hand an answer to whoever asked. Returns its session, if there is one."""
         ask = conversation.asks.get(envelope.in_reply_to)
         if isinstance(envelope, Reject):
             code = _rejection_untrusted(envelope.code)
             failure = Failure(code, envelope.reason, envelope.rule or None)
-            if conversation.has_told(envelope.in_reply_to):
+            if conversation.take_rejection(envelope.in_reply_to):
                 self._outbound.tell_rejected(conversation, failure)
-            elif ask is not None and ask.slot is slot:
-                self._outbound.take_ask(conversation, envelope.in_reply_to)
-                self._outbound.fail(ask.owner, failure)
-            return
+                return None if conversation.last_owner is None else conversation.last_owner.session
+            if ask is None or ask.slot is not slot:
+                return None
+            self._outbound.take_ask(conversation, envelope.in_reply_to)
+            self._outbound.fail(ask.owner, failure)
+            return ask.owner.session
         if ask is None or ask.slot is not slot:
-            return  # Too late, or never asked on this channel.
+            return None  # Too late, or never asked on this channel.
         self._outbound.take_ask(conversation, envelope.in_reply_to)
         assert slot.sender is not None
         reply = wire.Reply(
@@ -212,6 +229,7 @@ class Inbound:
             slot.sender.attributes,
         )
         ask.owner.session.deliver([reply])
+        return ask.owner.session
 
 
 def _rejection_untrusted(number: int) -> Code:

@@ -119,8 +119,12 @@ class Outbound:
         """Send an answer on the channel that carried the question."""
         if slot.dead:
             return
-        if slot.links.waiting_bytes > ANSWER_BYTES_WAITING_MAX:
-            self.conversations.channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+        channels = self.conversations.channels
+        waiting_bytes = slot.links.waiting_bytes
+        if waiting_bytes > ANSWER_BYTES_WAITING_MAX or (
+            waiting_bytes and not channels.admission.may_hold(slot)
+        ):
+            channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
         elif slot is conversation.slot:
             self._add(conversation, envelope)
         else:
@@ -226,6 +230,9 @@ class Outbound:
             asks = conversation.asks
             for number in [key for key, ask in asks.items() if ask.owner.session is session]:
                 self.take_ask(conversation, number)
+            owner = conversation.last_owner
+            if owner is not None and owner.session is session:
+                conversation.last_owner = None
 
     def take_ask(self, conversation: Conversation, number: int) -> PendingAsk | None:
         """An ask has come to its end: it has neither a place nor a time any more."""

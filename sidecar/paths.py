@@ -36,6 +36,8 @@ LEFT_LINKS_MAX: Final = 4
 # A hop that opens may have thousands of channels waiting for it: so many begin to move at once.
 MOVES_AT_ONCE: Final = 64
 MOVES_APART_SECONDS: Final = 0.01
+# No channel moves to a hop on which more than this waits: what it sends again there would wait too.
+HOP_QUEUE_BYTES_MAX: Final = 16 << 20
 
 assert PARKED_SECONDS_MAX > 2 * MOVE_SECONDS_MAX
 assert RETRY_SECONDS_MAX < MOVE_SECONDS_MAX
@@ -123,12 +125,17 @@ class Paths:
 
     def hop_opened(self, hop: HopPort, now_s: float) -> None:
         """Whoever has no way tries this one; whoever has a worse one does as well."""
-        for count, slot in enumerate(self._parked):
-            if slot.wish is None:
-                wait_s = count // MOVES_AT_ONCE * MOVES_APART_SECONDS
-                self._plan(slot, now_s + wait_s + _head_start_s(slot))
-        if self._hops.is_direct(hop):
-            node = hop.peer.identifier
+        node = hop.peer.identifier if self._hops.is_direct(hop) else None
+        # A direct hop leads to its own node only: who opens many puts off nobody else's turn.
+        waiting = (
+            slot
+            for slot in self._parked
+            if slot.wish is None and (node is None or slot.node == node)
+        )
+        for count, slot in enumerate(waiting):
+            wait_s = count // MOVES_AT_ONCE * MOVES_APART_SECONDS
+            self._plan(slot, now_s + wait_s + _head_start_s(slot))
+        if node is not None:
             self._improve((s for s in self._sessions.values() if s.node == node), now_s)
 
     def hop_leaving(self, hop: HopPort, now_s: float) -> None:
@@ -179,6 +186,8 @@ class Paths:
             return Code.CHANNEL_MOVE_INVALID
         if slot.initiator and slot.wish is not None:
             return Code.ROUTE_LINK_CLOSED  # Both ask. Ours goes first; the peer asks again.
+        if not self._may_move(slot, hop, now_s):
+            return Code.ROUTE_LINK_LIMIT
         try:
             answer = slot.links.channel.answer_move_untrusted(opening.move, opening.nonce)
         except ChannelError as exc:
@@ -249,8 +258,16 @@ class Paths:
         else:
             self._plan(slot, slot.parked_until_s)  # A hop that opens comes before.
 
+    @staticmethod
+    def _may_move(slot: ChannelSlot, hop: HopPort, now_s: float) -> bool:
+        """Whether a channel has not moved too often, nor would to a hop that takes nothing."""
+        return hop.queued_bytes <= HOP_QUEUE_BYTES_MAX and slot.moves.take(now_s)
+
     def _ask(self, slot: ChannelSlot, hop: HopPort, now_s: float) -> None:
         slot.tries += 1
+        if not self._may_move(slot, hop, now_s):
+            self._plan(slot, now_s + RETRY_SECONDS_MAX)
+            return
         nonce = os.urandom(LINK_NONCE_BYTES)
         try:
             link = self._hops.take_link(hop)

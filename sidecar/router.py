@@ -230,12 +230,14 @@ class Router:
         self.outbound.channel_verified(slot)
 
     def channel_opened(self, slot: ChannelSlot) -> None:
+        self._watch_expiry(slot)
+        if slot.dead:
+            return  # The peer said yes when its credential had run out.
         self.channels_opened += 1
         slot.opened = True
-        self._watch_expiry(slot)
         self.rest.opened(slot, self._clock.now_s())
         self.outbound.channel_opened(slot)
-        if self._direct is not None:
+        if self._direct is not None and not slot.dead:
             self._direct.channel_opened(slot)
 
     def channel_denied(self, slot: ChannelSlot, denied: ChannelDenied) -> None:

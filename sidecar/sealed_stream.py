@@ -16,6 +16,7 @@ from channel import (
     StreamReset,
     StreamSession,
 )
+from channel.limits import CHUNK_BYTES_MAX, CHUNK_LENGTH_BYTES
 from identity import Code, VerifiedIdentity
 from link import (
     Credit,
@@ -26,7 +27,7 @@ from link import (
     ReceiveWindow,
     SendWindow,
 )
-from link.limits import STREAM_WINDOW_BYTES
+from link.limits import INITIAL_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from link.messages import encode_credit
 from sidecar.mesh_stream import StreamError
 from sidecar.slot import ChannelSlot
@@ -37,6 +38,10 @@ OPEN_SECONDS_MAX: Final = 10.0
 PIECE_BYTES_MAX: Final = 32 << 10
 # What a seal adds to a piece, at most: length, header, tag, and the type in a first chunk.
 PIECE_OVERHEAD_BYTES_MAX: Final = 128
+# A chunk of which not all is here. It is held, so it counts against the window.
+PART_BYTES_MAX: Final = CHUNK_LENGTH_BYTES + CHUNK_BYTES_MAX
+
+assert PART_BYTES_MAX < INITIAL_WINDOW_BYTES // 2, "the rest of a chunk always fits the window"
 
 
 class SealedStream:
@@ -64,6 +69,8 @@ class SealedStream:
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(STREAM_WINDOW_BYTES)
         self._received: deque[tuple[bytes, int]] = deque()
+        self._owed_bytes = 0
+        """What was received and is neither consumed nor in ``_received``."""
         self._finished = False
         self._sent_end = False
         self._ended_below = False
@@ -142,17 +149,20 @@ class SealedStream:
             return
         events: list[StreamEvent] = list(self._session.feed_untrusted(data))
         self._send(self._session.take_output())
-        last = events[-1] if events else None
+        self._owed_bytes += len(data)
         for event in events:
             match event:
                 case StreamData():
-                    self._received.append((event.data, len(data) if event is last else 0))
+                    # Its own bytes may have come before, a part at a time.
+                    self._received.append((event.data, self._owed_bytes))
+                    self._owed_bytes = 0
                 case StreamFinished():
                     self._finished = True
                 case StreamReset():
                     self._end_with(event.code)
-        if not isinstance(last, StreamData):
-            self._consume(len(data))
+        if self._owed_bytes > PART_BYTES_MAX:
+            self._consume(self._owed_bytes)  # More than one chunk, and nothing to read in it.
+            self._owed_bytes = 0
         if ended:
             self._ended_below = True
             broken = self._session.quic_ended()

@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from channel import ChannelState
 from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
 from link import Frame, HopPort, LinkEnd
+from link.buckets import TokenBucket
 from node.link_channel import LinkChannel
-from policy import Action, Permit
+from policy import Action, Denial, Permit
 from sidecar.agents import LocalAgent
 from sidecar.mailbox import Sender
 from sidecar.timers import Timer
+
+# Each time that a channel moves, all that its peer has not acknowledged is sent again: as much as
+# a window, for a frame. Links that fail do not fail more often than this.
+MOVES_BURST: Final = 16
+MOVES_PER_S: Final = 1.0
+# Each time that a peer tells its addresses, policy is asked, and a line is left in the audit log.
+MENTIONS_BURST: Final = 8
+MENTIONS_PER_S: Final = 0.1
+# Messages of a peer that policy is asked about and denies: a line of the audit log for each, which
+# is many times what the message takes.
+DENIALS_BURST: Final = 1_024
+DENIALS_PER_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,10 @@ class ChannelSlot:
     """The node whose agent opened it, as the gateway attests; None for our own."""
     permits_in: dict[Action, Permit] = field(default_factory=dict)
     permits_out: dict[Action, Permit] = field(default_factory=dict)
+    denials: TokenBucket = field(default_factory=lambda: TokenBucket(DENIALS_PER_S, DENIALS_BURST))
+    denied: Denial | None = None
+    """The last answer of policy to a peer that was denied too often, and how long it holds."""
+    denied_until_s: float = 0.0
     expires_unix_s: float = 0.0
     armed_s: float | None = None
     timer: Timer | None = None
@@ -62,6 +80,9 @@ class ChannelSlot:
     early: list[Frame] | None = None
     """Frames behind a last handshake message that has not been read yet."""
     early_bytes: int = 0
+
+    held_bytes: int = 0
+    """What its peer makes us hold, when somebody looked: `sidecar.admission`."""
 
     # Whether it is in use: what a channel that is put away must not have.
     used_s: float = 0.0
@@ -84,6 +105,11 @@ class ChannelSlot:
     """Hops on which its opening was refused by somebody between."""
     wish: Wish | None = None
     tries: int = 0
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST))
+    mentions: TokenBucket = field(
+        default_factory=lambda: TokenBucket(MENTIONS_PER_S, MENTIONS_BURST)
+    )
+    """Of addresses, by the peer."""
     parked_until_s: float | None = None
     """It has no link, and has until then to find one."""
     path_timer: Timer | None = None

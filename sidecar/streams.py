@@ -1,6 +1,7 @@
 """Byte streams of a sidecar: announced on a channel, opened, served by one task each."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -88,6 +89,8 @@ class Streams:
         # so it belongs to its channel by number, and not to a link.
         self._by_number: dict[tuple[ChannelSlot, int], SealedStream] = {}
         self._expected: dict[tuple[ChannelSlot, int], _Expected] = {}
+        # How many of either there are, by channel and by whether their number is odd.
+        self._counts: Counter[tuple[ChannelSlot, bool]] = Counter()
         self._early: dict[tuple[int, int], _Early] = {}
         # Streams that both sides have ended under the seal, until they end below it too.
         self._ending: set[tuple[int, int]] = set()
@@ -145,7 +148,7 @@ class Streams:
             return
         key = (slot, opening.stream)
         ours = opening.stream % 2 == (1 if slot.initiator else 0)
-        too_many = self._count(slot, odd=not slot.initiator) >= STREAMS_PER_CHANNEL_MAX
+        too_many = self._counts[slot, not slot.initiator] >= STREAMS_PER_CHANNEL_MAX
         if ours or too_many or key in self._expected or key in self._by_number:
             code = Code.STREAM_LIMIT if too_many else Code.CHANNEL_BAD_RECORD
             self._router.channels.end(slot, code)
@@ -157,7 +160,7 @@ class Streams:
             expires_unix_s=slot.expires_unix_s,
         )
         expected = self._expected[key] = _Expected(slot, opening, answer)
-        slot.streams += 1
+        self._count(slot, opening.stream, 1)
         self._later(EARLY_SECONDS_MAX, lambda: self._give_up(key, expected))
         self._look_for_early(key)
 
@@ -288,7 +291,7 @@ class Streams:
             raise StreamError(Code.CHANNEL_CLOSED, "the channel ended while it was opened")
         if slot.holds:
             raise StreamError(Code.ROUTE_UNREACHABLE, "the channel has lost its way for now")
-        mine = self._count(slot, odd=slot.initiator)
+        mine = self._counts[slot, slot.initiator]
         if len(self._streams) >= STREAMS_MAX or mine >= OWN_STREAMS_PER_CHANNEL_MAX:
             raise StreamError(Code.STREAM_LIMIT, "too many streams are open")
         number = self._next_number.get(slot, 1 if slot.initiator else 2)
@@ -389,7 +392,7 @@ class Streams:
 
     def _keep(self, stream: SealedStream) -> None:
         self.opened += 1
-        stream.slot.streams += 1
+        self._count(stream.slot, stream.number, 1)
         self._streams[stream.hop.id, stream.quic_stream] = stream
         self._by_number[stream.slot, stream.number] = stream
 
@@ -400,19 +403,21 @@ class Streams:
         self._streams.pop((stream.hop.id, stream.quic_stream), None)
         if self._by_number.get((stream.slot, stream.number)) is stream:
             del self._by_number[stream.slot, stream.number]
-            stream.slot.streams -= 1
+            self._count(stream.slot, stream.number, -1)
 
     def _unexpect(self, key: tuple[ChannelSlot, int]) -> _Expected:
         expected = self._expected.pop(key)
-        expected.slot.streams -= 1
+        self._count(expected.slot, expected.opening.stream, -1)
         return expected
 
-    def _count(self, slot: ChannelSlot, *, odd: bool) -> int:
-        """Streams of a channel, begun or not; the initiator of a channel opens those with odd
-        numbers."""
-        numbers = [one.opening.stream for one in self._expected.values() if one.slot is slot]
-        numbers += [stream.number for stream in self._streams.values() if stream.slot is slot]
-        return sum(number % 2 == odd for number in numbers)
+    def _count(self, slot: ChannelSlot, number: int, count: int) -> None:
+        """A stream of a channel, begun or not, is there or gone; the initiator of a channel opens
+        those with odd numbers."""
+        slot.streams += count
+        of_side = slot, number % 2 == 1
+        self._counts[of_side] += count
+        if not self._counts[of_side]:
+            del self._counts[of_side]
 
     def _give_up(self, key: tuple[ChannelSlot, int], expected: _Expected) -> None:
         if self._expected.get(key) is expected:

@@ -16,8 +16,12 @@ from channel import (
     RecordType,
     RekeyLimits,
     Role,
+    Signal,
+    SignalReceived,
+    moving,
 )
 from channel.limits import (
+    ACK_RECORDS,
     EARLY_BYTES_MAX,
     EPOCH_MAX,
     FRAGMENT_BYTES_MIN,
@@ -436,3 +440,57 @@ def test_a_handshake_out_of_its_place_ends_the_channel(
     channel = getattr(getattr(ChannelPair, stage)(), side)
     assert end_of(deliver(channel, parts)) is Code.CHANNEL_HANDSHAKE_FAILED
     assert channel.state is ChannelState.CLOSED
+
+
+# What a peer that acknowledges nothing may say without end, and what is to be answered each time.
+PROVOKED: dict[str, RecordType] = {
+    "offers to rest": RecordType.REST,
+    "wakes": RecordType.WAKE,
+    "says nothing at length": RecordType.DATA,
+}
+
+
+@pytest.mark.parametrize("type_", PROVOKED.values(), ids=PROVOKED)
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_peer_that_acknowledges_no_reply_makes_us_keep_few(
+    monkeypatch: pytest.MonkeyPatch, type_: RecordType, hurried: bool
+) -> None:
+    monkeypatch.setattr(moving, "REPLIES_HURRIED_MAX", 8)
+    monkeypatch.setattr(moving, "REPLIES_MAX", 32)
+    pair = ChannelPair.open()
+    if hurried:
+        pair.bob.hurry_acknowledgements()
+    kept = 0
+    for turn in range(2 * 32 * ACK_RECORDS):
+        for event in pair.bob.receive(Part.RECORD, sealed_by(pair.alice, type_), 1.0 + turn):
+            if event == SignalReceived(Signal.REST):
+                pair.bob.signal(Signal.WAKE)
+        pair.bob.handle_deadline(1.5 + turn)
+        pair.bob.take_output()
+        if pair.bob.state is ChannelState.CLOSED:
+            break
+        kept = max(kept, pair.bob._directions()[0].sent.replies)
+
+    assert pair.bob.state is ChannelState.CLOSED
+    assert kept <= 32 + ACK_RECORDS
+
+
+def test_a_peer_that_acknowledges_at_last_is_acknowledged_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moving, "REPLIES_HURRIED_MAX", 8)
+    pair = ChannelPair.open()
+    said: list[tuple[Part, bytes]] = []
+    for turn in range(20):
+        pair.alice.send(b"still here", 1.0 + turn)
+        carry(pair.alice, pair.bob, 1.0 + turn)
+        pair.bob.handle_deadline(1.5 + turn)
+        said += pair.bob.take_output()
+    assert len(said) == 8
+    deliver(pair.alice, said, 30.0)
+    assert pair.alice.unacknowledged_bytes > 0
+    carry(pair.alice, pair.bob, 30.0)
+    carry(pair.bob, pair.alice, 30.0)
+
+    assert pair.states() == ("OPEN", "OPEN")
+    assert pair.alice.unacknowledged_bytes == 0

@@ -83,6 +83,9 @@ CHOICES = {
     "links that a hop opens at once": hops.RelayLimits().openings_burst,
     "links that a hop opens in a second after that": hops.RelayLimits().openings_per_s,
     "bytes sent and not acknowledged on a channel": channel.UNACKNOWLEDGED_BYTES_MAX,
+    "ACK and WAKE sent and not acknowledged on a channel": channel.REPLIES_MAX,
+    "bytes of messages that are not whole, and of answers that are not taken, on all channels with"
+    " one node": admission.HELD_BYTES_PER_NODE_MAX,
     "time of a channel without a link": paths.PARKED_SECONDS_MAX,
     "time until a MOVE has failed": paths.MOVE_SECONDS_MAX,
     "direct hops of a sidecar": direct.DIRECT_HOPS_MAX,

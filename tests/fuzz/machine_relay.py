@@ -138,7 +138,7 @@ class RelayMachine:
         assert all(len(held) < STREAM_PREAMBLE_BYTES for held in self.streams._preambles.values())
         ends = self.relay._table._directions
         for state in self.relay.hops:
-            assert all(end in ends for end, _ in state.withheld), "a grant of a link that is gone"
+            assert all(end in ends for end in state.withheld), "a grant of a link that is gone"
         for direction in ends.values():
             for window in (direction.window, *direction.streams.values()):
                 assert window._passed <= window._granted

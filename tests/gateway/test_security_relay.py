@@ -1,13 +1,15 @@
 """What no window counts is bounded too: grants, and openings towards somebody who is slow."""
 
+from typing import Any
+
 import pytest
 
 from gateway import hops
 from identity import AgentUri, Code
 from link import Credit, FrameKind
 from link.limits import GRANT_BYTES_MIN, GRANTS_UNEARNED_MAX, INITIAL_WINDOW_BYTES
-from link.messages import encode_credit
-from tests.gateway.helpers import Switchboard
+from link.messages import encode_code, encode_credit, encode_prefix
+from tests.gateway.helpers import Switchboard, prefix
 
 
 def grant(board: Switchboard, link: int, limit: int) -> None:
@@ -61,3 +63,44 @@ def test_a_node_that_asks_and_reads_no_answer_loses_its_hop(
         board.open(board.alpha, number, target=AgentUri.parse("agent://acme/nobody/home"))
 
     assert board.alpha.closed is Code.HOP_LIMIT_EXCEEDED
+
+
+def test_a_node_that_registers_without_end_loses_its_hop() -> None:
+    """Each is a line of the audit log, and displaces whoever else has that prefix."""
+    board = Switchboard()
+    body = encode_prefix(prefix("alpha"))
+    for _ in range(hops.REGISTRATIONS_BURST - 1):
+        board.receive(board.alpha, 0, FrameKind.REGISTER, body)
+    assert board.alpha.closed is None
+    board.now_s += 1.0
+    board.receive(board.alpha, 0, FrameKind.REGISTER, body)
+    assert board.alpha.closed is None
+
+    board.receive(board.alpha, 0, FrameKind.REGISTER, body)
+
+    assert board.alpha.closed is Code.ROUTE_LINK_LIMIT
+    assert len(board.decisions.permits) <= hops.REGISTRATIONS_BURST + 2
+
+
+class _NeverWalked(dict[Any, Any]):
+    """Tens of thousands of grants may wait, and as many links may end in one read."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("walked through for one link")
+
+    keys = values = items = __iter__
+
+
+def test_links_that_end_do_not_look_at_what_is_withheld_of_others() -> None:
+    board = Switchboard()
+    there = [board.join(link) for link in (1, 2, 3)]
+    board.beta.queued_bytes = board.limits.congested_bytes + 1
+    for link in there:
+        body = encode_credit(Credit(0, 2 * INITIAL_WINDOW_BYTES))
+        board.receive(board.beta, link, FrameKind.CREDIT, body)
+    state = board.relay.hops[board.beta.id]
+    state.withheld = _NeverWalked(state.withheld)
+    board.receive(board.beta, there[0], FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
+    board.receive(board.alpha, 2, FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
+
+    assert len(state.withheld) == 1

@@ -9,13 +9,13 @@ import pytest
 from channel import Role, StreamOpen, StreamSecret, StreamSession, encode_stream_open
 from identity import Code
 from link import LinkEnd, StreamPreamble
-from link.limits import ACCEPTOR_LINK_BIT
+from link.limits import ACCEPTOR_LINK_BIT, INITIAL_WINDOW_BYTES
 from link.messages import encode_stream_preamble
 from node.clocks import ManualClock
 from policy import Denial
 from sidecar.mesh_stream import StreamError
 from sidecar.sealed_stream import SealedStream
-from sidecar.streams import EARLY_STREAMS_PER_LINK_MAX, Streams
+from sidecar.streams import EARLY_STREAMS_PER_LINK_MAX, STREAMS_PER_CHANNEL_MAX, Streams
 
 LINK: Final = ACCEPTOR_LINK_BIT | 1
 OTHER_LINK: Final = ACCEPTOR_LINK_BIT | 2
@@ -34,6 +34,7 @@ class Hop:
         self.closed: Code | None = None
         self.resets: dict[int, int] = {}
         self.sent = b""
+        self.granted: list[bytes] = []
 
     def close(self, code: Code) -> None:
         self.closed = code
@@ -44,7 +45,8 @@ class Hop:
     def send_stream(self, stream: int, data: bytes, end: bool = False) -> None:
         self.sent += data
 
-    def send_frame(self, link: int, kind: int, body: bytes) -> None: ...
+    def send_frame(self, link: int, kind: int, body: bytes) -> None:
+        self.granted.append(body)
 
 
 class Slot(SimpleNamespace):
@@ -217,3 +219,55 @@ async def test_a_writer_learns_that_the_peer_went_after_it_had_said_all() -> Non
 
     with pytest.raises(StreamError):
         await stream.write(b"nobody hears this")
+
+
+@pytest.mark.parametrize("cut", [1, 33_000, -1])
+async def test_what_a_service_has_not_read_counts_however_it_was_cut(cut: int) -> None:
+    """Of a piece that comes in two, most would otherwise count as read before it is whole."""
+    hop = Hop()
+    stream, peer = sealed_stream(hop)
+    stream.received_untrusted(peer.write(b"begin"), ended=False)
+    peer.feed_untrusted(hop.sent)
+    hop.granted.clear()
+    while Code.ROUTE_CREDIT_EXCEEDED not in hop.resets.values():
+        sent = peer.write(bytes(60_000))
+        for part in (sent[:cut], sent[cut:]):
+            stream.received_untrusted(part, ended=False)
+        assert len(stream._received) < 100, "without end"
+
+    assert hop.granted == []
+    assert len(stream._received) * 60_000 < 2 * INITIAL_WINDOW_BYTES
+
+
+async def test_what_holds_no_data_is_not_waited_for() -> None:
+    hop = Hop()
+    stream, peer = sealed_stream(hop)
+    stream.received_untrusted(peer.write(b""), ended=False)
+    peer.feed_untrusted(hop.sent)
+    for _ in range(40):
+        stream.received_untrusted(peer.write(bytes(60_000)), ended=False)
+        assert len(await stream.read(1 << 20)) == 60_000
+
+    assert hop.resets == {}
+
+
+class _NeverWalked(dict[Any, Any]):
+    """A peer with many channels may announce thousands of streams, each in forty bytes."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all that are announced were walked through for one more")
+
+    keys = values = items = __iter__
+
+
+async def test_an_announcement_is_counted_without_a_walk_through_all_others(stage: Stage) -> None:
+    stage.announce(LINK, 1)
+    stage.streams._expected = _NeverWalked(stage.streams._expected)
+    for number in range(3, 2 * STREAMS_PER_CHANNEL_MAX, 2):
+        stage.announce(LINK, number)
+    assert stage.ended == []
+
+    stage.announce(OTHER_LINK, 1)
+    stage.announce(LINK, 2 * STREAMS_PER_CHANNEL_MAX + 1)
+
+    assert stage.ended == [LINK]
