@@ -1,6 +1,7 @@
 """The gateway: admits nodes and relays what they seal. It holds no key but its own."""
 
 import asyncio
+from collections import Counter
 from typing import Any, Final
 
 import structlog
@@ -13,6 +14,7 @@ from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Tick
 from link import Frame, HopPort, LinkOpen
 from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
 from node.hop_counters import show_counters
+from node.metrics import by_code
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
@@ -75,6 +77,7 @@ class Gateway:
         self._enrolling = EnrollingHops()
         self._ticket: Ticket | None = None
         self._exchange: tuple[Hop, EnrolmentExchange] | None = None
+        self._closed_by_code: Counter[Code] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._count()
@@ -187,7 +190,7 @@ class Gateway:
             _log.info("hop_closed", peer=str(hop.peer.identifier), code=code.text, detail=detail)
             if self._members.get(hop.peer.identifier) is hop:
                 del self._members[hop.peer.identifier]
-        self._closed.increment(code=code.text)
+        self._closed_by_code[code] += 1
         self._streams.hop_closed(hop)
         self._relay.hop_closed(hop)
 
@@ -257,15 +260,23 @@ class Gateway:
     def _count(self) -> None:
         metrics, counters = self._parts.metrics, self._relay.counters
         self._handshakes = metrics.histogram("hop_handshake_seconds", "Time to open a hop.")
-        self._closed = metrics.counter(
-            "hops_closed", "Hops that ended, by code.", code=[code.text for code in Code]
-        )
         read = metrics.counter_read
+        read(
+            "hops_closed",
+            "Hops that ended, by code.",
+            lambda: by_code(self._closed_by_code),
+            label="code",
+        )
         read("relayed_frames", "Frames relayed.", lambda: counters.frames)
         read("relayed_frame_bytes", "Bytes of frames relayed.", lambda: counters.frame_bytes)
         read("relayed_stream_bytes", "Bytes of streams relayed.", lambda: counters.stream_bytes)
         read("links_opened", "Links opened.", lambda: counters.links_opened)
-        read("links_refused", "Links and frames refused.", lambda: sum(counters.refused.values()))
+        read(
+            "links_refused",
+            "Links and frames refused, by code.",
+            lambda: by_code(counters.refused),
+            label="code",
+        )
         read(
             "grants_withheld",
             "Grants of slow hops that waited.",
@@ -281,7 +292,8 @@ class Gateway:
         status = self._parts.status
         status["hops"] = self._hop_status
         status["links"] = lambda: self._relay.links
-        status["refused"] = lambda: {code.text: n for code, n in counters.refused.items()}
+        status["refused"] = lambda: by_code(counters.refused)
+        status["hops_closed"] = lambda: by_code(self._closed_by_code)
         status["routes"] = lambda: [
             {"prefix": str(route.prefix), "node": str(route.node), "epoch": route.epoch}
             for route in self._relay.directory.routes()

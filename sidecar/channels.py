@@ -5,6 +5,7 @@ which link carries an open one is that of ``sidecar.paths``.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -111,7 +112,10 @@ class ChannelTable:
         self._slots: dict[LinkEnd, ChannelSlot] = {}
         self._live: dict[ChannelSlot, None] = {}
         self.admission = Admission()
-        self.refused: dict[Code, int] = {}
+        self.refused: Counter[Code] = Counter()
+        """Openings of others, which never became a channel."""
+        self.closed: Counter[Code] = Counter()
+        """Channels that ended, those that never opened among them."""
         self.draining = False
         """Whether this sidecar stops soon, and takes no new channel."""
         self.hops = HopBook()
@@ -176,6 +180,7 @@ class ChannelTable:
         """End a channel, sealed when it is open. Its owner is not called for its own doing."""
         if not self._drop(slot):
             return
+        self.closed[code] += 1
         slot.links.channel.close(code)
         slot.links.pump()
         slot.links.abandon(code)
@@ -302,7 +307,7 @@ class ChannelTable:
         self._respond(hop, frame.link, opening, agent, node, now_s)
 
     def _refuse(self, hop: HopPort, link: int, code: Code) -> None:
-        self.refused[code] = self.refused.get(code, 0) + 1
+        self.refused[code] += 1
         hop.send_frame(link, FrameKind.LINK_CLOSE, encode_code(code))
 
     def _respond(
@@ -451,6 +456,7 @@ class ChannelTable:
     def _forget(self, slot: ChannelSlot, code: Code) -> None:
         """The other end, or the hop, is gone."""
         if self._drop(slot):
+            self.closed[code] += 1
             slot.links.closed = slot.links.closed or slot.links.hop not in self.hops
             self._owner.channel_closed(slot, code)
 
