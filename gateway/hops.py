@@ -14,10 +14,13 @@ from typing import Final
 from identity import Code, Identifier, NamePrefix
 from link import FrameKind, HopLimits, HopPort, LinkEnd, LinkIds
 from link.buckets import TokenBucket
-from link.limits import FRAME_HEADER_BYTES, LANES, LINKS_PER_HOP_MAX
+from link.limits import FRAME_HEADER_BYTES, LANES, LINKS_PER_HOP_MAX, PREFIXES_PER_NODE_MAX
 
 # One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
 LINKS_PER_ENROLMENT_MAX: Final = 4
+# A node registers its prefixes once for each hop, and may take some back.
+REGISTRATIONS_BURST: Final = 2 * PREFIXES_PER_NODE_MAX
+REGISTRATIONS_PER_S: Final = 1.0
 # Looked at once for so many bytes.
 QUEUE_CHECK_BYTES: Final = 1 << 20
 
@@ -53,6 +56,7 @@ class HopState:
     ids: LinkIds
     prefixes: tuple[NamePrefix, ...]
     openings: TokenBucket
+    registrations: TokenBucket
     last_link: list[int] = field(default_factory=lambda: [0] * LANES)
     unchecked_bytes: int = 0
     """Forwarded to this hop since somebody looked whether it takes them."""
@@ -104,6 +108,7 @@ class HopTable:
             ids=LinkIds(is_dialler=hop.is_dialler),
             prefixes=() if delegable is None else delegable.name_prefixes,
             openings=TokenBucket(self._limits.openings_per_s, self._limits.openings_burst),
+            registrations=TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST),
         )
         if peer.kind == "authority":
             self._authorities[peer.identifier] = hop.id

@@ -22,6 +22,7 @@ from transport.lobby import Lobby, Waiting
 from transport.path import Address, Paths
 from transport.settings import TransportSettings
 from transport.strangers import Opening, Strangers
+from transport.turns import Read, Turns
 from transport.udp import (
     UdpCounters,
     UdpSocket,
@@ -69,6 +70,8 @@ class Endpoint:
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
         self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, self.now_s())
+        self._turns: Turns[HopConnection] = Turns()
+        self._serve_handle: asyncio.Handle | None = None
         self._lobby = Lobby(self.counters, self.now_s())
         self._attend_handle: asyncio.Handle | None = None
         self._attend_from_s = 0.0
@@ -179,11 +182,12 @@ class Endpoint:
             _log.info("closed with datagrams unsent")
         for connection in list(self._connections):
             connection.finish(self.now_s())
-        for handle in (self._flush_handle, self._attend_handle):
+        for handle in (self._flush_handle, self._attend_handle, self._serve_handle):
             if handle is not None:
                 handle.cancel()
-        self._flush_handle = self._attend_handle = None
+        self._flush_handle = self._attend_handle = self._serve_handle = None
         self._lobby.clear()
+        self._turns.clear()
         self._lingering.clear()
         self.udp.close()
 
@@ -215,6 +219,7 @@ class Endpoint:
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
         self._half_open.remove(connection)
         self._lobby.forget(connection)
+        self._turns.forget(connection)
         until_s = self.now_s() + limits.LINGER_S
         lingering = _Lingering(last_words, connection.local, until_s)
         for connection_id in connection.ids:
@@ -243,18 +248,41 @@ class Endpoint:
     def _on_readable(self) -> None:
         now_s = self.now_s()
         self._is_in_turn = True
-        touched: dict[HopConnection, None] = {}
         for data, segment_bytes, source, local in self.udp.receive():
-            self._route(data, segment_bytes, source, local, now_s, touched)
-        self._dispatch(touched)
-        if touched:
-            self._served_s = now_s
-        # Open hops have been served. Now those who would like to be one.
+            self._route(data, segment_bytes, source, local, now_s)
+        self._is_in_turn = False
+        self._serve()
+        # Open hops have had their turn. Now those who would like to be one.
         if self._lobby and self._attend_handle is None:
             if self._must_wait(now_s):
                 self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
             else:
                 self._attend()
+
+    def _serve(self) -> None:
+        """Feed open hops by turns with what was read, for a while; the rest waits for the next."""
+        if self._serve_handle is not None:
+            self._serve_handle.cancel()
+            self._serve_handle = None
+        now_s = ended_s = self.now_s()
+        until_s = now_s + limits.HOPS_TURN_S
+        self._is_in_turn = True
+        touched: dict[HopConnection, None] = {}
+        while self._turns:
+            connection, reads = self._turns.take()
+            for read in reads:
+                connection.receive(read.data, read.segment_bytes, read.source, now_s)
+            connection.dispatch()
+            touched[connection] = None
+            begun_s, ended_s = ended_s, self.now_s()
+            self._turns.served(connection, ended_s - begun_s)
+            if ended_s >= until_s:
+                break
+        if touched:
+            self._served_s = now_s
+        self._dispatch(touched)
+        if self._turns and not self._is_closed:
+            self._serve_handle = self.loop.call_soon(self._serve)
 
     def _must_wait(self, now_s: float) -> bool:
         """Whether strangers and handshakes have had their share, and there are others to serve."""
@@ -264,8 +292,6 @@ class Endpoint:
         return now_s < min(self._attend_from_s, self._served_s + served_s)
 
     def _dispatch(self, touched: dict[HopConnection, None]) -> None:
-        for connection in touched:
-            connection.dispatch()
         self._dirty.update(touched)
         self._is_in_turn = False
         self._flush()
@@ -277,14 +303,13 @@ class Endpoint:
         source: Address,
         local: bytes | None,
         now_s: float,
-        touched: dict[HopConnection, None],
     ) -> None:
         if not data:
             return
         if segment_bytes and segment_bytes < len(data) and not _is_one_flow(data, segment_bytes):
             for start in range(0, len(data), segment_bytes):
                 piece = data[start : start + segment_bytes]
-                self._route(piece, 0, source, local, now_s, touched)
+                self._route(piece, 0, source, local, now_s)
             return
         connection_id = retry.connection_id(data)
         connection = self._by_id.get(connection_id)
@@ -295,9 +320,8 @@ class Endpoint:
         elif data[0] & 0x80 and retry.is_version_negotiation(data):
             # An engine never sees these: qh3 would answer one with another.
             connection.receive_versions(data)
-        else:
-            connection.receive(data, segment_bytes, source, now_s)
-            touched[connection] = None
+        elif not self._turns.hold(connection, Read(data, segment_bytes, source)):
+            self.counters.dropped_behind += 1
 
     def _drop_or_hold(
         self,
