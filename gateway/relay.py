@@ -151,7 +151,8 @@ class GatewayRelay:
         try:
             for frame in frames:
                 if frame.kind == FrameKind.RECORD:
-                    self._relay(LinkEnd(hop.id, frame.link), frame)
+                    if not self._relay(LinkEnd(hop.id, frame.link), frame):
+                        self._stray(state, now_s)
                 else:
                     self._receive_untrusted(state, frame, now_s)
         except SidelinkError as exc:
@@ -200,15 +201,19 @@ class GatewayRelay:
             return
         match frame.kind:
             case FrameKind.LINK_ACCEPT | FrameKind.LINK_FINISH:
-                self._relay(LinkEnd(state.hop.id, frame.link), frame)
+                if not self._relay(LinkEnd(state.hop.id, frame.link), frame):
+                    self._stray(state, now_s)
             case FrameKind.LINK_CLOSE:
-                self._close_untrusted(state, frame)
+                if not self._close_untrusted(state, frame):
+                    self._stray(state, now_s)
             case FrameKind.CREDIT:
-                self._credit_untrusted(state, frame)
+                if not self._credit_untrusted(state, frame):
+                    self._stray(state, now_s)
             case FrameKind.RESTARTING:
                 self._restarting_untrusted(state, frame, now_s)
+                self._stray(state, now_s)
             case FrameKind.LANE_OPEN:
-                pass
+                self._stray(state, now_s)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a gateway")
 
@@ -234,18 +239,26 @@ class GatewayRelay:
         else:
             self.directory.unregister(prefix, state.hop.id)
 
-    def _relay(self, near: LinkEnd, frame: Frame) -> None:
+    def _relay(self, near: LinkEnd, frame: Frame) -> bool:
+        """Pass it on. False for a link that there is not."""
         direction = self._table.find(near)
         if direction is None:
             # The other end closed it while this frame was on its way: no fault of anybody.
             self.counters.refuse(Code.ROUTE_LINK_CLOSED)
-            return
+            return False
         try:
             self._count_untrusted(direction, frame)
         except LinkError as exc:
             self._reset_link(near, exc.code)
-            return
+            return True
         self._forward(direction.permit, direction.to, frame.kind, frame.body)
+        return True
+
+    @staticmethod
+    def _stray(state: HopState, now_s: float) -> None:
+        """A frame that brings nothing. Some are under way when a link ends; without end, none."""
+        if not state.strays.take(now_s):
+            raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "its frames bring nothing")
 
     @staticmethod
     def _count_untrusted(direction: Direction[Permit], frame: Frame) -> None:
@@ -366,26 +379,33 @@ class GatewayRelay:
         for route in self.directory.routes_of(state.hop.id):
             self._restarting[route.prefix] = until_s
 
-    def _credit_untrusted(self, state: HopState, frame: Frame) -> None:
-        """A receiver grants more: note it for what flows towards it, and pass it to the sender."""
+    def _credit_untrusted(self, state: HopState, frame: Frame) -> bool:
+        """A receiver grants more: note it for what flows towards it, and pass it to the sender.
+
+        False if it grants nothing.
+        """
         credit = decode_credit_untrusted(frame.body)
         direction = self._table.find(LinkEnd(state.hop.id, frame.link))
         if direction is None:
-            return
+            return False
         towards = self._table.find(direction.to)
         assert towards is not None
         window = towards.streams.get(credit.stream) if credit.stream else towards.window
-        if window is not None and window.grant_untrusted(credit.limit):
-            self.hops.grant(state, direction.to, credit.stream, frame.body)
+        if window is None or not window.grant_untrusted(credit.limit):
+            return False
+        self.hops.grant(state, direction.to, credit.stream, frame.body)
+        return True
 
-    def _close_untrusted(self, state: HopState, frame: Frame) -> None:
+    def _close_untrusted(self, state: HopState, frame: Frame) -> bool:
+        """False for a link that there is not."""
         if len(frame.body) != 2:
             raise FrameError("LINK_CLOSE must carry a code")
         if self._openings is not None and self._openings.withdraw(state.hop.id, frame.link):
-            return
+            return True
         other = self._part(LinkEnd(state.hop.id, frame.link))
         if other is not None:
             self.hops.say(self.hops[other.hop], other.link, FrameKind.LINK_CLOSE, frame.body)
+        return other is not None
 
     def _reset_link(self, near: LinkEnd, code: Code) -> None:
         other = self._part(near)
