@@ -19,16 +19,16 @@ import uvloop
 
 from channel import Channel, Prologue
 from identity import AgentUri, Code, NamePrefix, NoiseKey
-from link import Frame, FrameKind, LinkIds, LinkOpen, encode_frame
+from link import Frame, FrameKind, LinkIds, LinkOpen, StreamPreamble, encode_frame
 from link.limits import (
     FRAME_BODY_BYTES_MAX,
     INITIAL_WINDOW_BYTES,
     LINK_NONCE_BYTES,
     NOISE_1_BYTES_MAX,
+    RECORD_BODY_BYTES_MIN,
     STREAM_PREAMBLE_BYTES,
-    STREAMS_PER_HOP_MAX,
 )
-from link.messages import encode_code, encode_link_open, encode_prefix
+from link.messages import encode_code, encode_link_open, encode_prefix, encode_stream_preamble
 from node.logs import configure_logs
 from node.parts import Parts, open_parts
 from node.refuse_hops import RefuseHops
@@ -51,6 +51,10 @@ ROOM_POLL_S: Final = 0.001
 DIAL_S_MAX: Final = 10.0
 REST_S: Final = 0.05
 LANE_STREAM: Final = 4
+STREAMS_AT_ONCE: Final = 32
+REGISTRATIONS_AT_ONCE: Final = 100
+RECORDS_AT_ONCE: Final = 1_000
+NO_LINK: Final = 1 << 20
 LARGEST_RECORD: Final = bytes(FRAME_BODY_BYTES_MAX)
 
 
@@ -168,7 +172,7 @@ async def cut_frames_short(member: Member) -> None:
     """The length says so many bytes, and they come; what is in them stops half way."""
     whole = encode_link_open(opening(b""))
     await member.open_link()
-    await member.say(FrameKind.LINK_OPEN, whole[: len(whole) // 2], link=1 << 20)
+    await member.say(FrameKind.LINK_OPEN, whole[: len(whole) // 2], link=NO_LINK)
     await asyncio.sleep(REST_S)
 
 
@@ -189,21 +193,19 @@ async def exceed_window(member: Member) -> None:
 
 async def say_on_no_link(member: Member) -> None:
     """The smallest frames that are sound, for a link that there is not: as many as there can be."""
-    frames = encode_frame(1 << 20, FrameKind.RECORD, bytes(14)) * 1_000
+    frames = encode_frame(NO_LINK, FrameKind.RECORD, bytes(RECORD_BODY_BYTES_MIN)) * RECORDS_AT_ONCE
     await member.say_raw(frames)
     await asyncio.sleep(0)
 
 
 async def open_streams(member: Member) -> None:
-    """Byte streams with half a preamble each, until nobody lets us."""
-    hop = await member.hop()
-    for _ in range(STREAMS_PER_HOP_MAX // 16):
-        if not hop.is_open:
-            break
-        stream = hop._carrier.open_stream()  # type: ignore[attr-defined]
-        hop._carrier.send_stream(stream, bytes(STREAM_PREAMBLE_BYTES // 2), False)  # type: ignore[attr-defined]
+    """Byte streams for a link that there is not, and others of which nobody can say for which."""
+    carrier = (await member.hop())._carrier  # type: ignore[attr-defined]
+    preamble = encode_stream_preamble(StreamPreamble(link=NO_LINK, stream=1))
+    for said in (preamble, preamble[: STREAM_PREAMBLE_BYTES // 2]) * STREAMS_AT_ONCE:
+        carrier.send_stream(carrier.open_stream(), said, False)
         member.said += 1
-    hop._carrier.flush_soon()  # type: ignore[attr-defined]
+    carrier.flush_soon()
     await asyncio.sleep(ROOM_POLL_S)
 
 
@@ -222,7 +224,7 @@ async def open_and_close_channels(member: Member) -> None:
 async def register(member: Member) -> None:
     """Each is decided by policy and answered, and the decision is written down."""
     prefix = NamePrefix(TRUST_DOMAIN, (PREFIX,))
-    for _ in range(100):
+    for _ in range(REGISTRATIONS_AT_ONCE):
         await member.say(FrameKind.REGISTER, encode_prefix(prefix))
     await asyncio.sleep(0)
 

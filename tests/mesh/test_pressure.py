@@ -1,0 +1,163 @@
+"""One peer sins as hard as it can; honest agents are served meanwhile, in bounded memory.
+
+How late they are served is measured by ``./dev bench hostile``, not here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+import sidelink
+
+from bench import proc
+from tests.mesh.meshes import Mesh
+from tests.mesh.programs import wait_until
+from tests.mesh.sins import SIDECAR, SINS, Sin, Sinner, count, hostile_sidecar, shown
+from transport import limits
+
+pytestmark = pytest.mark.mesh
+
+SIN_S: Final = 1.5
+ASKS_PER_S: Final = 50
+ASK_S_MAX: Final = 20.0
+COUNTED_S_MAX: Final = 30.0
+BODY: Final = bytes(1_024)
+
+# What is configured, and what the transport takes by itself: its queue of reads, and handshakes.
+QUEUE_BYTES_MAX: Final = 16 << 20
+GROWTH_BYTES_MAX: Final = (
+    QUEUE_BYTES_MAX
+    + limits.HOPS_WAITING_BYTES_MAX
+    + limits.HALF_OPEN_MAX * limits.PRE_AUTH_BYTES_MAX
+)
+
+
+class Pressed:
+    """A mesh, its sinner, and how large its programs were before the first sin."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.sinner = Sinner(mesh)
+        self.programs = (mesh.gateway, mesh.a, mesh.b)
+        self.pids = [program.pid for program in self.programs]
+        self.sizes = [proc.resident_bytes(pid) for pid in self.pids]
+
+    def forget_peaks(self) -> None:
+        """From now on the peaks are those of what follows: see proc(5), clear_refs."""
+        for pid in self.pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def growth_bytes(self) -> list[int]:
+        """The most that each was larger than in the beginning."""
+        peaks = [proc.peak_resident_bytes(pid) for pid in self.pids]
+        return [peak - size for peak, size in zip(peaks, self.sizes, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def pressed() -> Iterator[Pressed]:
+    """One after the other sins against the same programs, so that what one leaves is seen."""
+    with Mesh() as mesh:
+        mesh.gateway.write_state_file("config.yaml", f"hop_queue_bytes_max: {QUEUE_BYTES_MAX}\n")
+        for sidecar in (mesh.a, mesh.b):
+            sidecar.write_state_file("config.yaml", f"mailboxes_bytes_max: {QUEUE_BYTES_MAX}\n")
+        mesh.up()
+        pressed = Pressed(mesh)
+        pressed.sinner.enrol()
+        yield pressed
+
+
+@pytest.fixture
+async def honest(pressed: Pressed) -> AsyncIterator[tuple[sidelink.Agent, sidelink.Agent]]:
+    """One who asks and one who answers, beside different sidecars."""
+    mesh = pressed.mesh
+    async with (
+        sidelink.connect(mesh.a.agent_socket) as near,
+        sidelink.connect(mesh.b.agent_socket) as far,
+    ):
+        asker, answerer = await near.agent("finance/honest"), await far.agent("billing/honest")
+
+        async def answer() -> None:
+            async for message in answerer.inbox():
+                await message.reply(message.body)
+
+        task = asyncio.create_task(answer())
+        await asker.ask(answerer.uri, BODY, timeout=ASK_S_MAX)
+        yield asker, answerer
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ask_while(asker: sidelink.Agent, to: str, sinning: "asyncio.Future[None]") -> int:
+    """Ask at a steady pace until it is over, and return how many were answered: all of them."""
+    async with asyncio.TaskGroup() as group:
+        asks = []
+        while not sinning.done():
+            asks.append(group.create_task(asker.ask(to, BODY, timeout=ASK_S_MAX)))
+            await asyncio.wait((sinning,), timeout=1 / ASKS_PER_S)
+    assert all(ask.result().body == BODY for ask in asks)
+    return len(asks)
+
+
+@asynccontextmanager
+async def told_much(mesh: Mesh, sin: Sin) -> AsyncIterator[None]:
+    """An honest agent tells the one that never reads as much as its sidecar takes."""
+    async with AsyncExitStack() as stack:
+        rogue = stack.enter_context(hostile_sidecar(mesh, sin, "deaf"))
+        ears = await stack.enter_async_context(sidelink.connect(rogue.agent_socket))
+        mouth = await stack.enter_async_context(sidelink.connect(mesh.a.agent_socket))
+        deaf, teller = await ears.agent("deaf/ear"), await mouth.agent("finance/teller")
+
+        async def tell() -> None:
+            while True:
+                if not teller.writable:
+                    await teller.wait_writable()
+                teller.tell_nowait(deaf.uri, bytes(32 << 10))
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(tell())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def sin_as_process(pressed: Pressed, sin: Sin) -> None:
+    with pressed.sinner.at_work(sin, SIN_S):
+        pass
+
+
+async def sin_as_sidecar(pressed: Pressed, sin: Sin, before: float) -> None:
+    """Until it is counted: a receiver that takes nothing is given a while."""
+    async with told_much(pressed.mesh, sin):
+        await asyncio.to_thread(wait_counted, pressed.mesh, sin, before)
+
+
+def wait_counted(mesh: Mesh, sin: Sin, before: float) -> None:
+    wait_until(lambda: count(mesh, sin.counted) > before, f"{sin.counted} to rise", COUNTED_S_MAX)
+
+
+@pytest.mark.parametrize("title", SINS)
+async def test_honest_agents_are_served_in_bounded_memory_while(
+    title: str, pressed: Pressed, honest: tuple[sidelink.Agent, sidelink.Agent]
+) -> None:
+    sin, mesh = SINS[title], pressed.mesh
+    asker, answerer = honest
+    before = count(mesh, sin.counted)
+    shown_before = shown(mesh, sin.counted)
+    pressed.forget_peaks()
+
+    sinning = asyncio.ensure_future(
+        sin_as_sidecar(pressed, sin, before)
+        if sin.module == SIDECAR
+        else asyncio.to_thread(sin_as_process, pressed, sin)
+    )
+    answered = await ask_while(asker, answerer.uri, sinning)
+    await sinning
+    await asyncio.to_thread(wait_counted, mesh, sin, before)
+
+    assert answered >= SIN_S * ASKS_PER_S / 2
+    assert [program.pid for program in pressed.programs if program.is_running] == pressed.pids
+    assert max(pressed.growth_bytes()) < GROWTH_BYTES_MAX
+    assert shown(mesh, sin.counted) > shown_before
