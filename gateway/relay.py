@@ -219,6 +219,8 @@ class GatewayRelay:
 
     def _submit_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
         """Do it now, or in its turn."""
+        if frame.kind != FrameKind.LINK_OPEN and not state.registrations.take(now_s):
+            raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "it registers again and again")
         try:
             if self._openings is None or not self._openings.must_wait(state.hop.id, frame):
                 self._decide_untrusted(state, frame, now_s)
@@ -231,8 +233,6 @@ class GatewayRelay:
         if frame.kind == FrameKind.LINK_OPEN:
             self._open_untrusted(state, frame, now_s)
             return
-        if not state.registrations.take(now_s):
-            raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "it registers again and again")
         prefix = decode_prefix_untrusted(frame.body)
         if frame.kind == FrameKind.REGISTER:
             self._register_untrusted(state, prefix)
