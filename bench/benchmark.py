@@ -42,6 +42,7 @@ _MODULES: Final = {
     "relay": "bench.relay.command",
     "handshakes": "bench.handshakes.command",
     "hop": "bench.hop.command",
+    "hostile": "bench.hostile.command",
 }
 
 NAMES: Final[Sequence[str]] = tuple(_MODULES)

@@ -5,7 +5,7 @@ How late they are served is measured by ``./dev bench hostile``, not here.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import pytest
 import sidelink
 
 from bench import proc
+from tests.mesh.honest import honest_pair, told_much
 from tests.mesh.meshes import Mesh
 from tests.mesh.programs import wait_until
 from tests.mesh.sins import SIDECAR, SINS, Sin, Sinner, count, hostile_sidecar, shown
@@ -21,7 +22,7 @@ from transport import limits
 pytestmark = pytest.mark.mesh
 
 ASKS_PER_S: Final = 50
-ASKS: Final = 75
+ASKS: Final = 60
 """Once the sin has been counted for the first time."""
 ASK_S_MAX: Final = 20.0
 COUNTED_S_MAX: Final = 30.0
@@ -72,23 +73,8 @@ def pressed() -> Iterator[Pressed]:
 
 @pytest.fixture
 async def honest(pressed: Pressed) -> AsyncIterator[tuple[sidelink.Agent, sidelink.Agent]]:
-    """One who asks and one who answers, beside different sidecars."""
-    mesh = pressed.mesh
-    async with (
-        sidelink.connect(mesh.a.agent_socket) as near,
-        sidelink.connect(mesh.b.agent_socket) as far,
-    ):
-        asker, answerer = await near.agent("finance/honest"), await far.agent("billing/honest")
-
-        async def answer() -> None:
-            async for message in answerer.inbox():
-                await message.reply(message.body)
-
-        task = asyncio.create_task(answer())
-        await asker.ask(answerer.uri, BODY, timeout=ASK_S_MAX)
-        yield asker, answerer
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with honest_pair(pressed.mesh.a.agent_socket, pressed.mesh.b.agent_socket) as pair:
+        yield pair
 
 
 async def ask_much(asker: sidelink.Agent, to: str, counted: "asyncio.Future[None]") -> int:
@@ -104,32 +90,11 @@ async def ask_much(asker: sidelink.Agent, to: str, counted: "asyncio.Future[None
 
 
 @asynccontextmanager
-async def told_much(mesh: Mesh, sin: Sin) -> AsyncIterator[None]:
-    """An honest agent tells the one that never reads as much as its sidecar takes."""
-    async with AsyncExitStack() as stack:
-        rogue = stack.enter_context(hostile_sidecar(mesh, sin, "deaf"))
-        ears = await stack.enter_async_context(sidelink.connect(rogue.agent_socket))
-        mouth = await stack.enter_async_context(sidelink.connect(mesh.a.agent_socket))
-        deaf, teller = await ears.agent("deaf/ear"), await mouth.agent("finance/teller")
-
-        async def tell() -> None:
-            while True:
-                if not teller.writable:
-                    await teller.wait_writable()
-                teller.tell_nowait(deaf.uri, bytes(32 << 10))
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(tell())
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@asynccontextmanager
 async def committed(sin: Sin, pressed: Pressed) -> AsyncIterator[None]:
     if sin.module == SIDECAR:
-        async with told_much(pressed.mesh, sin):
-            yield
+        with hostile_sidecar(pressed.mesh, sin, "deaf") as deaf:
+            async with told_much(pressed.mesh.a.agent_socket, deaf.agent_socket):
+                yield
     else:
         with pressed.sinner.at_work(sin):
             yield
