@@ -96,6 +96,7 @@ REFUSED = {
     "more hops than a gateway takes": "relay --hops 2000",
     "no handshakes": "handshakes --count 0",
     "an engine that there is not": "hop --engine msquic",
+    "a sin that nobody commits": "hostile --sins pride",
     "a datagram that no path carries": "hop --datagram-bytes 64",
 }
 
