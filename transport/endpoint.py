@@ -306,7 +306,11 @@ class Endpoint:
     ) -> None:
         if not data:
             return
-        if segment_bytes and segment_bytes < len(data) and not _is_one_flow(data, segment_bytes):
+        if (
+            segment_bytes
+            and segment_bytes < len(data)
+            and not retry.is_one_flow(data, segment_bytes)
+        ):
             for start in range(0, len(data), segment_bytes):
                 piece = data[start : start + segment_bytes]
                 self._route(piece, 0, source, local, now_s)
@@ -485,18 +489,6 @@ class Endpoint:
         plan = self._paths.plan(address, self.now_s())
         connection.begin(self._engine.dial(plan), plan, address)
         connection.connect()
-
-
-def _is_one_flow(data: bytes, segment_bytes: int) -> bool:
-    """Whether all segments are short-header packets to one connection id: the usual case."""
-    if retry.is_long(data):
-        return False
-    connection_id = retry.short_connection_id(data)
-    end = limits.CONNECTION_ID_BYTES + 1
-    for start in range(segment_bytes, len(data), segment_bytes):
-        if data[start] & 0x80 or data[start + 1 : start + end] != connection_id:
-            return False
-    return True
 
 
 def _first_usable(hosts: list[str | int], port: int, *, is_v6: bool) -> Address:

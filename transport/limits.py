@@ -35,8 +35,8 @@ READS_BEHIND: Final = 32  # Beyond so many more comes than is usually read.
 SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyond, QUIC recovers.
 # Open hops are served by turns, so much of each, for so long before the loop has its turn again.
 HOP_SLICE_BYTES: Final = 64 << 10
-HOP_SLICE_S: Final = 0.001  # Of whoever took longer, only one datagram is taken at a time.
-HOPS_TURN_S: Final = 0.002
+HOP_SLICE_S: Final = 0.0005  # Of whoever took longer, only one datagram is taken at a time.
+HOPS_TURN_S: Final = 0.001
 # What waits for its turn. Of one hop it is what a socket of its own would hold.
 HOP_WAITING_BYTES_MAX: Final = SOCKET_BUFFER_BYTES
 HOPS_WAITING_BYTES_MAX: Final = 4 * HOP_WAITING_BYTES_MAX
