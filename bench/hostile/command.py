@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="of asks, before each sin and during it [default: 3; --quick: 0.3]",
     )
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="real-time priority for all but the sinner: for a machine that is busy with others",
+    )
 
 
 def run(options: argparse.Namespace) -> Findings:
@@ -58,7 +63,7 @@ def run(options: argparse.Namespace) -> Findings:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Children(Path(folder)) as children,
-        running(children) as setting,
+        running(children, real_time=options.real_time) as setting,
     ):
         for round_ in range(rounds):
             for title in (BUSY, *titles):

@@ -90,7 +90,8 @@ class Setting:
 
 
 @contextmanager
-def running(children: Children) -> Iterator[Setting]:
+def running(children: Children, *, real_time: bool) -> Iterator[Setting]:
+    """``real_time`` is for the honest: what other programs of the machine do is not measured."""
     with Mesh() as mesh:
         with starting():
             mesh.up()
@@ -98,6 +99,9 @@ def running(children: Children) -> Iterator[Setting]:
             sinner.enrol()
         worker = children.start_worker("honest agents", "bench.hostile.worker")
         worker.call("open", near=str(mesh.a.agent_socket), far=str(mesh.b.agent_socket))
+        if real_time:
+            for pid in (mesh.gateway.pid, mesh.a.pid, mesh.b.pid, worker.pid):
+                proc.prefer(pid)
         yield Setting(mesh, sinner, worker)
 
 

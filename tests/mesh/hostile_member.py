@@ -50,6 +50,7 @@ ROOM_POLL_S: Final = 0.001
 # A node whose hop was closed is let in again at once; one that cannot get in waits so long.
 DIAL_S_MAX: Final = 10.0
 REST_S: Final = 0.05
+ANSWER_S_MAX: Final = 1.0
 LANE_STREAM: Final = 4
 STREAMS_AT_ONCE: Final = 32
 REGISTRATIONS_AT_ONCE: Final = 100
@@ -70,6 +71,8 @@ class Member:
         self.closed: dict[str, int] = {}
         self.said = 0
         self.closes_what_is_answered = False
+        self.answered: asyncio.Queue[Frame] = asyncio.Queue()
+        """The answer to each opening, in the order in which they come."""
 
     async def hop(self) -> Hop:
         """An open one that takes more; a new one if the last was closed."""
@@ -127,6 +130,9 @@ class Member:
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
         for frame in frames:
+            if frame.kind not in (FrameKind.LINK_ACCEPT, FrameKind.LINK_CLOSE):
+                continue
+            self.answered.put_nowait(frame)
             if self.closes_what_is_answered and frame.kind == FrameKind.LINK_ACCEPT:
                 hop.send_frame(frame.link, FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
 
@@ -185,10 +191,16 @@ async def claim_lengths(member: Member) -> None:
 
 
 async def exceed_window(member: Member) -> None:
-    link = await member.open_link(NOISE_1)
-    for _ in range(INITIAL_WINDOW_BYTES // len(LARGEST_RECORD) + 4):
-        await member.say(FrameKind.RECORD, LARGEST_RECORD, link)
-    await asyncio.sleep(0)
+    """Once the link is open: before, none of it would pass."""
+    await member.open_link(NOISE_1)
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            answer = await member.answered.get()
+    except TimeoutError:
+        return
+    if answer.kind == FrameKind.LINK_ACCEPT:
+        for _ in range(INITIAL_WINDOW_BYTES // len(LARGEST_RECORD) + 4):
+            await member.say(FrameKind.RECORD, LARGEST_RECORD, answer.link)
 
 
 async def say_on_no_link(member: Member) -> None:
