@@ -42,6 +42,8 @@ TRUST_DOMAIN: Final = "acme"
 PREFIX: Final = "sinner"
 VICTIM: Final = "billing/honest"
 TARGET: Final = AgentUri.in_domain(TRUST_DOMAIN, VICTIM)
+OWN_PREFIX: Final = NamePrefix(TRUST_DOMAIN, (PREFIX,))
+ACCOMPLICE: Final = AgentUri.in_domain(TRUST_DOMAIN, f"{PREFIX}/accomplice")
 # Always the same: one sound first message is then good for any number of openings.
 NONCE: Final = bytes(LINK_NONCE_BYTES)
 # What waits in our own hop stays small, so that what is said is said to the peer.
@@ -67,12 +69,13 @@ class Member:
         self._endpoint = endpoint
         self._opened: asyncio.Queue[Hop] = asyncio.Queue()
         self._hop: Hop | None = None
+        self._registered: Hop | None = None
         self._ids = LinkIds(is_dialler=True)
         self.closed: dict[str, int] = {}
         self.said = 0
         self.closes_what_is_answered = False
-        self.answered: asyncio.Queue[Frame] = asyncio.Queue()
-        """The answer to each opening, in the order in which they come."""
+        self.reached: asyncio.Queue[int] = asyncio.Queue()
+        """Links that came to us."""
 
     async def hop(self) -> Hop:
         """An open one that takes more; a new one if the last was closed."""
@@ -113,12 +116,20 @@ class Member:
             carrier.flush_soon()
             self.said += 1
 
-    async def open_link(self, noise_1: bytes = b"") -> int:
+    async def open_link(self, noise_1: bytes = b"", target: AgentUri | None = None) -> int:
         """To an agent of the victim's, by the name of one of ours."""
         await self.hop()
         link = self._ids.take()
-        await self.say(FrameKind.LINK_OPEN, encode_link_open(opening(noise_1)), link)
+        body = encode_link_open(opening(noise_1, target or TARGET))
+        await self.say(FrameKind.LINK_OPEN, body, link)
         return link
+
+    async def register(self) -> None:
+        """Once for each hop."""
+        hop = await self.hop()
+        if self._registered is not hop:
+            self._registered = hop
+            await self.say(FrameKind.REGISTER, encode_prefix(OWN_PREFIX))
 
     # HopHandler.
 
@@ -130,9 +141,8 @@ class Member:
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
         for frame in frames:
-            if frame.kind not in (FrameKind.LINK_ACCEPT, FrameKind.LINK_CLOSE):
-                continue
-            self.answered.put_nowait(frame)
+            if frame.kind == FrameKind.LINK_OPEN:
+                self.reached.put_nowait(frame.link)
             if self.closes_what_is_answered and frame.kind == FrameKind.LINK_ACCEPT:
                 hop.send_frame(frame.link, FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
 
@@ -146,9 +156,9 @@ class Member:
         self.closed[code.text] = self.closed.get(code.text, 0) + 1
 
 
-def opening(noise_1: bytes) -> LinkOpen:
+def opening(noise_1: bytes, target: AgentUri = TARGET) -> LinkOpen:
     return LinkOpen(
-        target=TARGET,
+        target=target,
         source=AgentUri.in_domain(TRUST_DOMAIN, f"{PREFIX}/main"),
         nonce=NONCE,
         source_node=None,
@@ -191,16 +201,16 @@ async def claim_lengths(member: Member) -> None:
 
 
 async def exceed_window(member: Member) -> None:
-    """Once the link is open: before, none of it would pass."""
-    await member.open_link(NOISE_1)
+    """To an agent of our own, through the gateway: it grants nothing, and does not mind."""
+    await member.register()
+    link = await member.open_link(target=ACCOMPLICE)
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
-            answer = await member.answered.get()
+            await member.reached.get()
     except TimeoutError:
         return
-    if answer.kind == FrameKind.LINK_ACCEPT:
-        for _ in range(INITIAL_WINDOW_BYTES // len(LARGEST_RECORD) + 4):
-            await member.say(FrameKind.RECORD, LARGEST_RECORD, answer.link)
+    for _ in range(INITIAL_WINDOW_BYTES // len(LARGEST_RECORD) + 4):
+        await member.say(FrameKind.RECORD, LARGEST_RECORD, link)
 
 
 async def say_on_no_link(member: Member) -> None:
@@ -235,9 +245,8 @@ async def open_and_close_channels(member: Member) -> None:
 
 async def register(member: Member) -> None:
     """Each is decided by policy and answered, and the decision is written down."""
-    prefix = NamePrefix(TRUST_DOMAIN, (PREFIX,))
     for _ in range(REGISTRATIONS_AT_ONCE):
-        await member.say(FrameKind.REGISTER, encode_prefix(prefix))
+        await member.say(FrameKind.REGISTER, encode_prefix(OWN_PREFIX))
     await asyncio.sleep(0)
 
 
