@@ -43,6 +43,7 @@ _MODULES: Final = {
     "handshakes": "bench.handshakes.command",
     "hop": "bench.hop.command",
     "fairness": "bench.fairness.command",
+    "hostile": "bench.hostile.command",
 }
 
 NAMES: Final[Sequence[str]] = tuple(_MODULES)

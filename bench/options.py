@@ -1,7 +1,7 @@
 """Values that options of several benchmarks take, and how they are refused."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 SECONDS_MAX: Final = 60.0
@@ -24,6 +24,18 @@ def several(one: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
 
     def read(text: str) -> tuple[int, ...]:
         return tuple(one(part) for part in dict.fromkeys(text.split(",")))
+
+    return read
+
+
+def several_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Names from a list with commas between them, each once."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(text.split(",")))
+        if not set(found) <= set(names):
+            raise argparse.ArgumentTypeError(f"{text!r} is not of {', '.join(names)}")
+        return found
 
     return read
 

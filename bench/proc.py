@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from bench.errors import BenchError
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,6 +31,14 @@ def pin(pid: int, core: int) -> None:
     """Let every thread of a process run on this core only; threads to come inherit it."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
+
+
+def prefer(pid: int) -> None:
+    """Run it before every ordinary program, on a machine that is busy with others. Needs root."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
+    except PermissionError as error:
+        raise BenchError(f"real-time priority: {error.strerror}; run as root, or without") from None
 
 
 def _status_bytes(pid: int, field: str) -> int:

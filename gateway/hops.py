@@ -7,6 +7,7 @@ budget, or when all hops together exceed theirs, the fullest hop is closed. Its 
 elsewhere, or over its next hop.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,19 +15,18 @@ from typing import Final
 from identity import Code, Identifier, NamePrefix
 from link import FrameKind, HopLimits, HopPort, LinkEnd, LinkIds
 from link.buckets import TokenBucket
-from link.limits import (
-    FRAME_HEADER_BYTES,
-    LANES,
-    LINKS_PER_HOP_MAX,
-    PREFIXES_PER_NODE_MAX,
-)
+from link.limits import FRAME_HEADER_BYTES, LANES, LINKS_PER_HOP_MAX, PREFIXES_PER_NODE_MAX
 
 # One to ask with, and some that a lost answer left behind. Strangers get no more of the authority.
 LINKS_PER_ENROLMENT_MAX: Final = 4
-# Prefixes that one hop may register: all of its own a few times at once, then one a second. Each is
-# decided, audited, and told to whoever is displaced by it.
-REGISTRATIONS_BURST: Final = 4 * PREFIXES_PER_NODE_MAX
+# A node registers its prefixes once for each hop, and may take some back.
+REGISTRATIONS_BURST: Final = 2 * PREFIXES_PER_NODE_MAX
 REGISTRATIONS_PER_S: Final = 1.0
+# Frames of one node that bring nothing: for links that there are not, mostly, as they are under way
+# when a far end goes. So many at once and so many a second, over all hops that it opens.
+STRAYS_BURST: Final = 16_384
+STRAYS_PER_S: Final = 1_000.0
+NODES_REMEMBERED_MAX: Final = 4_096
 # Looked at once for so many bytes.
 QUEUE_CHECK_BYTES: Final = 1 << 20
 
@@ -62,9 +62,8 @@ class HopState:
     ids: LinkIds
     prefixes: tuple[NamePrefix, ...]
     openings: TokenBucket
-    registrations: TokenBucket = field(
-        default_factory=lambda: TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST)
-    )
+    registrations: TokenBucket
+    strays: TokenBucket
     last_link: list[int] = field(default_factory=lambda: [0] * LANES)
     unchecked_bytes: int = 0
     """Forwarded to this hop since somebody looked whether it takes them."""
@@ -87,6 +86,7 @@ class HopTable:
         self._refuse = refuse
         self._hops: dict[int, HopState] = {}
         self._authorities: dict[Identifier, int] = {}
+        self._strays: OrderedDict[Identifier, TokenBucket] = OrderedDict()
         self._queued_bytes = 0
         self.withheld_grants = 0
 
@@ -117,6 +117,8 @@ class HopTable:
             ids=LinkIds(is_dialler=hop.is_dialler),
             prefixes=() if delegable is None else delegable.name_prefixes,
             openings=TokenBucket(self._limits.openings_per_s, self._limits.openings_burst),
+            registrations=TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST),
+            strays=self._strays_of(peer.identifier),
         )
         if peer.kind == "authority":
             self._authorities[peer.identifier] = hop.id
@@ -180,6 +182,16 @@ class HopTable:
         for state in list(self._hops.values()):
             if state.queued_bytes or state.withheld or state.unchecked_bytes:
                 self.look(state)
+
+    def _strays_of(self, node: Identifier) -> TokenBucket:
+        """It outlives the hop: whoever used it up does not get another by dialling again."""
+        bucket = self._strays.get(node)
+        if bucket is None:
+            if len(self._strays) >= NODES_REMEMBERED_MAX:
+                self._strays.popitem(last=False)
+            bucket = self._strays[node] = TokenBucket(STRAYS_PER_S, STRAYS_BURST)
+        self._strays.move_to_end(node)
+        return bucket
 
     def _release(self, state: HopState) -> None:
         withheld, state.withheld = state.withheld, {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.hops import HopState, HopTable, RelayLimits
+from gateway.openings import COSTLY_KINDS, Openings
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError
 from link import (
     CreditError,
@@ -92,10 +93,30 @@ class GatewayRelay:
         self.directory = Directory()
         self.counters = RelayCounters()
         self.hops = HopTable(limits or RelayLimits(), self.counters.refuse)
+        self._openings: Openings | None = None
 
     @property
     def links(self) -> int:
         return len(self._table)
+
+    def take_turns(self, wake: Callable[[], None]) -> None:
+        """From now on what costs a decision is done one at a time: after each call of ``wake``,
+        ``work`` is to be called a little later. Before, and without it, all is done at once."""
+        self._openings = Openings(wake)
+
+    def work(self, now_s: float) -> bool:
+        """Do the next of what waits. False if nothing does."""
+        found = None if self._openings is None else self._openings.take()
+        if found is None:
+            return False
+        state = self.hops.find(found[0])
+        assert state is not None, "what waits of a hop goes with it"
+        try:
+            self._decide_untrusted(state, found[1], now_s)
+        except SidelinkError as exc:
+            self.counters.refuse(exc.code)
+            state.hop.close(exc.code)
+        return True
 
     def hop_opened(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
         """Take a hop that both sides have accepted. ``limits`` are what the peer said it takes."""
@@ -105,6 +126,8 @@ class GatewayRelay:
         """Forget a hop and tell the far end of each of its links."""
         if not self.hops.remove(hop):
             return
+        if self._openings is not None:
+            self._openings.forget_hop(hop.id)
         self.directory.forget_hop(hop.id)
         for other in self._table.part_hop(hop.id):
             self._close_link(other, Code.ROUTE_UNREACHABLE)
@@ -128,7 +151,8 @@ class GatewayRelay:
         try:
             for frame in frames:
                 if frame.kind == FrameKind.RECORD:
-                    self._relay(LinkEnd(hop.id, frame.link), frame)
+                    if not self._relay(LinkEnd(hop.id, frame.link), frame):
+                        self._stray(state, now_s)
                 else:
                     self._receive_untrusted(state, frame, now_s)
         except SidelinkError as exc:
@@ -172,38 +196,69 @@ class GatewayRelay:
             back.streams.pop(stream, None)
 
     def _receive_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
+        if frame.kind in COSTLY_KINDS:
+            self._submit_untrusted(state, frame, now_s)
+            return
         match frame.kind:
-            case FrameKind.LINK_OPEN:
-                self._open_untrusted(state, frame, now_s)
             case FrameKind.LINK_ACCEPT | FrameKind.LINK_FINISH:
-                self._relay(LinkEnd(state.hop.id, frame.link), frame)
+                if not self._relay(LinkEnd(state.hop.id, frame.link), frame):
+                    self._stray(state, now_s)
             case FrameKind.LINK_CLOSE:
-                self._close_untrusted(state, frame)
+                if not self._close_untrusted(state, frame):
+                    self._stray(state, now_s)
             case FrameKind.CREDIT:
-                self._credit_untrusted(state, frame)
-            case FrameKind.REGISTER:
-                self._register_untrusted(state, decode_prefix_untrusted(frame.body), now_s)
-            case FrameKind.UNREGISTER:
-                self.directory.unregister(decode_prefix_untrusted(frame.body), state.hop.id)
+                if not self._credit_untrusted(state, frame):
+                    self._stray(state, now_s)
             case FrameKind.RESTARTING:
                 self._restarting_untrusted(state, frame, now_s)
+                self._stray(state, now_s)
             case FrameKind.LANE_OPEN:
-                pass
+                self._stray(state, now_s)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a gateway")
 
-    def _relay(self, near: LinkEnd, frame: Frame) -> None:
+    def _submit_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
+        """Do it now, or in its turn."""
+        if frame.kind != FrameKind.LINK_OPEN and not state.registrations.take(now_s):
+            raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "it registers again and again")
+        try:
+            if self._openings is None or not self._openings.must_wait(state.hop.id, frame):
+                self._decide_untrusted(state, frame, now_s)
+        except LinkError as exc:
+            if exc.code is not Code.ROUTE_LINK_LIMIT or frame.kind != FrameKind.LINK_OPEN:
+                raise
+            self._refuse_link(LinkEnd(state.hop.id, frame.link), exc.code)
+
+    def _decide_untrusted(self, state: HopState, frame: Frame, now_s: float) -> None:
+        if frame.kind == FrameKind.LINK_OPEN:
+            self._open_untrusted(state, frame, now_s)
+            return
+        prefix = decode_prefix_untrusted(frame.body)
+        if frame.kind == FrameKind.REGISTER:
+            self._register_untrusted(state, prefix)
+        else:
+            self.directory.unregister(prefix, state.hop.id)
+
+    def _relay(self, near: LinkEnd, frame: Frame) -> bool:
+        """Pass it on. False for a link that there is not."""
         direction = self._table.find(near)
         if direction is None:
             # The other end closed it while this frame was on its way: no fault of anybody.
             self.counters.refuse(Code.ROUTE_LINK_CLOSED)
-            return
+            return False
         try:
             self._count_untrusted(direction, frame)
         except LinkError as exc:
             self._reset_link(near, exc.code)
-            return
+            return True
         self._forward(direction.permit, direction.to, frame.kind, frame.body)
+        return True
+
+    @staticmethod
+    def _stray(state: HopState, now_s: float) -> None:
+        """A frame that brings nothing. Some are under way when a link ends; without end, none."""
+        if not state.strays.take(now_s):
+            raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "its frames bring nothing")
 
     @staticmethod
     def _count_untrusted(direction: Direction[Permit], frame: Frame) -> None:
@@ -304,11 +359,9 @@ class GatewayRelay:
         )
         return Code.ROUTE_RESTARTING if restarting else Code.ROUTE_UNKNOWN
 
-    def _register_untrusted(self, state: HopState, prefix: NamePrefix, now_s: float) -> None:
+    def _register_untrusted(self, state: HopState, prefix: NamePrefix) -> None:
         if state.enrolling or prefix not in state.prefixes:
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, f"{prefix} is not in the credential")
-        if not state.registrations.take(now_s):
-            raise SidelinkError(Code.ROUTE_LINK_LIMIT, "it registers again and again")
         answer = self._decisions.may_register(state.hop, prefix)
         if isinstance(answer, Denial):
             raise SidelinkError(Code.ROUTE_PREFIX_DENIED, answer.reason)
@@ -326,24 +379,33 @@ class GatewayRelay:
         for route in self.directory.routes_of(state.hop.id):
             self._restarting[route.prefix] = until_s
 
-    def _credit_untrusted(self, state: HopState, frame: Frame) -> None:
-        """A receiver grants more: note it for what flows towards it, and pass it to the sender."""
+    def _credit_untrusted(self, state: HopState, frame: Frame) -> bool:
+        """A receiver grants more: note it for what flows towards it, and pass it to the sender.
+
+        False if it grants nothing.
+        """
         credit = decode_credit_untrusted(frame.body)
         direction = self._table.find(LinkEnd(state.hop.id, frame.link))
         if direction is None:
-            return
+            return False
         towards = self._table.find(direction.to)
         assert towards is not None
         window = towards.streams.get(credit.stream) if credit.stream else towards.window
-        if window is not None and window.grant_untrusted(credit.limit):
-            self.hops.grant(state, direction.to, credit.stream, frame.body)
+        if window is None or not window.grant_untrusted(credit.limit):
+            return False
+        self.hops.grant(state, direction.to, credit.stream, frame.body)
+        return True
 
-    def _close_untrusted(self, state: HopState, frame: Frame) -> None:
+    def _close_untrusted(self, state: HopState, frame: Frame) -> bool:
+        """False for a link that there is not."""
         if len(frame.body) != 2:
             raise FrameError("LINK_CLOSE must carry a code")
+        if self._openings is not None and self._openings.withdraw(state.hop.id, frame.link):
+            return True
         other = self._part(LinkEnd(state.hop.id, frame.link))
         if other is not None:
             self.hops.say(self.hops[other.hop], other.link, FrameKind.LINK_CLOSE, frame.body)
+        return other is not None
 
     def _reset_link(self, near: LinkEnd, code: Code) -> None:
         other = self._part(near)

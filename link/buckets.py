@@ -16,10 +16,14 @@ class TokenBucket:
 
     def take(self, now_s: float) -> bool:
         """Take one token. False when there is none."""
-        if now_s > self._at_s:
-            self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
-            self._at_s = now_s
-        if self._tokens < 1:
+        if not self.has_one(now_s):
             return False
         self._tokens -= 1
         return True
+
+    def has_one(self, now_s: float) -> bool:
+        """Whether there is a token to take."""
+        if now_s > self._at_s:
+            self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
+            self._at_s = now_s
+        return self._tokens >= 1

@@ -15,6 +15,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from identity import Code
+
 OTHER: Final = "other"
 LABEL_VALUES_MAX: Final = 256
 PREFIX: Final = "sidelink_"
@@ -96,6 +98,11 @@ class _ReadCounter(Collector):
         yield family
 
 
+def by_code(counts: Mapping[Code, int]) -> dict[str, int]:
+    """What was counted by code, as metrics and the status show it. The registry bounds the set."""
+    return {code.text: count for code, count in counts.items()}
+
+
 class Metrics:
     """The registry of one program: nothing global, so two programs fit into one process."""
 
@@ -138,8 +145,8 @@ class Metrics:
     ) -> None:
         """A total that a core keeps by itself, read whenever somebody looks.
 
-        With a ``label`` there are several: ``read`` gives one for each of its values, always the
-        same few.
+        With a ``label`` there are several: ``read`` gives one for each of its values, which are of
+        a fixed set.
         """
         self._registry.register(_ReadCounter(PREFIX + name, help_text, read, label))
 

@@ -5,6 +5,7 @@ which link carries an open one is that of ``sidecar.paths``.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -111,7 +112,10 @@ class ChannelTable:
         self._slots: dict[LinkEnd, ChannelSlot] = {}
         self._live: dict[ChannelSlot, None] = {}
         self.admission = Admission()
-        self.refused: dict[Code, int] = {}
+        self.refused: Counter[Code] = Counter()
+        """Openings of others, which never became a channel."""
+        self.closed: Counter[Code] = Counter()
+        """Channels that ended, those that never opened among them."""
         self.draining = False
         """Whether this sidecar stops soon, and takes no new channel."""
         self.hops = HopBook()
@@ -174,7 +178,7 @@ class ChannelTable:
 
     def close(self, slot: ChannelSlot, code: Code) -> None:
         """End a channel, sealed when it is open. Its owner is not called for its own doing."""
-        if not self._drop(slot):
+        if not self._drop(slot, code):
             return
         slot.links.channel.close(code)
         slot.links.pump()
@@ -305,14 +309,14 @@ class ChannelTable:
             self.paths.answer_untrusted(hop, frame.link, opening, now_s)
             return
         node = hop.peer.identifier if self.hops.is_direct(hop) else opening.source_node
-        agent = self._target_untrusted(opening, node)
+        agent = self._target_untrusted(opening, node, now_s)
         if isinstance(agent, Code):
             self._refuse(hop, frame.link, agent)
             return
         self._respond(hop, frame.link, opening, agent, node, now_s)
 
     def _refuse(self, hop: HopPort, link: int, code: Code) -> None:
-        self.refused[code] = self.refused.get(code, 0) + 1
+        self.refused[code] += 1
         hop.send_frame(link, FrameKind.LINK_CLOSE, encode_code(code))
 
     def _respond(
@@ -348,10 +352,12 @@ class ChannelTable:
                 self._handle(slot, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
         if not self.handshakes.submit(node, read_first, now_s):
-            self._drop(slot)
+            self._drop(slot, Code.ROUTE_LINK_LIMIT)
             self._refuse(hop, link, Code.ROUTE_LINK_LIMIT)
 
-    def _target_untrusted(self, opening: LinkOpen, node: Identifier | None) -> LocalAgent | Code:
+    def _target_untrusted(
+        self, opening: LinkOpen, node: Identifier | None, now_s: float
+    ) -> LocalAgent | Code:
         """The agent that a link asks for, or why there is none. A no costs no key and no crypto."""
         if PROTOCOL_VERSION not in opening.versions:
             return Code.CHANNEL_VERSION_UNSUPPORTED
@@ -359,7 +365,7 @@ class ChannelTable:
             return Code.ROUTE_UNKNOWN
         if self.draining:
             return Code.ROUTE_RESTARTING
-        if not self.admission.may_answer(node):
+        if not self.admission.may_answer(node, now_s):
             return Code.ROUTE_LINK_LIMIT
         agent = self._owner.find_agent(opening.target)
         return Code.ROUTE_UNKNOWN if agent is None else agent
@@ -447,22 +453,23 @@ class ChannelTable:
         self.admission.began(slot)
         slot.agent.users += 1
 
-    def _drop(self, slot: ChannelSlot) -> bool:
+    def _drop(self, slot: ChannelSlot, code: Code) -> bool:
         """Take a channel out of every count. False when that has been done."""
         if self._live.pop(slot, slot) is slot:
             return False
+        self.closed[code] += 1
         slot.dead = True
         if self._slots.get(slot.links.end) is slot:
             del self._slots[slot.links.end]
         self.paths.forget(slot)
-        self.admission.ended(slot)
+        self.admission.ended(slot, code)
         slot.agent.users -= 1
         self._owner.disarm(slot)
         return True
 
     def _forget(self, slot: ChannelSlot, code: Code) -> None:
         """The other end, or the hop, is gone."""
-        if self._drop(slot):
+        if self._drop(slot, code):
             slot.links.closed = slot.links.closed or slot.links.hop not in self.hops
             self._owner.channel_closed(slot, code)
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from node.metrics import by_code
 from node.parts import Parts
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def publish_figures(sidecar: "Sidecar", parts: Parts) -> None:
     status["channels"] = lambda: len(router.channels)
     status["channels_without_link"] = lambda: router.channels.paths.parked
     status["direct_hops"] = lambda: sidecar.direct_hops
+    status["refused"] = lambda: by_code(router.channels.refused)
+    status["channels_closed"] = lambda: by_code(router.channels.closed)
     status["messages"] = lambda: _message_status(sidecar)
 
 
@@ -58,6 +61,18 @@ def _count_ways(sidecar: "Sidecar", parts: Parts) -> None:
     read, gauge = parts.metrics.counter_read, parts.metrics.gauge
     read("channels_opened", "Channels opened.", lambda: router.channels_opened)
     read(
+        "channels_closed",
+        "Channels that ended, by code.",
+        lambda: by_code(router.channels.closed),
+        label="code",
+    )
+    read(
+        "links_refused",
+        "Openings of others refused, by code.",
+        lambda: by_code(router.channels.refused),
+        label="code",
+    )
+    read(
         "channels_parked",
         "Times that a channel lost its link.",
         lambda: paths.counters.parked,
@@ -82,8 +97,9 @@ def _message_status(sidecar: "Sidecar") -> dict[str, Any]:
     return {
         "sent": outbound.sent,
         "received": inbound.received,
-        "failed": {code.text: count for code, count in outbound.failed.items()},
-        "rejected": {code.text: count for code, count in inbound.rejected.items()},
+        "failed": by_code(outbound.failed),
+        "rejected": by_code(inbound.rejected),
+        "stalls": outbound.stalls,
     }
 
 

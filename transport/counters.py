@@ -20,6 +20,8 @@ class EndpointCounters:
     """Proved addresses that began handshakes too often."""
     dropped_half_open: int = 0
     dropped_connections: int = 0
+    dropped_behind: int = 0
+    """Of an open hop that was sent more than could be digested."""
     cut: int = 0
     """Peers that cost more than they brought."""
     shed: int = 0

@@ -4,8 +4,6 @@ import asyncio
 import errno
 import logging
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import count
 
 from identity import Code, Identifier
@@ -18,10 +16,12 @@ from transport.engines import make_engine
 from transport.errors import DatagramError, TransportError
 from transport.half_open import HalfOpen
 from transport.hop import CarriedHop
+from transport.last_words import LastWords
 from transport.lobby import Lobby, Waiting
 from transport.path import Address, Paths
 from transport.settings import TransportSettings
 from transport.strangers import Opening, Strangers
+from transport.turns import Read, Turns
 from transport.udp import (
     UdpCounters,
     UdpSocket,
@@ -31,16 +31,6 @@ from transport.udp import (
 )
 
 _log = logging.getLogger("sidelink.transport")
-
-
-@dataclass(slots=True)
-class _Lingering:
-    """The last words of a connection that is gone, for a peer that missed them."""
-
-    datagrams: list[tuple[bytes, Address]]
-    local: bytes | None
-    until_s: float
-    replies_left: int = limits.LINGER_REPLIES_MAX
 
 
 class Endpoint:
@@ -69,12 +59,14 @@ class Endpoint:
         self._by_id: dict[bytes, HopConnection] = {}
         self._connections: dict[HopConnection, None] = {}
         self._half_open: HalfOpen[HopConnection] = HalfOpen(settings, self.now_s())
+        self._turns: Turns[HopConnection] = Turns()
+        self._serve_handle: asyncio.Handle | None = None
         self._lobby = Lobby(self.counters, self.now_s())
         self._attend_handle: asyncio.Handle | None = None
         self._quiet_handle: asyncio.Handle | None = None
         self._attend_from_s = 0.0
         self._served_s = 0.0  # When an open hop last spoke.
-        self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
+        self._last_words = LastWords()
         self._hop_ids = count(1)
         self._dirty: dict[HopConnection, None] = {}
         self._quiet: dict[HopConnection, None] = {}
@@ -182,12 +174,14 @@ class Endpoint:
             _log.info("closed with datagrams unsent")
         for connection in list(self._connections):
             connection.finish(self.now_s())
-        for handle in (self._flush_handle, self._attend_handle, self._quiet_handle):
+        handles = (self._flush_handle, self._attend_handle, self._serve_handle, self._quiet_handle)
+        for handle in handles:
             if handle is not None:
                 handle.cancel()
-        self._flush_handle = self._attend_handle = self._quiet_handle = None
+        self._flush_handle = self._attend_handle = self._serve_handle = self._quiet_handle = None
         self._lobby.clear()
-        self._lingering.clear()
+        self._turns.clear()
+        self._last_words.clear()
         self.udp.close()
 
     @staticmethod
@@ -218,14 +212,11 @@ class Endpoint:
     def forget(self, connection: HopConnection, last_words: list[tuple[bytes, Address]]) -> None:
         self._half_open.remove(connection)
         self._lobby.forget(connection)
-        until_s = self.now_s() + limits.LINGER_S
-        lingering = _Lingering(last_words, connection.local, until_s)
+        self._turns.forget(connection)
         for connection_id in connection.ids:
             self._by_id.pop(connection_id, None)
-            if last_words and not self._is_closed:
-                self._lingering[connection_id] = lingering
-        while len(self._lingering) > limits.LINGERING_MAX:
-            self._lingering.popitem(last=False)
+        if last_words and not self._is_closed:
+            self._last_words.keep(connection.ids, last_words, connection.local, self.now_s())
         self._connections.pop(connection, None)
         self._quiet.pop(connection, None)
         if not self._connections:
@@ -247,18 +238,41 @@ class Endpoint:
     def _on_readable(self) -> None:
         now_s = self.now_s()
         self._is_in_turn = True
-        touched: dict[HopConnection, None] = {}
         for data, segment_bytes, source, local in self.udp.receive():
-            self._route(data, segment_bytes, source, local, now_s, touched)
-        self._dispatch(touched)
-        if touched:
-            self._served_s = now_s
-        # Open hops have been served. Now those who would like to be one.
+            self._route(data, segment_bytes, source, local, now_s)
+        self._is_in_turn = False
+        self._serve()
+        # Open hops have had their turn. Now those who would like to be one.
         if self._lobby and self._attend_handle is None:
             if self._must_wait(now_s):
                 self._attend_handle = self.loop.call_at(self._attend_from_s, self._attend)
             else:
                 self._attend()
+
+    def _serve(self) -> None:
+        """Feed open hops by turns with what was read, for a while; the rest waits for the next."""
+        if self._serve_handle is not None:
+            self._serve_handle.cancel()
+            self._serve_handle = None
+        now_s = ended_s = self.now_s()
+        until_s = now_s + limits.HOPS_TURN_S
+        self._is_in_turn = True
+        touched: dict[HopConnection, None] = {}
+        while self._turns:
+            connection, reads = self._turns.take()
+            for read in reads:
+                connection.receive(read.data, read.segment_bytes, read.source, now_s)
+            connection.dispatch()
+            touched[connection] = None
+            begun_s, ended_s = ended_s, self.now_s()
+            self._turns.served(connection, ended_s - begun_s)
+            if ended_s >= until_s:
+                break
+        if touched:
+            self._served_s = now_s
+        self._dispatch(touched)
+        if self._turns and not self._is_closed:
+            self._serve_handle = self.loop.call_soon(self._serve)
 
     def _must_wait(self, now_s: float) -> bool:
         """Whether strangers and handshakes have had their share, and there are others to serve."""
@@ -269,7 +283,6 @@ class Endpoint:
 
     def _dispatch(self, touched: dict[HopConnection, None]) -> None:
         for connection in touched:
-            connection.dispatch()
             if connection not in self._dirty:
                 (self._quiet if connection.keep_quiet() else self._dirty)[connection] = None
         self._is_in_turn = False
@@ -291,14 +304,17 @@ class Endpoint:
         source: Address,
         local: bytes | None,
         now_s: float,
-        touched: dict[HopConnection, None],
     ) -> None:
         if not data:
             return
-        if segment_bytes and segment_bytes < len(data) and not _is_one_flow(data, segment_bytes):
+        if (
+            segment_bytes
+            and segment_bytes < len(data)
+            and not retry.is_one_flow(data, segment_bytes)
+        ):
             for start in range(0, len(data), segment_bytes):
                 piece = data[start : start + segment_bytes]
-                self._route(piece, 0, source, local, now_s, touched)
+                self._route(piece, 0, source, local, now_s)
             return
         connection_id = retry.connection_id(data)
         connection = self._by_id.get(connection_id)
@@ -309,9 +325,8 @@ class Endpoint:
         elif data[0] & 0x80 and retry.is_version_negotiation(data):
             # An engine never sees these: qh3 would answer one with another.
             connection.receive_versions(data)
-        else:
-            connection.receive(data, segment_bytes, source, now_s)
-            touched[connection] = None
+        elif not self._turns.hold(connection, Read(data, segment_bytes, source)):
+            self.counters.dropped_behind += 1
 
     def _drop_or_hold(
         self,
@@ -321,7 +336,7 @@ class Endpoint:
         local: bytes | None,
         now_s: float,
     ) -> None:
-        if connection_id in self._lingering:
+        if connection_id in self._last_words:
             self._answer_for_the_gone(connection_id, now_s)
         elif retry.is_long(data):
             self._lobby.hold_stranger(data, source, local, now_s)
@@ -429,13 +444,11 @@ class Endpoint:
         return connection.hop
 
     def _answer_for_the_gone(self, connection_id: bytes, now_s: float) -> None:
-        lingering = self._lingering[connection_id]
-        if lingering.until_s < now_s or not lingering.replies_left:
-            del self._lingering[connection_id]
+        said = self._last_words.again(connection_id, now_s)
+        if said is None:
             self.counters.dropped_unknown += 1
         else:
-            lingering.replies_left -= 1
-            self.udp.send(lingering.datagrams, lingering.local)
+            self.udp.send(*said)
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -476,18 +489,6 @@ class Endpoint:
         plan = self._paths.plan(address, self.now_s())
         connection.begin(self._engine.dial(plan), plan, address)
         connection.connect()
-
-
-def _is_one_flow(data: bytes, segment_bytes: int) -> bool:
-    """Whether all segments are short-header packets to one connection id: the usual case."""
-    if retry.is_long(data):
-        return False
-    connection_id = retry.short_connection_id(data)
-    end = limits.CONNECTION_ID_BYTES + 1
-    for start in range(segment_bytes, len(data), segment_bytes):
-        if data[start] & 0x80 or data[start + 1 : start + end] != connection_id:
-            return False
-    return True
 
 
 def _first_usable(hosts: list[str | int], port: int, *, is_v6: bool) -> Address:

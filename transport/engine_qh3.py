@@ -196,7 +196,8 @@ class Qh3Connection:
 
     def ping(self) -> int:
         self._ping += 1
-        self._connection.send_ping(self._ping)
+        with _closed_is_no_failure():
+            self._connection.send_ping(self._ping)
         return self._ping
 
     @property

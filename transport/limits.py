@@ -28,9 +28,18 @@ SEGMENTS_PER_SEND_MAX: Final = 40
 BYTES_PER_SEND_MAX: Final = 60_000
 # A socket that can be read again so soon has more to read than one datagram.
 BUSY_S: Final = 0.0001
-# One readable socket may take this many reads before the loop has its turn again.
-READS_PER_TURN_MAX: Final = 32
+# One readable socket may take this many reads before the loop has its turn again: what is behind a
+# flood in the socket is found soon, since to read is cheap and to digest has its own turns.
+READS_PER_TURN_MAX: Final = 256
+READS_BEHIND: Final = 32  # Beyond so many more comes than is usually read.
 SEND_RETRIES_MAX: Final = 2_048  # Datagrams kept while the socket is full; beyond, QUIC recovers.
+# Open hops are served by turns, so much of each, for so long before the loop has its turn again.
+HOP_SLICE_BYTES: Final = 64 << 10
+HOP_SLICE_S: Final = 0.0005  # Of whoever took longer, only one datagram is taken at a time.
+HOPS_TURN_S: Final = 0.001
+# What waits for its turn. Of one hop it is what a socket of its own would hold.
+HOP_WAITING_BYTES_MAX: Final = SOCKET_BUFFER_BYTES
+HOPS_WAITING_BYTES_MAX: Final = 4 * HOP_WAITING_BYTES_MAX
 
 # --- flow: an engine's window bounds what is on the way, and so what a peer that sends with gaps
 # makes us hold. What is said is bounded by credits.
@@ -44,8 +53,9 @@ QUIET_S: Final = 0.002
 
 # What an engine is handed ahead of its network, if it does not say how much that takes.
 SEND_QUEUE_BYTES: Final = 1 << 20
-# One readable socket takes this much before what came is answered: about a millisecond of work.
-READ_BYTES_PER_TURN_MAX: Final = 256 << 10
+# One readable socket takes this much before what came is answered: all that it can hold.
+READ_BYTES_PER_TURN_MAX: Final = SOCKET_BUFFER_BYTES
+READ_BYTES_BEHIND: Final = 256 << 10  # About a millisecond of work.
 
 # --- before a peer is accepted -----------------------------------------------------------------
 PRE_AUTH_BYTES_MAX: Final = 128 << 10
@@ -104,4 +114,7 @@ assert HANDSHAKE_IDLE_S < HANDSHAKE_TIMEOUT_S
 assert KEEPALIVE_S * 3 < IDLE_TIMEOUT_S, "two lost PINGs must not cost a hop"
 assert KEY_UPDATE_PACKETS * 2 <= 1 << 23, "an update that must wait for the last one still has time"
 assert SEGMENTS_PER_SEND_MAX <= 64
+assert HOP_SLICE_BYTES >= RECEIVE_BYTES, "a turn takes at least one read"
+assert HOP_SLICE_S < HOPS_TURN_S
+assert HOP_WAITING_BYTES_MAX < HOPS_WAITING_BYTES_MAX, "one hop must leave room for others"
 assert CLOSE_FLUSH_S < CLOSE_DRAIN_S

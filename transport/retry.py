@@ -191,3 +191,15 @@ def _varint_untrusted(data: bytes, offset: int) -> tuple[int, int]:
         raise DatagramError("a length is cut off")
     value = int.from_bytes(data[offset : offset + size], "big") & ((1 << (8 * size - 2)) - 1)
     return value, offset + size
+
+
+def is_one_flow(data: bytes, segment_bytes: int) -> bool:
+    """Whether all segments are short-header packets to one connection id: the usual case."""
+    if is_long(data):
+        return False
+    connection_id = short_connection_id(data)
+    end = limits.CONNECTION_ID_BYTES + 1
+    for start in range(segment_bytes, len(data), segment_bytes):
+        if data[start] & 0x80 or data[start + 1 : start + end] != connection_id:
+            return False
+    return True

@@ -83,7 +83,7 @@ class UdpSocket:
         self._read_s = 0.0  # When reading ended early.
         self._expects_more = False
         self.is_behind = False
-        """More has come than one turn reads."""
+        """More has come than is usually read in one turn."""
         self.counters = UdpCounters()
         _forbid_fragments(sock, is_v6=self._is_v6)
         if sock.getsockname()[0] in _WILDCARDS:
@@ -150,16 +150,15 @@ class UdpSocket:
         """
         receive = self._socket.recvmsg
         left_bytes = limits.READ_BYTES_PER_TURN_MAX
+        behind_bytes = left_bytes - limits.READ_BYTES_BEHIND
         self.is_behind = False
         # A lone datagram is the usual case when little is said, and asking whether there is another
         # costs as much as reading it. If there is, the loop calls again at once; then it is busy.
         is_busy = self._expects_more or time.perf_counter() - self._read_s < limits.BUSY_S
         self._expects_more = False
-        for _ in range(limits.READS_PER_TURN_MAX):
-            if self._is_closed:
+        for reads in range(limits.READS_PER_TURN_MAX):
+            if self._is_closed or left_bytes <= 0:
                 return
-            if left_bytes <= 0:
-                break
             try:
                 data, ancillary, _, source = receive(limits.RECEIVE_BYTES, _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -169,6 +168,7 @@ class UdpSocket:
             self.counters.received_reads += 1
             self.counters.received_bytes += len(data)
             left_bytes -= len(data)
+            self.is_behind = reads >= limits.READS_BEHIND or left_bytes < behind_bytes
             segment_bytes, local = _read_ancillary(ancillary) if ancillary else (0, None)
             host = source[0]
             if "%" in host:
@@ -177,7 +177,6 @@ class UdpSocket:
             if not is_busy and not segment_bytes:
                 self._read_s = time.perf_counter()
                 return
-        self.is_behind = True
 
     def choose_local(self, address: Address, local: bytes | None) -> bytes | None:
         """Return ``local`` if the system would answer ``address`` from another address of ours.

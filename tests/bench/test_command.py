@@ -96,6 +96,7 @@ REFUSED = {
     "more hops than a gateway takes": "relay --hops 2000",
     "no handshakes": "handshakes --count 0",
     "an engine that there is not": "hop --engine msquic",
+    "a sin that nobody commits": "hostile --sins pride",
     "a datagram that no path carries": "hop --datagram-bytes 64",
 }
 
@@ -116,3 +117,9 @@ def test_a_system_whose_packages_are_not_installed_says_which_and_where_from() -
 
 def test_the_direct_path_is_measured_where_sidecars_have_one() -> None:
     assert (OURS_DIRECT in known_systems()) == ("direct" in SidecarSettings.model_fields)
+
+
+def test_honest_programs_go_before_others_only_if_that_is_asked_for() -> None:
+    assert options_of("hostile --real-time --sins window,garbage,window").real_time
+    assert options_of("hostile --sins window,garbage,window").sins == ("window", "garbage")
+    assert not options_of("hostile").real_time

@@ -99,3 +99,20 @@ def test_a_quick_run_reports_rows_and_leaves_nothing_behind(line: str, temporary
     assert all(row["value"] > 0 for row in json.loads(said)["rows"])
     assert bench.processes() == []
     assert bench.files() == []
+
+
+def test_a_quick_run_under_one_sin_reports_it_beside_a_busy_core(temporary: Path) -> None:
+    bench = Watched(temporary, "-m", "bench", "hostile", "--quick", "--sins", "garbage", "--json")
+
+    said, errors = bench.process.communicate(timeout=RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    report = json.loads(said)
+    figures = {(row["system"], row["metric"]): row["value"] for row in report["rows"]}
+    assert figures["ask meanwhile", "p99"] > 0
+    assert figures["gateway", "counted"] > 0
+    assert figures["gateway", "peak resident memory"] > 0
+    assert len({row["case"] for row in report["rows"]}) == 2
+    assert [target["target"] for target in report["targets"]] == [10]
+    assert bench.processes() == []
+    assert bench.files() == []

@@ -78,7 +78,7 @@ def test_a_node_that_registers_without_end_loses_its_hop() -> None:
 
     board.receive(board.alpha, 0, FrameKind.REGISTER, body)
 
-    assert board.alpha.closed is Code.ROUTE_LINK_LIMIT
+    assert board.alpha.closed is Code.HOP_LIMIT_EXCEEDED
     assert len(board.decisions.permits) <= hops.REGISTRATIONS_BURST + 2
 
 

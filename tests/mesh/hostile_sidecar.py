@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import link
 import sidecar.agents
 import sidecar.uplink
 from cli.main import main
@@ -31,10 +32,16 @@ def attribute_beyond() -> None:
     sidecar.agents.check_delegation = lambda *_: None
 
 
+def never_read() -> None:
+    """Takes all that is granted from the first, and grants nothing for what it has taken."""
+    link.ReceiveWindow.consume = lambda *_: None  # type: ignore[method-assign]
+
+
 SINS: Mapping[str, Callable[[], Any]] = {
     "register-beyond": register_beyond,
     "name-beyond": name_beyond,
     "attribute-beyond": attribute_beyond,
+    "never-read": never_read,
 }
 
 if __name__ == "__main__":

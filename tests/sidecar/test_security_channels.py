@@ -10,7 +10,7 @@ from channel import Channel, Prologue
 from identity import AgentUri, Code, Identifier, NoiseKey
 from link import Frame, FrameKind, LinkOpen
 from link.limits import ACCEPTOR_LINK_BIT
-from link.messages import decode_code_untrusted, encode_link_open
+from link.messages import decode_code_untrusted, encode_code, encode_link_open
 from sidecar import admission
 from sidecar.channels import ChannelTable
 from sidecar.handshakes import BETWEEN_STEPS_SECONDS
@@ -73,18 +73,18 @@ class Stage:
         self._opening = (VICTIM, OPENER, nonce)
         self._noise_1 = noise_1
 
-    def open(self, node: Identifier) -> Code | None:
+    def open(self, node: Identifier, now_s: float = 0.0) -> Code | None:
         """Open a link as the gateway attests it; return why it was refused, if it was."""
         self._links += 1
         link = ACCEPTOR_LINK_BIT | self._links
         body = encode_link_open(LinkOpen(*self._opening, node, self._noise_1))
-        self.table.frames_received(self.hop, [Frame(link, FrameKind.LINK_OPEN, body)], 0.0)
-        self._timers.run(BETWEEN_STEPS_SECONDS)
+        self.table.frames_received(self.hop, [Frame(link, FrameKind.LINK_OPEN, body)], now_s)
+        self._timers.run(now_s + BETWEEN_STEPS_SECONDS)
         last = self.sent[-1]
         return decode_code_untrusted(last.body) if last.kind == FrameKind.LINK_CLOSE else None
 
-    def close(self, number: int) -> None:
-        frame = Frame(ACCEPTOR_LINK_BIT | number, FrameKind.LINK_CLOSE, b"\0\0")
+    def close(self, number: int, code: Code = Code.ROUTE_UNREACHABLE) -> None:
+        frame = Frame(ACCEPTOR_LINK_BIT | number, FrameKind.LINK_CLOSE, encode_code(code))
         self.table.frames_received(self.hop, [frame], 0.0)
 
 
@@ -118,3 +118,37 @@ def test_so_it_is_for_channels_that_are_proved(monkeypatch: pytest.MonkeyPatch) 
 
     assert stage.open(HOSTILE) is Code.ROUTE_LINK_LIMIT
     assert stage.open(HONEST) is None
+
+
+def test_a_node_that_abandons_handshakes_without_end_is_not_answered_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "ABANDONED_PER_NODE_BURST", PLACES)
+    stage = Stage()
+    answers = []
+    for number in range(1, PLACES + 3):
+        answers.append(stage.open(HOSTILE))
+        stage.close(number, Code.CHANNEL_CLOSED)
+
+    assert answers == [None] * PLACES + [Code.ROUTE_LINK_LIMIT] * 2
+    assert stage.open(HONEST) is None
+    assert stage.open(HOSTILE, 1 / admission.ABANDONED_PER_NODE_PER_S) is None
+
+
+def test_what_a_lost_hop_ends_is_not_held_against_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "ABANDONED_PER_NODE_BURST", PLACES)
+    stage = Stage()
+    for number in range(1, 2 * PLACES):
+        assert stage.open(HOSTILE) is None
+        stage.close(number, Code.ROUTE_UNREACHABLE)
+
+    assert stage.open(HOSTILE) is None
+
+
+def test_what_ended_and_what_was_refused_is_counted_by_code(stage: Stage) -> None:
+    for _ in range(PLACES + 1):
+        stage.open(HOSTILE)
+    stage.close(1)
+
+    assert stage.table.refused == {Code.ROUTE_LINK_LIMIT: 1}
+    assert stage.table.closed.total() == 1

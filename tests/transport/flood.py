@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from link import FrameKind, encode_frame
 from transport import TransportSettings, retry
 from transport.certificate import ThrowAwayCertificate
-from transport.engine import Connected, EngineConnection
+from transport.engine import Connected, EngineConnection, Terminated
 from transport.engines import make_engine
 from transport.limits import QUIC_VERSION
 from transport.path import Address, PathPlan
@@ -27,6 +28,7 @@ SECONDS_MAX = 600.0
 INITIAL_BYTES = 1_200
 _ANSWERS_PER_PORT = 64
 _STEPS_PER_HANDSHAKE = 40
+_HELLO_BYTES = 4_000
 _PLAN = PathPlan(INITIAL_BYTES, is_loopback=False, is_guessed=False)
 
 
@@ -190,12 +192,45 @@ def _flood_clients(
             yield
 
 
+def flood_drips(ports: Ports) -> Iterator[None]:
+    """Real clients that go through TLS and then say the hop's first message a byte at a time."""
+    hello = encode_frame(0, FrameKind.HOP_HELLO, bytes(_HELLO_BYTES))
+    engine = make_engine(ThrowAwayCertificate.generate(), TransportSettings())
+    clients: dict[socket.socket, EngineConnection] = {}
+    said: dict[socket.socket, int] = {}
+    while True:
+        for sock in ports.sockets:
+            now_s = time.monotonic()
+            client = clients.get(sock)
+            if client is None:
+                client = clients[sock] = engine.dial(_PLAN)
+                client.connect(ports.target, now_s)
+            for answer in ports.answers(sock):
+                ports.sent.retries += read_retry(answer) is not None
+                client.receive(answer, 0, ports.target, now_s)
+            for event in client.take_events():
+                if isinstance(event, Connected):
+                    ports.sent.connected += 1
+                    said[sock] = 0
+                    client.open_stream()
+                elif isinstance(event, Terminated):
+                    clients.pop(sock, None)
+                    said.pop(sock, None)
+            if sock in said and said[sock] < len(hello):
+                client.send_stream(0, hello[said[sock] :][:1], False)
+                said[sock] += 1
+            for datagram, _ in client.take_datagrams(now_s):
+                ports.send(sock, datagram)
+            yield
+
+
 KINDS: dict[str, Callable[[Ports], Iterator[None]]] = {
     "initials": flood_initials,
     "replays": flood_replays,
     "stalls": flood_stalls,
     "noise": flood_noise,
     "handshakes": flood_handshakes,
+    "drips": flood_drips,
 }
 
 
