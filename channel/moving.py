@@ -99,14 +99,18 @@ class SentRecords:
             self._replies.popleft()
 
     def since_untrusted(self, position: int) -> list[bytes]:
-        """What to send again to a peer that expects ``position`` next. Raises ChannelError when
-        that is no longer held: it had been acknowledged."""
-        if not self._first <= position <= self.next:
+        """What to send again to a peer that expects ``position`` next. Raises ChannelError for a
+        record that was never sealed.
+
+        An ACK that was said later, on the link that is left, may have come before: what it
+        acknowledged is not held any more, and not missed.
+        """
+        if position > self.next:
             raise ChannelError(
                 Code.CHANNEL_RECORD_OUT_OF_ORDER,
-                f"the peer stands at {position}; held are {self._first} to {self.next}",
+                f"the peer stands at {position} of {self.next}",
             )
-        return list(islice(self._records, position - self._first, None))
+        return list(islice(self._records, max(0, position - self._first), None))
 
     def clear(self) -> None:
         self._first = self.next

@@ -71,7 +71,7 @@ class Outgoing:
 
     def resend_untrusted(self, position: int) -> None:
         """On a new link everything goes again that the peer, who stands at ``position``, has not
-        received. Raises ChannelError when that is no longer held."""
+        received. Raises ChannelError for a position beyond what was sealed."""
         self.sent.acknowledge_untrusted(position)
         self._ready = self.sent.since_untrusted(position)
 
