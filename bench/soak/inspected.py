@@ -1,0 +1,113 @@
+"""A program that counts its own objects while it runs: ``python -m bench.soak.inspected …``.
+
+The programs have no such switch. Here one of them runs as ever, with a thread beside it that
+writes down what there is: objects by type, or memory by the line that allocated it.
+"""
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cli.main import main
+from tests.mesh.programs import Program
+
+KINDS: Final = ("objects", "lines")
+KIND: Final = "BENCH_SOAK_INSPECT"
+FOLDER: Final = "BENCH_SOAK_INSPECT_TO"
+INTERVAL: Final = "BENCH_SOAK_INSPECT_EVERY_S"
+INTERVAL_S: Final = 20.0
+LARGEST: Final = 400
+GROWN_SHOWN: Final = 12
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """What there was at one moment: numbers by type, or bytes by line."""
+
+    found: dict[str, int]
+
+
+def inspecting(program: Program, kind: str, folder: Path, interval_s: float = INTERVAL_S) -> None:
+    """Have a program of a mesh, which has not been started yet, inspected."""
+    program.executable = (sys.executable, "-m", "bench.soak.inspected")
+    program.environment = {
+        **program.environment,
+        KIND: kind,
+        FOLDER: str(folder),
+        INTERVAL: str(interval_s),
+    }
+
+
+def read_growth(folder: Path, pid: int) -> list[tuple[str, int]]:
+    """What grew most from a third of a process' life to its end. Nothing if it was not seen."""
+    path = _path_of(folder, pid)
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    inventories = [msgspec.json.decode(line, type=Inventory) for line in lines]
+    if len(inventories) < 3:
+        return []
+    return grown(inventories[len(inventories) // 3].found, inventories[-1].found)
+
+
+def grown(before: Mapping[str, int], after: Mapping[str, int]) -> list[tuple[str, int]]:
+    """By how much each has grown, the most first."""
+    return (Counter(after) - Counter(before)).most_common(GROWN_SHOWN)
+
+
+def count_objects() -> dict[str, int]:
+    """All that the garbage collector knows of, by type."""
+    gc.collect()
+    counted = Counter(type(one) for one in gc.get_objects())
+    return {f"{kind.__module__}.{kind.__qualname__}": n for kind, n in counted.most_common(LARGEST)}
+
+
+def weigh_lines() -> dict[str, int]:
+    """Bytes by the line that allocated them, while ``tracemalloc`` runs."""
+    gc.collect()
+    statistics = tracemalloc.take_snapshot().statistics("lineno")
+    return {
+        f"{one.traceback[0].filename}:{one.traceback[0].lineno}": one.size
+        for one in statistics[:LARGEST]
+    }
+
+
+@contextlib.contextmanager
+def _inspected(environment: Mapping[str, str]) -> Iterator[None]:
+    kind = environment.get(KIND)
+    if kind is None:
+        yield
+        return
+    take = count_objects if kind == "objects" else weigh_lines
+    if kind == "lines":
+        tracemalloc.start()
+    path = _path_of(Path(environment[FOLDER]), os.getpid())
+    ended = threading.Event()
+
+    def look() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not ended.wait(float(environment[INTERVAL])):
+                file.write(msgspec.json.encode(Inventory(take())) + b"\n")
+
+    thread = threading.Thread(target=look, name="inspect", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _path_of(folder: Path, pid: int) -> Path:
+    return folder / f"inventory-{pid}.jsonl"
+
+
+if __name__ == "__main__":
+    with _inspected(os.environ):
+        sys.exit(main())
