@@ -13,6 +13,7 @@ from identity import Code, GatewayAddress, Identifier, SidelinkError
 from link import Frame, HopPort
 from node.addresses import SocketAddress
 from node.enrolment_wire import EnrolRequest, encode_grant
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.redial import Redial
 from node.refuse_hops import RefuseHops
@@ -79,10 +80,12 @@ class Authority:
             handler=RefuseHops(),
             settings=TransportSettings(
                 engine=self._settings.quic_engine,
+                datagram_bytes=self._settings.datagram_bytes,
                 handshake_timeout_s=DIAL_SECONDS,
                 epoch=self._parts.epoch,
             ),
         )
+        show_counters(self._parts, endpoint)
         tasks = [asyncio.create_task(self._tidy())]
         try:
             async with serve_operators(self._parts):

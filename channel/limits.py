@@ -26,7 +26,7 @@ HANDSHAKE_3_BYTES_MIN: Final = DH_BYTES + 2 * AEAD_TAG_BYTES
 HANDSHAKE_3_BYTES_MAX: Final = HANDSHAKE_3_BYTES_MIN + PROOF_BYTES_MAX
 
 # Three messages and a decision. Who needs longer is gone, or holds our memory on purpose.
-HANDSHAKE_S_MAX: Final = 5.0
+HANDSHAKE_S_MAX: Final = 10.0
 
 TARGET_BYTES_MAX: Final = 255
 PROLOGUE_EXTRA_MAX: Final = 8

@@ -25,6 +25,7 @@ _PROGRAM_OPTIONS: Final = (
     click.option("--ops-host", metavar="HOST", help="Health and metrics. [default: 127.0.0.1]"),
     click.option("--ops-port", metavar="PORT", help="Health and metrics; 0 takes any."),
     click.option("--quic-engine", metavar="ENGINE", help="auto, qh3 or aioquic."),
+    click.option("--datagram-bytes", metavar="BYTES", help="UDP payload that every path carries."),
     click.option("--log-format", metavar="FORMAT", help="auto, json or console."),
     click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
     click.option("--stop-grace-s", metavar="SECONDS", help="Bound of a graceful stop."),

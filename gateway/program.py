@@ -12,6 +12,7 @@ from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
 from link import Frame, HopPort, LinkOpen
 from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
@@ -86,10 +87,15 @@ class Gateway:
             self._settings.listen.port,
             identity=self._parts.node.hop_identity,
             handler=self,
-            settings=TransportSettings(engine=self._settings.quic_engine, epoch=self._parts.epoch),
+            settings=TransportSettings(
+                engine=self._settings.quic_engine,
+                datagram_bytes=self._settings.datagram_bytes,
+                epoch=self._parts.epoch,
+            ),
         )
         self._parts.ports["udp"] = endpoint.address[1]
         self._parts.status["engine"] = lambda: endpoint.engine_name
+        show_counters(self._parts, endpoint)
         self._failed = asyncio.get_running_loop().create_future()
         expiry = asyncio.create_task(self._close_expired())
         try:

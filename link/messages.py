@@ -176,8 +176,12 @@ def decode_hop_reply_untrusted(body: bytes) -> tuple[int, bytes]:
     return _uint_untrusted(version, 255), _bytes_untrusted(noise_2)
 
 
-def encode_hop_accept(epoch: int, limits: HopLimits) -> bytes:
-    return encode([epoch, {"links": limits.links}])
+def encode_hop_accept(epoch: int, limits: HopLimits, *, pad_bytes: int = 0) -> bytes:
+    """``pad_bytes`` of nothing make the frame fill datagrams; a receiver ignores the key."""
+    fields: dict[str, int | bytes] = {"links": limits.links}
+    if pad_bytes:
+        fields["pad"] = bytes(pad_bytes)
+    return encode([epoch, fields])
 
 
 def decode_hop_accept_untrusted(body: bytes) -> tuple[int, HopLimits]:

@@ -36,7 +36,7 @@ from node.link_channel import LinkChannel
 from node.own_node import OwnNode
 from node.store import Store
 
-ANSWER_SECONDS_MAX: Final = 10.0
+ANSWER_SECONDS_MAX: Final = 20.0
 
 # What an unsealed ending may mean before a word has been exchanged: nobody is there to answer.
 _UNREACHABLE: Final = frozenset(

@@ -70,15 +70,30 @@ class Histogram:
 
 
 class _ReadCounter(Collector):
-    """A counter whose total lives elsewhere."""
+    """A counter whose total, or whose totals, live elsewhere."""
 
-    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        read: Callable[[], float | Mapping[str, float]],
+        label: str | None,
+    ) -> None:
         self._name = name
         self._help_text = help_text
         self._read = read
+        self._label = label
 
     def collect(self) -> Iterable[Metric]:
-        yield CounterMetricFamily(self._name, self._help_text, value=self._read())
+        found = self._read()
+        if not isinstance(found, Mapping):
+            yield CounterMetricFamily(self._name, self._help_text, value=found)
+            return
+        assert self._label is not None
+        family = CounterMetricFamily(self._name, self._help_text, labels=[self._label])
+        for value, total in found.items():
+            family.add_metric([value], total)
+        yield family
 
 
 class Metrics:
@@ -113,9 +128,20 @@ class Metrics:
         """A value that ``read`` gives whenever somebody looks."""
         Gauge(PREFIX + name, help_text, registry=self._registry).set_function(read)
 
-    def counter_read(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """A total that a core keeps by itself, read whenever somebody looks."""
-        self._registry.register(_ReadCounter(PREFIX + name, help_text, read))
+    def counter_read(
+        self,
+        name: str,
+        help_text: str,
+        read: Callable[[], float | Mapping[str, float]],
+        *,
+        label: str | None = None,
+    ) -> None:
+        """A total that a core keeps by itself, read whenever somebody looks.
+
+        With a ``label`` there are several: ``read`` gives one for each of its values, always the
+        same few.
+        """
+        self._registry.register(_ReadCounter(PREFIX + name, help_text, read, label))
 
     def value(self, name: str, /, **labels: str) -> float | None:
         """One sample, for tests and status; None when there is none."""

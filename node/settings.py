@@ -67,6 +67,9 @@ QUEUE_BYTES_MAX: Final = 1 << 36
 HOPS: Final = 1_024
 HOPS_MAX: Final = 65_536
 
+DATAGRAM_BYTES_MIN: Final = 1_200
+DATAGRAM_BYTES_MAX: Final = 16_000
+
 GATEWAYS_MAX: Final = 16
 MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
@@ -178,6 +181,10 @@ class ProgramSettings(BaseSettings):
     ops_host: Host = "127.0.0.1"
     ops_port: Port
     quic_engine: Engine = "auto"
+    datagram_bytes: Annotated[Whole, Field(ge=DATAGRAM_BYTES_MIN, le=DATAGRAM_BYTES_MAX)] | None = (
+        None
+    )
+    """UDP payload that every path of this node carries; found out for each path unless given."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: for people when standard error is a terminal, else JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

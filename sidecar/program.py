@@ -9,6 +9,7 @@ import structlog
 from channel import MakeCipher
 from identity import Code, VerifiedPeer
 from link import Frame
+from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
@@ -62,10 +63,15 @@ async def run(
             settings.listen.port,
             identity=parts.node.hop_identity,
             handler=accepted,
-            settings=TransportSettings(engine=settings.quic_engine, epoch=parts.epoch),
+            settings=TransportSettings(
+                engine=settings.quic_engine,
+                datagram_bytes=settings.datagram_bytes,
+                epoch=parts.epoch,
+            ),
         )
         stack.push_async_callback(endpoint.close, Code.HOP_CLOSED)
         parts.ports["udp"] = endpoint.address[1]
+        show_counters(parts, endpoint)
         running: list[Sidecar] = []
         _await_all(parts, running)
 

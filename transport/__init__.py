@@ -8,7 +8,8 @@ from transport.contract import (
     HopPurpose,
     IdentityProvider,
 )
-from transport.endpoint import Endpoint, EndpointCounters
+from transport.counters import EndpointCounters
+from transport.endpoint import Endpoint
 from transport.engines import resolve_engine
 from transport.errors import TransportError
 from transport.memory import MemoryHopPair, memory_hop_pair

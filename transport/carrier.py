@@ -12,6 +12,11 @@ class HopCarrier(Protocol):
     @property
     def post_quantum(self) -> bool | None: ...
 
+    @property
+    def shown_bytes(self) -> int:
+        """How much HOP_ACCEPT is to add to itself, to show that whole datagrams pass."""
+        ...
+
     def now_s(self) -> float: ...
 
     def flush_soon(self) -> None:
@@ -26,7 +31,9 @@ class HopCarrier(Protocol):
 
     def stream_queued_bytes(self, stream: int) -> int: ...
 
-    def send_room_bytes(self, stream: int) -> int: ...
+    def send_room_bytes(self) -> int:
+        """How much more is worth handing over now, so that queues stay with the hop."""
+        ...
 
     def certificate_hash(self) -> bytes | None:
         """SHA-256 of the certificate that the accepting side showed."""

@@ -6,13 +6,11 @@ between them ends in those two modules; every test of the transport runs on each
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from transport.certificate import ThrowAwayCertificate
+from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
-
-Address = tuple[str, int]
-"""Host (a literal, without a zone) and UDP port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,13 @@ class ConnectionIdRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class PingAnswered:
+    """The peer acknowledged a PING of ours."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Terminated:
     """The connection is gone: closed by the peer, timed out, or broken."""
 
@@ -60,12 +65,33 @@ class Terminated:
 
 
 EngineEvent = (
-    Connected | StreamData | StreamReset | ConnectionIdIssued | ConnectionIdRetired | Terminated
+    Connected
+    | StreamData
+    | StreamReset
+    | ConnectionIdIssued
+    | ConnectionIdRetired
+    | PingAnswered
+    | Terminated
 )
 
 
+class Flow(NamedTuple):
+    """How full a connection is. Bytes of packets in the first two, of streams in the third."""
+
+    window_bytes: int
+    """What the congestion controller lets be on the way."""
+    in_flight_bytes: int
+    queued_bytes: int
+    """Handed over, and not sent for the first time yet."""
+    round_trip_s: float
+    """The last that was measured; 0.0 before."""
+
+
 class EngineConnection(Protocol):
-    """One QUIC connection. Any method may raise anything: the caller gives up the connection."""
+    """One QUIC connection. Any method may raise anything: the caller gives up the connection.
+
+    A TransportError is the peer's doing, and it learns the code; all else is a fault of the engine.
+    """
 
     @property
     def connection_id(self) -> bytes:
@@ -78,6 +104,11 @@ class EngineConnection(Protocol):
         ...
 
     def connect(self, address: Address, now_s: float) -> None: ...
+
+    @property
+    def peer_address(self) -> Address | None:
+        """Where datagrams go now; None before that is known."""
+        ...
 
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         """Take one datagram, or several of ``segment_bytes`` each (the last may be shorter)."""
@@ -106,11 +137,20 @@ class EngineConnection(Protocol):
         """Bytes handed over that the peer has not been sent yet (aioquic: not acknowledged)."""
         ...
 
-    def send_room_bytes(self, stream: int) -> int:
-        """How much more is worth handing over now, so that queues stay with us."""
+    def flow(self) -> Flow: ...
+
+    def ping(self) -> int:
+        """Ask for a sign of life. Return the number by which ``PingAnswered`` will name it."""
         ...
 
-    def ping(self) -> None: ...
+    @property
+    def key_phase(self) -> int | None:
+        """Which of the two key phases we send in; None before there are 1-RTT keys."""
+        ...
+
+    def renew_keys(self) -> bool:
+        """Begin a key update. False while the handshake or the last update is not confirmed."""
+        ...
 
     def close(self, code: int) -> None:
         """Say CONNECTION_CLOSE with an application code in the next datagrams."""
@@ -136,10 +176,8 @@ class Engine(Protocol):
 
     def __init__(self, certificate: ThrowAwayCertificate, settings: TransportSettings) -> None: ...
 
-    def dial(self, *, datagram_bytes: int) -> EngineConnection: ...
+    def dial(self, plan: PathPlan) -> EngineConnection: ...
 
-    def accept(
-        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
-    ) -> EngineConnection:
+    def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         """``original_id``: what the client first wrote to; ``retry_id``: what our Retry told it."""
         ...

@@ -21,34 +21,34 @@ from qh3.quic.tls_bridge import QuicTlsBridge
 from transport import limits
 from transport.certificate import ThrowAwayCertificate
 from transport.engine import (
-    Address,
     Connected,
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineConnection,
     EngineEvent,
+    Flow,
+    PingAnswered,
     StreamReset,
     Terminated,
 )
 from transport.engine_events import gather_events
+from transport.path import Address, PathPlan
 from transport.settings import TransportSettings
 from transport.traffic_secrets import TrafficSecrets
 
-# Bytes queued for their first transmission. More than a loopback flight, less than a second.
-_SEND_BUFFER_BYTES: Final = 1 << 20
 _TRANSPORT_PARAMETERS_BYTES_MAX: Final = 1_024
 _CLOSED_REASON: Final = "connection is closed"
 
 
 class _OpenBridge(QuicTlsBridge):
-    """Tells the server what we take. A client of qh3 says, as browsers do, that it takes 1,472
-    bytes; then the server sends no more, whatever both are set to and the path could carry."""
+    """Tells the peer to send no larger datagrams than we do: a path is as narrow either way. By
+    itself qh3 says, as browsers do, 1,472 bytes, whatever is set and the path carries."""
 
     def serialize_transport_parameters(self) -> bytes:
         parameters = pull_quic_transport_parameters(
             Buffer(data=super().serialize_transport_parameters())
         )
-        parameters.max_udp_payload_size = limits.DATAGRAM_BYTES_MAX
+        parameters.max_udp_payload_size = self.configuration.max_datagram_size
         buffer = Buffer(capacity=_TRANSPORT_PARAMETERS_BYTES_MAX)
         push_quic_transport_parameters(buffer, parameters)
         return bytes(buffer.data)
@@ -102,6 +102,7 @@ class Qh3Connection:
         self._hybrid: _WatchedHybrid | None = None
         # Writes to streams that the peer does not allow yet: qh3 raises where aioquic waits.
         self._blocked: dict[int, list[tuple[bytes, bool]]] = {}
+        self._blocked_resets: dict[int, int] = {}
 
     @property
     def connection_id(self) -> bytes:
@@ -120,6 +121,14 @@ class Qh3Connection:
         self._connection.connect(address, now_s)
         self._watch_hybrid()
 
+    @property
+    def peer_address(self) -> Address | None:
+        core: Any = self._connection._core
+        if core is None:
+            return None
+        host, port = core.active_path[2][:2]
+        return host, port
+
     def receive(self, data: bytes, segment_bytes: int, address: Address, now_s: float) -> None:
         if segment_bytes and segment_bytes < len(data):
             self._connection.receive_gro_buffer(data, segment_bytes, address, now_s)
@@ -134,7 +143,7 @@ class Qh3Connection:
         )
 
     def take_datagrams(self, now_s: float) -> Sequence[tuple[bytes, Address]]:
-        if self._blocked:
+        if self._blocked or self._blocked_resets:
             self._send_blocked()
         return self._connection.datagrams_to_send(now_s)
 
@@ -158,8 +167,10 @@ class Qh3Connection:
                 self._connection.send_stream_data(stream, data, end)
 
     def reset_stream(self, stream: int, code: int) -> None:
-        if self._blocked.pop(stream, None) is not None:
-            return  # The peer never heard of it.
+        if self._blocked.pop(stream, None) is not None or self._is_beyond_limit(stream):
+            # Later streams bring this one to life at the peer: it must hear of the end as well.
+            self._blocked_resets[stream] = code
+            return
         with _closed_is_no_failure():
             self._connection.reset_stream(stream, code)
             self._connection.stop_stream(stream, code)
@@ -169,12 +180,32 @@ class Qh3Connection:
             return sum(len(data) for data, _ in self._blocked[stream])
         return self._connection.get_send_buffer_size(stream)
 
-    def send_room_bytes(self, stream: int) -> int:
-        return _SEND_BUFFER_BYTES - self._connection.get_send_buffer_size(stream)
+    def flow(self) -> Flow:
+        core: Any = self._connection._core
+        queued_bytes = self._connection.get_send_buffer_size()
+        window_bytes = getattr(core, "congestion_window", None)
+        if window_bytes is None:  # A private name: without it the queue has a fixed length.
+            return Flow(limits.SEND_QUEUE_BYTES, 0, queued_bytes, 0.0)
+        return Flow(window_bytes, core.bytes_in_flight, queued_bytes, core.latest_rtt or 0.0)
 
-    def ping(self) -> None:
+    def ping(self) -> int:
         self._ping += 1
         self._connection.send_ping(self._ping)
+        return self._ping
+
+    @property
+    def key_phase(self) -> int | None:
+        core: Any = self._connection._core
+        return None if core is None else core.send_key_phase
+
+    def renew_keys(self) -> bool:
+        if not self._connection._handshake_confirmed:
+            return False
+        try:
+            self._connection.request_key_update()
+        except ValueError:
+            return False  # "invalid key phase": the peer has not followed the last update yet.
+        return True
 
     def close(self, code: int) -> None:
         self._connection.close(error_code=code)
@@ -201,6 +232,10 @@ class Qh3Connection:
                 break
             for data, end in self._blocked.pop(stream):
                 self._connection.send_stream_data(stream, data, end)
+        for stream in sorted(self._blocked_resets):
+            if self._is_beyond_limit(stream):
+                break
+            self.reset_stream(stream, self._blocked_resets.pop(stream))
 
     def _watch_hybrid(self) -> None:
         # A Retry starts TLS again, so this looks afresh after each datagram of the handshake.
@@ -222,6 +257,8 @@ class Qh3Connection:
                 return ConnectionIdIssued(event.connection_id)
             case events.ConnectionIdRetired():
                 return ConnectionIdRetired(event.connection_id)
+            case events.PingAcknowledged():
+                return PingAnswered(event.uid)
             case events.ConnectionTerminated():
                 return Terminated(event.error_code, event.frame_type is None, event.reason_phrase)
         return None
@@ -239,8 +276,6 @@ class Qh3Engine:
             connection_id_length=limits.CONNECTION_ID_BYTES,
             idle_timeout=settings.idle_timeout_s,
             initial_rtt=0.1,
-            # Datagrams of one size keep UDP_SEGMENT's runs long.
-            probe_datagram_size=False,
             max_data=limits.CONNECTION_WINDOW_BYTES,
             max_stream_data=limits.STREAM_WINDOW_BYTES,
             supported_versions=[limits.QUIC_VERSION],
@@ -253,22 +288,21 @@ class Qh3Engine:
         # and not by the first hop: a first flight that is never sent.
         _QuietConnection(configuration=self._client).connect(("127.0.0.1", 9), 0.0)
 
-    def dial(self, *, datagram_bytes: int) -> EngineConnection:
+    def dial(self, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._client,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
+            probe_datagram_size=plan.is_guessed,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         return Qh3Connection(_QuietConnection(configuration=configuration), secrets)
 
-    def accept(
-        self, *, original_id: bytes, retry_id: bytes, datagram_bytes: int
-    ) -> EngineConnection:
+    def accept(self, *, original_id: bytes, retry_id: bytes, plan: PathPlan) -> EngineConnection:
         secrets = TrafficSecrets()
         configuration = replace(
             self._server,
-            max_datagram_size=datagram_bytes,
+            max_datagram_size=plan.datagram_bytes,
             secrets_log_file=secrets,  # type: ignore[arg-type]
         )
         connection = _QuietConnection(

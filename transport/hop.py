@@ -15,7 +15,6 @@ from link import (
     FrameKind,
     FrameParser,
     HopLimits,
-    lane_of,
 )
 from link.limits import STREAMS_PER_HOP_MAX
 from link.messages import (
@@ -38,12 +37,15 @@ from transport.engine import (
     ConnectionIdIssued,
     ConnectionIdRetired,
     EngineEvent,
+    PingAnswered,
     StreamData,
     StreamReset,
     Terminated,
 )
 from transport.errors import TransportError
 from transport.hop_handshake import AcceptorHandshake, DiallerHandshake
+from transport.hop_held import HeldEvents
+from transport.hop_lanes import is_lane_opening
 from transport.hop_output import HopOutput
 from transport.hop_state import DECIDABLE, PERMITTED, HopInput, HopState, next_state
 from transport.hop_streams import CONTROL_STREAM, LANE_STREAMS, ByteStreams
@@ -94,8 +96,7 @@ class CarriedHop:
         self._output = HopOutput(is_dialler=self.is_dialler)
         self._frames: list[Frame] = []
         self._streams = ByteStreams(is_dialler=self.is_dialler)
-        self._held: list[StreamData | StreamReset] = []
-        self._held_bytes = 0
+        self._held = HeldEvents()
         self._opened_is_due = False
         self._closed_is_due = False
         # The acceptor cannot write on the control stream before the dialler has.
@@ -141,7 +142,11 @@ class CarriedHop:
         if permit.action != ACTION_OF_PURPOSE[self.purpose]:
             raise PermissionError(f"the permit is for {permit.action}, not for {self.purpose}")
         self._move(HopInput.PERMIT)
-        body = encode_hop_accept(self._settings.epoch, HopLimits(self._settings.links_max))
+        body = encode_hop_accept(
+            self._settings.epoch,
+            HopLimits(self._settings.links_max),
+            pad_bytes=self._carrier.shown_bytes,
+        )
         self._send_control(FrameKind.HOP_ACCEPT, body)
         if self.is_dialler:
             self._output.open_lanes(self._carrier)
@@ -181,7 +186,7 @@ class CarriedHop:
     def send_stream(self, stream: int, data: bytes, end: bool = False) -> None:
         if self.state is not HopState.OPEN or not self._streams.can_send(stream):
             return  # It was reset or the hop closed; the owner is told, or will be.
-        self._carrier.send_stream(stream, data, end)
+        self._output.add_stream(stream, data, end)
         if end:
             self._streams.end_here(stream)
         self._carrier.flush_soon()
@@ -189,6 +194,7 @@ class CarriedHop:
     def reset_stream(self, stream: int, code: int) -> None:
         if self.state is not HopState.OPEN or stream not in self._streams:
             return
+        self._output.drop_stream(stream)
         self._carrier.reset_stream(stream, code)
         self._streams.drop(stream)
         self._carrier.flush_soon()
@@ -196,7 +202,7 @@ class CarriedHop:
     def stream_queued_bytes(self, stream: int) -> int:
         if self.state is not HopState.OPEN or stream not in self._streams:
             return 0
-        return self._carrier.stream_queued_bytes(stream)
+        return self._output.stream_queued_bytes(stream) + self._carrier.stream_queued_bytes(stream)
 
     @property
     def queued_bytes(self) -> int:
@@ -206,8 +212,9 @@ class CarriedHop:
         )
 
     def close(self, code: Code) -> None:
-        if self.state is HopState.OPEN:
-            self.write_out()  # What was sent before leaves before.
+        if self.state is HopState.OPEN:  # What was sent before leaves before.
+            self._output.write_control(self._carrier)
+            self._output.write(self._carrier, limits.LAST_WORDS_BYTES_MAX)
         self._end(code, "closed by this node", tell=True)
 
     # --- what the carrier calls --------------------------------------------------------------
@@ -243,13 +250,13 @@ class CarriedHop:
     def write_out(self) -> None:
         """Hand to the carrier what this turn queued, as far as it has room."""
         self._output.write_control(self._carrier)
-        if self.state is HopState.OPEN:
-            self._output.write_lanes(self._carrier)
+        if self.state is HopState.OPEN and self._output.has_more:
+            self._output.write(self._carrier, self._carrier.send_room_bytes())
 
     @property
     def has_more(self) -> bool:
         """Whether frames still wait for room below."""
-        return self._output.queued_bytes > 0
+        return self._output.has_more
 
     @property
     def has_unsent(self) -> bool:
@@ -292,7 +299,7 @@ class CarriedHop:
                 self._connected(event)
             case Terminated():
                 self._terminated(event)
-            case ConnectionIdIssued() | ConnectionIdRetired():
+            case ConnectionIdIssued() | ConnectionIdRetired() | PingAnswered():
                 pass  # The carrier's own affair.
             case _:
                 assert_never(event)
@@ -311,7 +318,7 @@ class CarriedHop:
         elif not self._streams.is_legal(stream):
             raise TransportError(Code.HOP_BAD_FRAME, f"stream {stream} is not defined")
         elif self.state is not HopState.OPEN:
-            self._hold(event, len(event.data))
+            self._hold(event)
         else:
             self._receive_bytes(event)
 
@@ -342,20 +349,11 @@ class CarriedHop:
         self._output.lane_seen(event.stream)
         if self.state is HopState.ACCEPTED:
             # Streams overtake each other: this came before the peer's HOP_ACCEPT did.
-            self._hold(event, len(event.data))
+            self._hold(event)
             return
         lane = LANE_STREAMS.index(event.stream)
         for frame in self._parsers[event.stream].feed_untrusted(event.data):
-            if frame.kind == FrameKind.LANE_OPEN:
-                if frame.link != lane or frame.body:
-                    raise TransportError(Code.HOP_BAD_FRAME, "a malformed LANE_OPEN")
-            elif frame.kind >= CONTROL_KIND_MIN or lane_of(frame.link) != lane or not frame.link:
-                raise TransportError(
-                    Code.HOP_BAD_FRAME, f"kind {frame.kind:#04x} of link {frame.link} on a lane"
-                )
-            elif self.state is not HopState.OPEN:
-                raise TransportError(Code.HOP_BAD_FRAME, f"a frame while {self.state.name}")
-            else:
+            if not is_lane_opening(frame, lane, self.state):
                 self._frames.append(frame)
         self._check_not_ended(event)
 
@@ -372,21 +370,19 @@ class CarriedHop:
         if not self._streams.is_legal(stream):
             raise TransportError(Code.HOP_BAD_FRAME, f"stream {stream} was reset")
         if self.state is not HopState.OPEN:
-            self._hold(event, 0)
+            self._hold(event)
             return
         self._streams.meet(stream)
         if stream in self._streams:
+            self._output.drop_stream(stream)
             self._carrier.reset_stream(stream, event.code)
             self._streams.drop(stream)
             self._handler.stream_reset(self, stream, event.code)
 
-    def _hold(self, event: StreamData | StreamReset, size: int) -> None:
+    def _hold(self, event: StreamData | StreamReset) -> None:
         if self.state is not HopState.ACCEPTED:
             raise TransportError(Code.HOP_BAD_FRAME, f"a byte stream while {self.state.name}")
-        self._held_bytes += size + limits.HELD_EVENT_BYTES
-        if self._held_bytes > limits.HELD_BYTES_MAX:
-            raise TransportError(Code.HOP_LIMIT_EXCEEDED, "too much before HOP_ACCEPT")
-        self._held.append(event)
+        self._held.hold(event)
 
     @staticmethod
     def _check_not_ended(event: StreamData) -> None:
@@ -457,8 +453,7 @@ class CarriedHop:
         self.opened_in_s = self._carrier.now_s() - self._started_s
         self.deadline_s = None
         self._handler.hop_opened(self)
-        held, self._held = self._held, []
-        self._receive_all(held)
+        self._receive_all(self._held.take())
 
     # --- ending ------------------------------------------------------------------------------
 
@@ -481,7 +476,7 @@ class CarriedHop:
         self.closing = (code, detail)
         self._closed_is_due = True
         self.deadline_s = None
-        self._held.clear()
+        self._held.take()
         self._dialler = self._acceptor = None
         self._carrier.flush_soon()
 

@@ -43,6 +43,7 @@ class MemoryCarrier:
 
     engine_name: str = "memory"
     post_quantum: bool | None = None
+    shown_bytes: int = 0
 
     def __init__(
         self,
@@ -89,8 +90,9 @@ class MemoryCarrier:
             if isinstance(event, StreamData) and event.stream == stream
         )
 
-    def send_room_bytes(self, stream: int) -> int:
-        return _SEND_ROOM_BYTES - self.stream_queued_bytes(stream)
+    def send_room_bytes(self) -> int:
+        queued = sum(len(event.data) for event in self._out if isinstance(event, StreamData))
+        return _SEND_ROOM_BYTES - queued
 
     def certificate_hash(self) -> bytes | None:
         return self._certificate_hash

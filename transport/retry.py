@@ -9,9 +9,7 @@ address received a Retry a moment ago. It is authenticated and holds no secret; 
 The formats are RFC 9000, section 17.2, and RFC 9001, section 5.8.
 """
 
-import hashlib
 import hmac
-import ipaddress
 import os
 import struct
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from transport import limits
-from transport.engine import Address
 from transport.errors import DatagramError
+from transport.path import Address
 
 CONNECTION_ID_BYTES_MAX: Final = 20
 ORIGINAL_ID_BYTES_MIN: Final = 8  # RFC 9000, section 7.2.
@@ -57,6 +55,17 @@ def is_long(data: bytes) -> bool:
 def short_connection_id(data: bytes) -> bytes:
     """The destination of a short-header packet: our identifiers all have one length."""
     return data[1 : 1 + limits.CONNECTION_ID_BYTES]
+
+
+def connection_id(data: bytes) -> bytes:
+    """The destination of a datagram, for looking it up: of one that is malformed, anything."""
+    if data[0] & _LONG:
+        return data[6 : 6 + data[5]] if len(data) > 5 else b""
+    return data[1 : 1 + limits.CONNECTION_ID_BYTES]
+
+
+def is_version_negotiation(data: bytes) -> bool:
+    return data[0] & _LONG != 0 and data[1:5] == bytes(4)
 
 
 def parse_long_header_untrusted(data: bytes) -> LongHeader:
@@ -152,13 +161,13 @@ class RetryTokens:
         host, port = address
         fields = (
             _TOKEN_LABEL,
-            _with_length(ipaddress.ip_address(host).packed),
+            _with_length(host.encode()),  # The socket spells each address in one way.
             port.to_bytes(2, "big"),
             _with_length(retry_id),
             expiry,
             _with_length(original_id),
         )
-        return hmac.new(self._key, b"".join(fields), hashlib.sha256).digest()
+        return hmac.digest(self._key, b"".join(fields), "sha256")
 
 
 def _with_length(value: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """What an operator may choose about the transport."""
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +15,19 @@ class TransportSettings:
 
     engine: EngineChoice = "auto"
     datagram_bytes: int | None = None
-    """What every path carries. None: DATAGRAM_BYTES, and on loopback LOOPBACK_DATAGRAM_BYTES."""
+    """What every path carries. None: found out for each path; see ``transport.path``."""
     idle_timeout_s: float = limits.IDLE_TIMEOUT_S
     keepalive_s: float = limits.KEEPALIVE_S
     handshake_timeout_s: float = limits.HANDSHAKE_TIMEOUT_S
     half_open_max: int = limits.HALF_OPEN_MAX
     half_open_per_source_max: int = limits.HALF_OPEN_PER_SOURCE_MAX
+    handshakes_per_s: float = limits.HANDSHAKES_PER_S
+    handshakes_burst: int = limits.HANDSHAKES_BURST
+    handshakes_per_source_per_s: float = limits.HANDSHAKES_PER_SOURCE_PER_S
+    handshakes_per_source_burst: int = limits.HANDSHAKES_PER_SOURCE_BURST
     connections_max: int = limits.CONNECTIONS_MAX
+    key_update_packets: int = limits.KEY_UPDATE_PACKETS
+    key_update_s: float = limits.KEY_UPDATE_S
     retry_lifetime_s: float = limits.RETRY_LIFETIME_S
     segmentation: bool = True
     """UDP_SEGMENT and UDP_GRO where the kernel has them."""
@@ -42,17 +47,3 @@ class TransportSettings:
             )
         if not 0 < self.keepalive_s < self.idle_timeout_s:
             raise ValueError("keepalive_s must be above 0 and below idle_timeout_s")
-
-    def datagram_bytes_for(self, host: str) -> int:
-        """How large datagrams to this address, or to this name, may be."""
-        if self.datagram_bytes is not None:
-            return self.datagram_bytes
-        return limits.LOOPBACK_DATAGRAM_BYTES if _is_loopback(host) else limits.DATAGRAM_BYTES
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback

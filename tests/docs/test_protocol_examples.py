@@ -66,6 +66,11 @@ CHOICES = {
     "time between PINGs": transport.KEEPALIVE_S,
     "half-open connections": transport.HALF_OPEN_MAX,
     "half-open connections of one source": transport.HALF_OPEN_PER_SOURCE_MAX,
+    "handshakes that begin in a second, in the long run": transport.HANDSHAKES_PER_S,
+    "handshakes of one source that begin in a second, in the long run": (
+        transport.HANDSHAKES_PER_SOURCE_PER_S
+    ),
+    "datagrams of strangers in a second, in the long run": transport.STRANGERS_PER_S,
     "life of a Retry token": transport.RETRY_LIFETIME_S,
     "links of a hop": link.LINKS_PER_HOP_MAX,
     "byte streams of a hop": link.STREAMS_PER_HOP_MAX,

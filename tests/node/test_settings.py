@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from identity import Code, SidelinkError
 from node.addresses import SocketAddress
 from node.errors import ConfigError, error_paragraph
-from node.settings import AuthoritySettings, GatewaySettings, ProgramSettings, SidecarSettings
+from node.settings import (
+    DATAGRAM_BYTES_MAX,
+    DATAGRAM_BYTES_MIN,
+    AuthoritySettings,
+    GatewaySettings,
+    ProgramSettings,
+    SidecarSettings,
+)
 from node.settings_load import check_variable_names, load_settings
+from transport import limits as transport
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +101,28 @@ def test_a_file_named_by_flag_is_read_instead(tmp_path: Path) -> None:
     assert load_sidecar(tmp_path, "ops_port: 1\n", config=str(other)).ops_port == 9
 
 
+@pytest.mark.parametrize("model", [AuthoritySettings, GatewaySettings, SidecarSettings])
+def test_the_size_of_datagrams_is_found_out_unless_it_is_given(
+    model: type[ProgramSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_out = load_settings(model, {"state": str(tmp_path)})
+    write_config(tmp_path, model.program, "datagram_bytes: 1280\n")
+    in_the_file = load_settings(model, {"state": str(tmp_path)})
+    monkeypatch.setenv("SIDELINK_DATAGRAM_BYTES", "1300")
+    in_the_environment = load_settings(model, {"state": str(tmp_path)})
+    as_flag = load_settings(model, {"state": str(tmp_path), "datagram_bytes": "1400"})
+
+    sizes = [s.datagram_bytes for s in (found_out, in_the_file, in_the_environment, as_flag)]
+    assert sizes == [None, 1280, 1300, 1400]
+
+
+def test_the_size_of_datagrams_has_the_bounds_of_the_transport() -> None:
+    assert (DATAGRAM_BYTES_MIN, DATAGRAM_BYTES_MAX) == (
+        transport.DATAGRAM_BYTES_MIN,
+        transport.DATAGRAM_BYTES_MAX,
+    )
+
+
 def test_lists_of_addresses_may_be_one_text_with_commas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +177,18 @@ MALFORMED_FILES = {
     "an address without a port": ("listen: localhost\n", Code.CONFIG_INVALID, 1, "host:port"),
     "a list where an address belongs": ("listen: [1]\n", Code.CONFIG_INVALID, 1, "host:port"),
     "an engine that does not exist": ("quic_engine: curl\n", Code.CONFIG_INVALID, 1, "qh3"),
+    "datagrams below what QUIC needs": (
+        "datagram_bytes: 1199\n",
+        Code.CONFIG_INVALID,
+        1,
+        "1200",
+    ),
+    "datagrams beyond what an engine writes": (
+        "datagram_bytes: 16001\n",
+        Code.CONFIG_INVALID,
+        1,
+        "16000",
+    ),
     "an ingress without a guard": (
         "mcp:\n  ingress:\n  - {service: a, agent: t/x, to: 'agent://a/b'}\n",
         Code.CONFIG_INVALID,

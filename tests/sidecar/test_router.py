@@ -2,6 +2,7 @@
 
 from sidelink import wire
 
+from channel.limits import HANDSHAKE_S_MAX
 from policy import Action, PolicyEngine
 from tests.simulation.mesh import Session, new_mesh
 from tests.simulation.people import DAY_S
@@ -326,7 +327,7 @@ def test_a_handshake_that_the_peer_does_not_finish_ends_in_time() -> None:
     alice, bob = alpha.new_session("alice"), beta.new_session("bob")
     beta.frames_received = lambda hop, frames: None  # type: ignore[method-assign]
     alice.tell(bob.uri)
-    network.run_for(6)
+    network.run_for(HANDSHAKE_S_MAX + 1)
 
     assert alice.failures() == [(1, "channel.timeout")]
     assert len(alpha.router.channels) == 0

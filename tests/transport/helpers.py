@@ -107,6 +107,12 @@ class Owner:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def wait_until(self, is_so: Callable[[], object]) -> None:
+        """For what no event tells: looked at every millisecond."""
+        async with asyncio.timeout(WAIT_S):
+            while not is_so():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
     async def wait_for(self, what: str, count: int = 1) -> None:
         await self.wait(lambda owner: len(owner.values(what)) >= count)
 
@@ -122,12 +128,13 @@ async def endpoint(
     identity: HopIdentity | None = None,
     *,
     host: str = "127.0.0.1",
+    port: int = 0,
     **settings: object,
 ) -> AsyncIterator[Endpoint]:
     own = make_identity("s") if identity is None else identity
     made = await Endpoint.bind(
         host,
-        0,
+        port,
         identity=lambda: own,
         handler=owner,
         settings=TransportSettings(**settings),  # type: ignore[arg-type]

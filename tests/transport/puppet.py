@@ -27,6 +27,7 @@ class ListCarrier:
     next_stream: int = 0
     engine_name: str = "list"
     post_quantum: bool | None = None
+    shown_bytes: int = 0
 
     def now_s(self) -> float:
         return self.time_s
@@ -46,7 +47,7 @@ class ListCarrier:
     def stream_queued_bytes(self, stream: int) -> int:
         return 0
 
-    def send_room_bytes(self, stream: int) -> int:
+    def send_room_bytes(self) -> int:
         return 1 << 20
 
     def certificate_hash(self) -> bytes | None:

@@ -3,28 +3,18 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from identity import Code
 from link import FrameKind
 from tests.transport.helpers import WAIT_S, Owner, endpoint, make_identity
-from tests.transport.pairs import QUIC_KINDS, hop_pair
 from tests.transport.test_retry import initial
 from transport import Endpoint, HopPurpose, TransportError, TransportSettings, retry
 from transport.limits import QUIC_VERSION
 
 ENGINES = ("qh3", "aioquic")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
-
-
-@pytest.fixture
-def stranger() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.setblocking(False)
-        yield sock
 
 
 async def ask(sock: socket.socket, target: Endpoint, datagram: bytes) -> bytes:
@@ -148,8 +138,10 @@ async def test_a_client_that_floods_before_it_is_accepted_is_cut(
     async with endpoint(owner, engine=engine) as target:
         retry_id, token = await fetch_token(stranger, target)
         datagram = initial(destination_id=retry_id, token=token)
-        for _ in range(128 * 1024 // len(datagram) + 1):
+        for number in range(128 * 1024 // len(datagram) + 1):
             stranger.sendto(datagram, target.address)
+            if number % 8 == 0:
+                await settle(target, stranger)  # More at once would be dropped in the lobby.
         await owner.wait_for("closed")
         assert owner.code is Code.HOP_LIMIT_EXCEEDED
         assert target.connection_count == 0
@@ -211,19 +203,6 @@ async def test_a_handler_that_raises_costs_its_own_hop_only() -> None:
         await owner.wait_for("closed")
         assert clumsy.code is Code.HOP_INTERNAL
         assert near.connection_count == 0
-
-
-@pytest.mark.parametrize("kind", QUIC_KINDS)
-async def test_a_quiet_hop_is_kept_alive_and_a_dead_peer_is_noticed(kind: str) -> None:
-    async with hop_pair(kind, idle_timeout_s=0.4, keepalive_s=0.1) as pair:
-        await pair.wait_opened()
-        await asyncio.sleep(0.7)
-        assert (pair.dialler.code, pair.acceptor.code) == (None, None)
-        # The far end vanishes without a word, as a machine that lost its power does.
-        carrier = pair.far._carrier  # type: ignore[attr-defined]
-        carrier._home.udp.close()
-        await pair.dialler.wait_for("closed")
-        assert pair.dialler.code is Code.HOP_PEER_LOST
 
 
 @each_engine
@@ -350,7 +329,7 @@ async def test_who_missed_the_last_words_hears_them_again() -> None:
         hop = near.dial(*target.address, purpose=HopPurpose.ADMIT, target=None)
         await dialler.wait_for("opened")
         await owner.wait_for("opened")
-        send, target.udp.send = target.udp.send, lambda datagrams: None  # type: ignore[method-assign]
+        send, target.udp.send = target.udp.send, lambda *_: None  # type: ignore[method-assign]
         owner.hops[0].close(Code.HOP_DENIED)
         await owner.wait_for("closed")
         target.udp.send = send  # type: ignore[method-assign]

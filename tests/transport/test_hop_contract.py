@@ -150,6 +150,24 @@ async def test_more_streams_than_the_peer_allows_at_once_wait_their_turn(kind: s
 
 
 @each_kind
+async def test_streams_that_end_before_the_peer_allows_them_leave_no_trace(kind: str) -> None:
+    async with hop_pair(kind) as pair:
+        await pair.wait_opened()
+        given_up = [pair.hop.open_stream() for _ in range(250)]
+        for stream in given_up:
+            pair.hop.send_stream(stream, b"never mind")
+            pair.hop.reset_stream(stream, Code.STREAM_RESET)
+        last = pair.hop.open_stream()
+        pair.hop.send_stream(last, b"this one", end=True)
+
+        alive = pair.hop._streams, pair.far._streams  # type: ignore[attr-defined]
+        await pair.acceptor.wait(lambda owner: last in owner.ended and len(alive[1]) == 1)
+
+        assert set(pair.acceptor.received) == {last}
+        assert [len(streams) for streams in alive] == [1, 1]
+
+
+@each_kind
 async def test_a_reset_is_told_once_and_ends_the_stream_for_both(kind: str) -> None:
     async with hop_pair(kind) as pair:
         await pair.wait_opened()

@@ -306,6 +306,20 @@ def test_a_peer_that_never_goes_on_is_timed_out(steps: int) -> None:
     assert puppet.owner.code is expected
 
 
+def test_a_peer_that_says_a_byte_a_second_has_no_longer_than_any_other() -> None:
+    puppet = Puppet()
+    puppet.connect()
+    hello = encode_frame(0, FrameKind.HOP_HELLO, puppet.hello())
+    said = 0
+    while puppet.owner.code is None and said < 60:
+        puppet.say(0, hello[said : said + 1])
+        said += 1
+        puppet.wait_s(1.0)
+
+    assert puppet.owner.code is Code.HOP_TIMEOUT
+    assert said == limits.HANDSHAKE_TIMEOUT_S
+
+
 def test_what_overtakes_the_peers_accept_is_kept_and_handed_over_in_order() -> None:
     puppet = Puppet()
     puppet.say_hello()

@@ -19,6 +19,9 @@ class RelayHop:
     deadline_s = None
     is_permitted = True
     has_more = False
+    has_unsent = False
+    state = None
+    opened_in_s = 1.0
     is_open = True
     id = 0
 

@@ -12,7 +12,7 @@ import uvloop
 
 from tests.transport.helpers import WAIT_S, Owner, endpoint, make_identity
 from transport import HopPurpose
-from transport.limits import SEND_RETRIES_MAX
+from transport.limits import READS_PER_TURN_MAX, SEND_RETRIES_MAX
 from transport.udp import UdpSocket, normalise_address, source_group
 
 
@@ -60,7 +60,7 @@ async def receive_all(
     done = asyncio.Event()
 
     def on_readable() -> None:
-        for data, segment_bytes, source in receiver.receive():
+        for data, segment_bytes, source, _ in receiver.receive():
             assert source == sender.address
             step = segment_bytes or len(data)
             received.extend(data[at : at + step] for at in range(0, len(data), step))
@@ -88,6 +88,18 @@ async def test_a_kernel_that_refuses_segments_is_served_one_by_one(refusal: int)
         assert await receive_all(sender, receiver, FLIGHT) == FLIGHT
         assert sender.segments_out is False
         assert sender.counters.dropped_error == 0
+
+
+async def test_a_run_that_is_too_large_for_its_path_does_not_cost_others_their_segments() -> None:
+    async with two_sockets() as (sender, receiver):
+        inner = sender._socket
+        run = FLIGHT[:5]
+        refusals = [errno.EMSGSIZE] * (1 + len(run))  # The run, and then each alone.
+        sender._socket = StubbornSocket(inner, refusals, only_segments=False)  # type: ignore[assignment]
+        sender.send([(datagram, receiver.address) for datagram in run])
+        assert await receive_all(sender, receiver, FLIGHT) == FLIGHT
+        assert sender.segments_out
+        assert sender.counters.dropped_error == len(run)
 
 
 async def test_segments_arrive_as_the_datagrams_they_were() -> None:
@@ -190,3 +202,29 @@ def test_one_ipv6_network_counts_as_one_source_and_a_mapped_address_as_ipv4() ->
     assert source_group(("2001:db8::1", 1)) != source_group(("2001:db8:0:1::1", 1))
     assert source_group(("::ffff:192.0.2.1", 1)) == source_group(("192.0.2.1", 2))
     assert source_group(("192.0.2.1", 1)) != source_group(("192.0.2.2", 1))
+
+
+async def test_a_turn_reads_one_datagram_or_all_that_is_there_if_more_is_expected() -> None:
+    async with two_sockets() as (sender, receiver):
+        for _ in range(3):
+            sender.send([(b"x", receiver.address)], None)
+        one = len(list(receiver.receive()))
+        receiver._read_s = 0.0  # Long ago.
+        receiver.expect_more()
+        rest = len(list(receiver.receive()))
+
+    assert (one, rest, receiver.is_behind) == (1, 2, False)
+
+
+async def test_a_turn_that_leaves_something_unread_is_behind() -> None:
+    async with two_sockets() as (sender, receiver):
+        for _ in range(READS_PER_TURN_MAX + 1):
+            sender.send([(b"x", receiver.address)], None)
+        receiver.expect_more()
+        read = len(list(receiver.receive()))
+        was_behind = receiver.is_behind
+        receiver.expect_more()
+        rest = len(list(receiver.receive()))
+
+    assert (read, was_behind) == (READS_PER_TURN_MAX, True)
+    assert (rest, receiver.is_behind) == (1, False)
