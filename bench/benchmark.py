@@ -20,6 +20,8 @@ class Findings:
     charts: tuple[Chart, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should know who reads the table: sentences."""
+    faults: tuple[str, ...] = ()
+    """Promises that were not kept. Any of them makes the command fail, once it has reported."""
 
 
 class Benchmark(Protocol):
@@ -42,6 +44,7 @@ _MODULES: Final = {
     "relay": "bench.relay.command",
     "handshakes": "bench.handshakes.command",
     "hop": "bench.hop.command",
+    "soak": "bench.soak.command",
 }
 
 NAMES: Final[Sequence[str]] = tuple(_MODULES)

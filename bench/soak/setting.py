@@ -23,6 +23,16 @@ TOOL_SERVER: Final = Path(__file__).parents[2] / "tests" / "mesh" / "mcp_stdio_s
 # So that nearly each talk opens a channel, and each is put away soon after it.
 CHANNEL_IDLE_S: Final = 3.0
 OPEN_S_MAX: Final = 120.0
+# Programs and agents' processes that nobody restarts, by their names in the report.
+STEADY: Final = (
+    "authority",
+    "gateway",
+    "sidecar a",
+    "sidecar b",
+    "agents of a",
+    "agents of b",
+    "agents of c",
+)
 
 POLICY: Final = """\
 apiVersion: sidelink/v1

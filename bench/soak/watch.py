@@ -1,9 +1,8 @@
 """Looks at processes every few seconds: their memory, their descriptors, their threads.
 
-Memory is what no file stands behind (``Anonymous`` of smaps_rollup), which is where a leak would
-be. Resident memory (RSS) also holds pages of programs and libraries, which the kernel drops and
-brings back as it likes; proportional memory (PSS) falls and rises when another process that shares
-such pages begins or ends, as some do here all the time.
+Two kinds of memory: all that is resident (``VmRSS``), and of that what no file stands behind
+(``Anonymous`` of smaps_rollup), which is where a leak would be. The rest of it are pages of programs
+and libraries, which the kernel drops and brings back as it likes.
 """
 
 import threading
@@ -17,12 +16,14 @@ from bench import proc
 from bench.soak.trend import Point
 
 MIB: Final = 1 << 20
-MEMORY: Final = "memory"
+RESIDENT: Final = "resident memory"
+ANONYMOUS: Final = "anonymous memory"
 DESCRIPTORS: Final = "descriptors"
 THREADS: Final = "threads"
 
 _FIGURES: Final[Mapping[str, Callable[[int], float]]] = {
-    MEMORY: lambda pid: proc.anonymous_bytes(pid) / MIB,
+    RESIDENT: lambda pid: proc.resident_bytes(pid) / MIB,
+    ANONYMOUS: lambda pid: proc.anonymous_bytes(pid) / MIB,
     DESCRIPTORS: lambda pid: float(proc.descriptors(pid)),
     THREADS: lambda pid: float(proc.threads(pid)),
 }
