@@ -1,1 +1,1 @@
-"""A whole mesh for a long time: does its memory stay, do its descriptors, does every message come?"""
+"""A whole mesh for a long time: its memory and descriptors stay, and every message comes."""

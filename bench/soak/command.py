@@ -11,7 +11,10 @@ import msgspec
 from bench import proc
 from bench.benchmark import Findings, say
 from bench.options import whole
+from bench.relay.command import HOPS, LINKS, QUICK_HOPS, QUICK_LINKS
+from bench.relay.idle import idle_rows
 from bench.report import Target
+from bench.soak import idle
 from bench.soak.crowd import END_S_MAX
 from bench.soak.happenings import let_it_happen
 from bench.soak.inspected import KINDS, read_growth
@@ -45,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each of the three sidecars [default: 40; --quick: 12]",
     )
     parser.add_argument(
+        "--idle",
+        action="store_true",
+        help="no soak: weigh idle agents, channels, links and hops instead",
+    )
+    parser.add_argument(
         "--inspect",
         choices=KINDS,
         help="also tell what grew most in each program: its objects by type, or its memory by line"
@@ -53,7 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Findings:
-    return _soak(options)
+    return _weigh_idle(options) if options.idle else _soak(options)
+
+
+def _weigh_idle(options: argparse.Namespace) -> Findings:
+    quick = options.quick
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        rows = (
+            *idle.sidecar_rows(folder, idle.QUICK if quick else idle.FULL),
+            *idle_rows(folder, QUICK_HOPS if quick else HOPS, QUICK_LINKS if quick else LINKS),
+        )
+    # So few as in a quick run weigh less than a page of memory each way.
+    targets = () if quick else idle.targets_of(rows)
+    return Findings(rows, targets, faults=faults_of(targets))
 
 
 def _soak(options: argparse.Namespace) -> Findings:

@@ -130,7 +130,9 @@ class Crowd:
     # What they do until the end.
 
     async def _talk_now_and_then(self, agent: sidelink.Agent) -> None:
-        while not await over_within(self._ending, self._random.expovariate(1 / self._wishes.pause_s)):
+        while not await over_within(
+            self._ending, self._random.expovariate(1 / self._wishes.pause_s)
+        ):
             to = self._choose_partner(agent)
             if to is not None:
                 await converse(agent, to, self._new_plan(), self._counted, self._ending)

@@ -13,7 +13,7 @@ from bench.meshes import awaiting, starting
 from bench.soak.crowd import Wishes
 from bench.soak.inspected import inspecting
 from tests.impairment.process import ProxyProcess
-from tests.mesh.meshes import A_TICKET, B_TICKET, Mesh
+from tests.mesh.meshes import Mesh
 from tests.mesh.programs import Program
 
 C_TICKET: Final = {"name": "node/c", "prefixes": ["support"], "allowed_attributes": {}}
@@ -93,9 +93,7 @@ class Setting:
 
 
 @contextmanager
-def running(
-    folder: Path, agents: int, pause_s: float, *, inspect: str | None
-) -> Iterator[Setting]:
+def running(folder: Path, agents: int, pause_s: float, *, inspect: str | None) -> Iterator[Setting]:
     """Start it, let the agents begin to talk, and end it."""
     with Mesh(gateways=2) as mesh, ProxyProcess(mesh.gateway_address) as proxy:
         reached = str(proxy.address)

@@ -97,9 +97,7 @@ def _talk_rows(seen: Seen, counted: Counted, cpu_share: float) -> Iterator[Row]:
         yield Row("mesh", what, HAPPENED, number, "")
 
 
-def _judged(
-    trends: Mapping[tuple[str, str], Trend], steady: tuple[str, ...]
-) -> Iterator[Target]:
+def _judged(trends: Mapping[tuple[str, str], Trend], steady: tuple[str, ...]) -> Iterator[Target]:
     for label in steady:
         for name in MEMORIES:
             trend = trends.get((label, name))
@@ -115,5 +113,3 @@ def _judged_talks(counted: Counted) -> Iterator[Target]:
     yield at_most("messages twice or out of order", counted.disordered, 0)
     yield at_least("talks", counted.talks, 1)
     yield at_least("byte streams", counted.streams, 1)
-
-

@@ -1,8 +1,8 @@
 """Looks at processes every few seconds: their memory, their descriptors, their threads.
 
 Two kinds of memory: all that is resident (``VmRSS``), and of that what no file stands behind
-(``Anonymous`` of smaps_rollup), which is where a leak would be. The rest of it are pages of programs
-and libraries, which the kernel drops and brings back as it likes.
+(``Anonymous`` of smaps_rollup), which is where a leak would be. The rest are pages of programs and
+libraries, which the kernel drops and brings back as it likes.
 """
 
 import threading
