@@ -97,6 +97,11 @@ REFUSED = {
     "no handshakes": "handshakes --count 0",
     "an engine that there is not": "hop --engine msquic",
     "a datagram that no path carries": "hop --datagram-bytes 64",
+    "a soak of no minutes": "soak --minutes 0",
+    "a soak of half a minute": "soak --minutes 0.5",
+    "a soak of more than a day": "soak --minutes 1441",
+    "too few agents for all that is to happen": "soak --agents 3",
+    "a thing that nobody counts": "soak --inspect everything",
 }
 
 

@@ -87,6 +87,44 @@ def test_a_gateway_relays_on_one_core_and_its_idle_links_are_weighed(temporary: 
     assert bench.files() == []
 
 
+def test_a_short_soak_loses_nothing_while_gateways_and_a_sidecar_go_and_come(
+    temporary: Path,
+) -> None:
+    bench = Watched(temporary, "-m", "bench", "soak", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    report = json.loads(said)
+    happened = {row["case"] for row in report["rows"] if row["metric"] == "what happened meanwhile"}
+    assert len(happened) == 5
+    assert all(target["met"] for target in report["targets"])
+    watched = {row["system"] for row in report["rows"] if row["metric"] == "descriptors"}
+    assert watched >= {"authority", "gateway", "sidecar a", "sidecar b", "agents of c"}
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
+def test_idle_agents_and_channels_of_a_sidecar_are_weighed(temporary: Path) -> None:
+    bench = Watched(temporary, "-m", "bench", "soak", "--idle", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    weighed = {row["case"] for row in json.loads(said)["rows"]}
+    assert weighed >= {
+        "agent, connected",
+        "agent that has left",
+        "open channel, at its initiator",
+        "open channel, at its responder",
+        "channel that was put away",
+        "idle link",
+        "idle hop",
+    }
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
 @pytest.mark.parametrize("line", ["handshakes", "hop --engine qh3 --datagram-bytes 1452"])
 def test_a_quick_run_reports_rows_and_leaves_nothing_behind(line: str, temporary: Path) -> None:
     bench = Watched(temporary, "-m", "bench", *line.split(), "--quick", "--json")
