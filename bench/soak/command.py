@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inspect",
         choices=KINDS,
-        help="also tell what grew most in each program: its objects by type, or its memory by line"
-        " of code. What that itself takes makes the memory figures worthless",
+        help="also tell what grew most in each program: its objects by type, its memory by line of"
+        " code, or its heaps. But for heaps, what that itself takes spoils the memory figures",
     )
 
 
@@ -93,11 +93,12 @@ def _soak(options: argparse.Namespace) -> Findings:
             spent_s = sum(
                 spent - begun[pid] for pid, spent in _cpu_of(setting).items() if pid in begun
             )
+            passed_s = watch.passed_s
             if options.inspect is not None:
                 grown = tuple(_what_grew(folder, setting))
             say("waiting for the last talks")
             counted = _count(setting)
-    rows = rows_of(watch.seen, duration_s, counted, spent_s / duration_s)
+    rows = rows_of(watch.seen, duration_s, counted, spent_s / passed_s)
     targets = (
         targets_of_a_short_run(counted)
         if is_short

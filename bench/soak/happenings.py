@@ -73,12 +73,13 @@ HAPPENINGS: Final = (
 
 
 def let_it_happen(setting: Setting, watch: Watch, duration_s: float) -> None:
-    """Until the run is over."""
+    """Until the run is over, and each has happened at least once."""
     interval_s = min(INTERVAL_S, duration_s / HAPPENINGS_MIN)
     order = cycle(HAPPENINGS)
+    happened = 0
     due_s, parting_s = interval_s / 2, TOGETHER_S
     are_apart = False
-    while watch.passed_s < duration_s:
+    while watch.passed_s < duration_s or happened < len(HAPPENINGS):
         if watch.passed_s >= parting_s:
             are_apart = not are_apart
             parting_s += APART_S if are_apart else TOGETHER_S
@@ -87,6 +88,7 @@ def let_it_happen(setting: Setting, watch: Watch, duration_s: float) -> None:
         if watch.passed_s >= due_s:
             due_s += interval_s
             one = next(order)
+            happened += 1
             watch.mark(one.name)
             with awaiting():
                 one.do(setting)

@@ -5,10 +5,12 @@ What hops and links cost a gateway that have nothing to say, ``bench.relay.idle`
 """
 
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -34,25 +36,27 @@ KIB: Final = 1024
 GONE_KIB_MAX: Final = 0.25
 
 WORK_S_MAX: Final = 180.0
-# What was written a little later, and what a turn of the collector gives back.
-SETTLE_S: Final = 1.5
 # The first ones also bring what all share: code that runs for the first time, pools.
 WARM_UP_AGENTS: Final = 100
+# Crowds that come and go behind the first one.
+ROUNDS: Final = 5
 WARM_UP_SIDE: Final = 6
 LONG_S, SHORT_S = 3_600.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many of each are weighed."""
+    """How many of each are weighed, and how long after they came."""
 
     agents: int
     side: int
     """Channels: so many agents with so many others."""
+    settle_s: float
+    """What is written a little later takes memory, which is then free again."""
 
 
-FULL: Final = Sizes(agents=2_000, side=32)
-QUICK: Final = Sizes(agents=100, side=6)
+FULL: Final = Sizes(agents=1_500, side=32, settle_s=1.5)
+QUICK: Final = Sizes(agents=100, side=6, settle_s=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Idle:
     mesh: Mesh
     a: Worker
     b: Worker
+    settle_s: float
 
     def come(self, count: int, *, first: int = 0) -> None:
         for worker, program, prefix in ((self.a, self.mesh.a, A), (self.b, self.mesh.b, B)):
@@ -93,6 +98,10 @@ class Idle:
             for program in (self.mesh.a, self.mesh.b):
                 program.wait_status(lambda status: status["channels"] == 0, "no channel")
 
+    def weigh(self, program: Program) -> int:
+        time.sleep(self.settle_s)
+        return proc.resident_bytes(program.pid)
+
     def _each(self, do: str) -> None:
         for worker in (self.a, self.b):
             worker.post(do)
@@ -104,7 +113,7 @@ class Idle:
 
 
 def sidecar_rows(folder: Path, sizes: Sizes) -> tuple[Row, ...]:
-    with _running(folder) as idle:
+    with _running(folder, sizes.settle_s) as idle:
         return (*_agent_rows(idle, sizes), *_open_rows(idle, sizes), *_put_away_rows(idle, sizes))
 
 
@@ -116,7 +125,7 @@ def targets_of(rows: tuple[Row, ...]) -> tuple[Target, ...]:
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[Idle]:
+def _running(folder: Path, settle_s: float) -> Iterator[Idle]:
     with Mesh() as mesh, Children(folder) as children:
         for program in (mesh.a, mesh.b):
             program.write_state_file("policy.yaml", POLICY)
@@ -126,7 +135,7 @@ def _running(folder: Path) -> Iterator[Idle]:
         a, b = (
             children.start_worker(f"idlers of {name}", "bench.soak.idlers") for name in ("a", "b")
         )
-        yield Idle(mesh, a, b)
+        yield Idle(mesh, a, b, settle_s)
 
 
 def _configure(program: Program, channel_idle_s: float) -> None:
@@ -140,17 +149,20 @@ def _agent_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
     say(f"{count} agents come and leave")
     sidecar = idle.mesh.a
     idle.come(WARM_UP_AGENTS)
-    before = _settled_bytes(sidecar)
+    before = idle.weigh(sidecar)
     idle.come(count, first=WARM_UP_AGENTS)
-    yield _row(CONNECTED, _settled_bytes(sidecar) - before, count)
+    yield _row(CONNECTED, idle.weigh(sidecar) - before, count)
     idle.leave()
     # What the first ones took is free for those that come behind them.
-    before, disk_before = _settled_bytes(sidecar), _disk_bytes(sidecar)
-    for number in (2, 3):
-        idle.come(count, first=number * count)
+    disk_before = _disk_bytes(sidecar)
+    weighed = [idle.weigh(sidecar)]
+    for number in range(ROUNDS):
+        idle.come(count, first=(2 + number) * count)
         idle.leave()
-    yield _row(LEFT, _settled_bytes(sidecar) - before, 2 * count)
-    yield Row(SIDECAR, LEFT, DISK, (_disk_bytes(sidecar) - disk_before) / (2 * count) / KIB, "KiB")
+        weighed.append(idle.weigh(sidecar))
+    yield _row(LEFT, _usual_growth(weighed), count)
+    disk_bytes = _disk_bytes(sidecar) - disk_before
+    yield Row(SIDECAR, LEFT, DISK, disk_bytes / (ROUNDS * count) / KIB, "KiB")
 
 
 def _open_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
@@ -160,9 +172,9 @@ def _open_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
     idle.come(end)
     idle.meet((0, begin), (0, begin))
     sidecars = (idle.mesh.a, idle.mesh.b)
-    before = [_settled_bytes(sidecar) for sidecar in sidecars]
+    before = [idle.weigh(sidecar) for sidecar in sidecars]
     idle.meet((begin, end), (begin, end))
-    after = [_settled_bytes(sidecar) for sidecar in sidecars]
+    after = [idle.weigh(sidecar) for sidecar in sidecars]
     for case, grown in zip((INITIATED, ANSWERED), _differences(before, after), strict=True):
         yield _row(case, grown, sizes.side**2)
     idle.leave()
@@ -171,31 +183,29 @@ def _open_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
 def _put_away_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
     """A first crowd finds the size that the heap needs; what later ones add stays of them."""
     side = sizes.side
-    say(f"{3 * side**2} channels are opened and put away")
+    say(f"{(1 + ROUNDS) * side**2} channels are opened and put away")
     idle.restart(SHORT_S)
-    idle.come(3 * side)
-    sidecar = idle.mesh.a
-    before = 0
-    for number in range(3):
+    idle.come((1 + ROUNDS) * side)
+    weighed = []
+    for number in range(1 + ROUNDS):
         idle.meet((0, side), (number * side, (number + 1) * side))
         idle.wait_put_away()
-        if number == 0:
-            before = _settled_bytes(sidecar)
-    yield _row(PUT_AWAY, _settled_bytes(sidecar) - before, 2 * side**2)
+        weighed.append(idle.weigh(idle.mesh.a))
+    yield _row(PUT_AWAY, _usual_growth(weighed), side**2)
     idle.leave()
 
 
-def _row(case: str, grown_bytes: int, count: int) -> Row:
+def _usual_growth(weighed: list[int]) -> float:
+    """The median of rounds: in some, more was open at once than ever, and a heap had to grow."""
+    return statistics.median(late - early for early, late in pairwise(weighed))
+
+
+def _row(case: str, grown_bytes: float, count: int) -> Row:
     return Row(SIDECAR, case, MEMORY, grown_bytes / count / KIB, "KiB")
 
 
 def _differences(before: list[int], after: list[int]) -> list[int]:
     return [late - early for early, late in zip(before, after, strict=True)]
-
-
-def _settled_bytes(program: Program) -> int:
-    time.sleep(SETTLE_S)
-    return proc.resident_bytes(program.pid)
 
 
 def _disk_bytes(program: Program) -> int:

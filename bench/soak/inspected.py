@@ -1,10 +1,12 @@
 """A program that counts its own objects while it runs: ``python -m bench.soak.inspected …``.
 
 The programs have no such switch. Here one of them runs as ever, with a thread beside it that
-writes down what there is: objects by type, or memory by the line that allocated it.
+writes down what there is: objects by type, memory by the line that allocated it, or what the heaps
+hold. What is in use in a heap and grows is a leak; what is free in it and grows is fragmentation.
 """
 
 import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -20,7 +22,7 @@ import msgspec
 from cli.main import main
 from tests.mesh.programs import Program
 
-KINDS: Final = ("objects", "lines")
+KINDS: Final = ("objects", "lines", "heaps")
 KIND: Final = "BENCH_SOAK_INSPECT"
 FOLDER: Final = "BENCH_SOAK_INSPECT_TO"
 INTERVAL: Final = "BENCH_SOAK_INSPECT_EVERY_S"
@@ -78,13 +80,40 @@ def weigh_lines() -> dict[str, int]:
     }
 
 
+class _Mallinfo2(ctypes.Structure):
+    """As <malloc.h> of glibc 2.33 has it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def weigh_heaps() -> dict[str, int]:
+    """Bytes that libraries and large objects have of malloc, and blocks of Python's small objects.
+
+    Nothing is collected first: this costs next to nothing, so that a run with it still counts.
+    """
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo2
+    told = mallinfo2()
+    return {
+        "bytes of malloc in use": told.uordblks + told.hblkhd,
+        "bytes of malloc free": told.fordblks,
+        "blocks of small objects in use": sys.getallocatedblocks(),
+    }
+
+
 @contextlib.contextmanager
 def _inspected(environment: Mapping[str, str]) -> Iterator[None]:
     kind = environment.get(KIND)
     if kind is None:
         yield
         return
-    take = count_objects if kind == "objects" else weigh_lines
+    take = {"objects": count_objects, "lines": weigh_lines, "heaps": weigh_heaps}[kind]
     if kind == "lines":
         tracemalloc.start()
     path = _path_of(Path(environment[FOLDER]), os.getpid())

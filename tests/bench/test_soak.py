@@ -10,7 +10,7 @@ import pytest
 from sidelink.errors import SidelinkError
 
 from bench.soak.command import faults_of
-from bench.soak.inspected import count_objects, grown
+from bench.soak.inspected import count_objects, grown, weigh_heaps
 from bench.soak.talk import TALKS_HEARD_MAX, Counted, Hearing, Plan, converse
 from bench.soak.trend import SAMPLES_MIN, WARM_UP_S_MAX, Trend, trend_of, warm_up_s
 from bench.soak.verdict import rows_of, targets_of
@@ -184,6 +184,19 @@ def test_what_grew_most_comes_first() -> None:
     found = grown(before, count_objects())
 
     assert (f"{__name__}.Gone", 5_000) in found
+
+
+def test_what_a_heap_lends_is_in_use_until_it_is_given_back() -> None:
+    name = "bytes of malloc in use"
+    before = weigh_heaps()[name]
+    lent = bytearray(50 << 20)
+    held = weigh_heaps()[name]
+    size_bytes = len(lent)
+    del lent
+    after = weigh_heaps()[name]
+
+    assert held - before >= size_bytes
+    assert held - after >= size_bytes
 
 
 # Talks.
