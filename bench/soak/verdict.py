@@ -37,12 +37,19 @@ def rows_of(seen: Seen, duration_s: float, counted: Counted, cpu_share: float) -
 def targets_of(
     seen: Seen, duration_s: float, counted: Counted, steady: tuple[str, ...]
 ) -> tuple[Target, ...]:
-    """Verdicts. ``steady`` are the programs that nobody restarts: each is judged, or found missing.
+    """What is promised. ``steady`` are the programs that nobody restarts: each is judged, or found
+    missing.
 
     A program that was restarted begins with a small heap, so that its growth means nothing.
     """
     trends = trends_of(seen, duration_s)
     return (*_judged(trends, steady), *_judged_talks(counted))
+
+
+def wishes_of(seen: Seen, duration_s: float, steady: tuple[str, ...]) -> tuple[Target, ...]:
+    """What is wanted beyond: that memory without what files stand behind is as flat by itself."""
+    trends = trends_of(seen, duration_s)
+    return tuple(_flat(trends, label, ANONYMOUS) for label in steady)
 
 
 def targets_of_a_short_run(counted: Counted) -> tuple[Target, ...]:
@@ -99,13 +106,16 @@ def _talk_rows(seen: Seen, counted: Counted, cpu_share: float) -> Iterator[Row]:
 
 def _judged(trends: Mapping[tuple[str, str], Trend], steady: tuple[str, ...]) -> Iterator[Target]:
     for label in steady:
-        for name in MEMORIES:
-            trend = trends.get((label, name))
-            percent = None if trend is None else 100 * trend.unrest
-            yield at_most(f"{label}: {name} moved, %", percent, MEMORY_PERCENT_MAX)
+        yield _flat(trends, label, RESIDENT)
         for name in COUNTS:
             trend = trends.get((label, name))
             yield at_most(f"{label}: {name} gained", None if trend is None else trend.gained, 0)
+
+
+def _flat(trends: Mapping[tuple[str, str], Trend], label: str, name: str) -> Target:
+    trend = trends.get((label, name))
+    percent = None if trend is None else 100 * trend.unrest
+    return at_most(f"{label}: {name} moved, %", percent, MEMORY_PERCENT_MAX)
 
 
 def _judged_talks(counted: Counted) -> Iterator[Target]:
