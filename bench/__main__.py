@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, and publish what was found. Targets that are not met are no failure."""
+    """Measure, and publish what was found. Targets that are not met are no failure, faults are."""
     machine = describe_machine()
     findings = load_benchmark(options.name).run(options)
     report = Report(options.name, machine, findings.rows, findings.targets)
@@ -72,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
         print(report.as_json())
     else:
         show(Console(highlight=False, width=TEXT_WIDTH), report, findings.notes)
-    return 0
+    for fault in findings.faults:
+        print(f"bench: not so: {fault}", file=sys.stderr)
+    return EXIT_FAILED if findings.faults else 0
 
 
 def write_files(folder: Path, report: Report, findings: Findings) -> None:

@@ -20,6 +20,8 @@ class Findings:
     charts: tuple[Chart, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should know who reads the table: sentences."""
+    faults: tuple[str, ...] = ()
+    """Promises that were not kept. Any of them makes the command fail, once it has reported."""
 
 
 class Benchmark(Protocol):
@@ -44,6 +46,7 @@ _MODULES: Final = {
     "hop": "bench.hop.command",
     "fairness": "bench.fairness.command",
     "hostile": "bench.hostile.command",
+    "soak": "bench.soak.command",
 }
 
 NAMES: Final[Sequence[str]] = tuple(_MODULES)

@@ -10,6 +10,8 @@ from identity.errors import IdentityError
 DIGEST_BYTES: Final = 32
 HUMAN_PART: Final = "sl"
 TEXT_CHARS: Final = 61  # "sl1", 52 characters of data, 6 of checksum.
+# Texts of identifiers that were printed last are kept, at a third of a KiB each.
+TEXTS_KEPT_MAX: Final = 1_024
 
 _ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _CHARACTERS: Final = frozenset(_ALPHABET)
@@ -85,7 +87,7 @@ _START: Final = _steps(
 _FOLD: Final = tuple(_steps(top << 20, [0, 0]) for top in range(1024))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def _print(digest: bytes) -> str:
     number = int.from_bytes(digest, "big") << _PADDING_BITS
     state = _START

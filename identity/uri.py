@@ -17,6 +17,8 @@ SCHEME: Final = "agent://"
 SEGMENT_CHARS_MAX: Final = 63
 PATH_SEGMENTS_MAX: Final = 8
 URI_BYTES_MAX: Final = 255
+# Names that were read last are not read again; those of agents that are gone take 0.4 KiB each.
+NAMES_KEPT_MAX: Final = 1_024
 
 _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -91,7 +93,7 @@ class NamePrefix:
         return name.trust_domain == self.trust_domain and name.path[: len(self.path)] == self.path
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=NAMES_KEPT_MAX)
 def _parse_uri(text: str) -> AgentUri:
     return AgentUri(*_split(text))
 

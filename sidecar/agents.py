@@ -37,8 +37,11 @@ _log = structlog.get_logger("sidecar.agents")
 
 AGENT_CREDENTIAL_SECONDS: Final = 24 * 3600
 
-# Agents with their keys in memory. The others are rows in the keystore until somebody calls.
-AGENTS_AWAKE_MAX: Final = 65_536
+# Beyond so many agents with their keys in memory, those that nobody holds are rows in the keystore
+# until somebody calls. To wake one takes a tenth of the handshake that it is woken for.
+AGENTS_AWAKE_MAX: Final = 1_024
+# Of those that were called longest ago, so many are looked at for each that wakes or is let go.
+LOOKED_AT_MAX: Final = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +92,7 @@ class AgentRegistry:
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self.mailbox_room = mailbox_room or SharedRoom()
+        assert awake_max > 0, "the one that was just called is always kept"
         self._awake_max = awake_max
 
     @property
@@ -153,6 +157,21 @@ class AgentRegistry:
             own = new_identity(path, unix_s=unix_s, purposes=(Purpose.CHANNEL,))
         return self._wake(name, own, attributes, unix_s)
 
+    def put_to_sleep(self, let_go: int = 1) -> None:
+        """Drop from memory some that were not called for longest and that nobody holds.
+
+        Called when one has woken, or when so many were let go. It looks at a few for each: however
+        many are held, that costs the same, and those that nobody holds are soon found. The one that
+        was called last is not among them.
+        """
+        awake = self._awake
+        for _ in range(min(len(awake) - self._awake_max, LOOKED_AT_MAX * let_go)):
+            oldest = next(iter(awake.values()))
+            if oldest.users or len(oldest.mailbox):
+                awake.move_to_end(oldest.uri)
+            else:
+                del awake[oldest.uri]
+
     def _check(self, name: AgentUri) -> None:
         if not self.covers(name):
             prefixes = ", ".join(str(prefix) for prefix in self._delegable.name_prefixes)
@@ -208,7 +227,7 @@ class AgentRegistry:
             agent = before
         self._awake[name] = agent
         self._awake.move_to_end(name)
-        self._put_to_sleep()
+        self.put_to_sleep()
         return agent
 
     def _renewed(
@@ -251,20 +270,6 @@ class AgentRegistry:
         renewed = renewed.with_chain((link, *self._node.chain))
         self._keystore.save(renewed)
         return renewed
-
-    def _put_to_sleep(self) -> None:
-        """Drop from memory the agents that were not called for longest and that nobody holds."""
-        excess = len(self._awake) - self._awake_max
-        if excess <= 0:
-            return
-        newest = next(reversed(self._awake.values()))
-        idle = [
-            agent
-            for agent in self._awake.values()
-            if agent.users == 0 and len(agent.mailbox) == 0 and agent is not newest
-        ]
-        for agent in idle[:excess]:
-            del self._awake[agent.uri]
 
 
 def _attributes_of(own: OwnIdentity) -> Mapping[str, AttributeValue]:

@@ -21,12 +21,16 @@ WAITING_BYTES_LOW: Final = 256 << 10
 
 ASKS_PER_CONVERSATION_MAX: Final = 65_536
 CONVERSATIONS_MAX: Final = 65_536
+# So many are kept before those that are over are looked for. One that had a channel goes with it;
+# what is left are those with agents of this sidecar, and those that were refused.
+CONVERSATIONS_OVER_MAX: Final = 1_024
 
 # Answers that wait for a peer which asks and grants nothing. Beyond, its channel ends: what it is
 # owed cannot pause anybody here.
 ANSWER_BYTES_WAITING_MAX: Final = 32 << 20
 
 assert WAITING_BYTES_LOW < WAITING_BYTES_HIGH
+assert CONVERSATIONS_OVER_MAX < CONVERSATIONS_MAX
 assert 4 * BODY_BYTES_MAX <= ANSWER_BYTES_WAITING_MAX
 
 
@@ -143,3 +147,8 @@ class Conversation:
     @property
     def idle(self) -> bool:
         return not (self.slots or self.queue or self.batch or self.asks or self.wanted)
+
+    @property
+    def over(self) -> bool:
+        """Whether the next message may as well begin another one."""
+        return self.idle and self.hop_timer is None and not self.paused

@@ -6,7 +6,7 @@ initiator has the lower identifier stays, and the other is left once all that wa
 been received, so that nothing is overtaken.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -14,7 +14,7 @@ from identity import AgentUri, Code
 from node.clocks import Clock
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.channels import ChannelTable
-from sidecar.conversation import CONVERSATIONS_MAX, Conversation
+from sidecar.conversation import CONVERSATIONS_MAX, CONVERSATIONS_OVER_MAX, Conversation
 from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
 
@@ -53,13 +53,14 @@ class Conversations:
         self._all: dict[tuple[int, str], Conversation] = {}
         self._of_slot: dict[ChannelSlot, Conversation] = {}
         self._channels: ChannelTable | None = None
-        self._drop_idle_at = CONVERSATIONS_MAX
+        self._drop_over_at = CONVERSATIONS_OVER_MAX
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def all(self) -> Iterable[Conversation]:
-        return self._all.values()
+    def all(self) -> list[Conversation]:
+        """Those of this moment: what their owners are told may end some."""
+        return list(self._all.values())
 
     def use_channels(self, channels: ChannelTable) -> None:
         """Where to open channels. Given once, before anything is sent."""
@@ -84,7 +85,7 @@ class Conversations:
     def is_full(self) -> bool:
         """Whether no further one may be begun by our own agents."""
         if len(self._all) >= CONVERSATIONS_MAX:
-            self._drop_idle()
+            self._drop_over()
         return len(self._all) >= CONVERSATIONS_MAX
 
     def get(self, agent: LocalAgent, remote: AgentUri) -> Conversation:
@@ -92,8 +93,8 @@ class Conversations:
         key = (agent.handle, str(remote))
         conversation = self._all.get(key)
         if conversation is None:
-            if len(self._all) >= self._drop_idle_at:
-                self._drop_idle()
+            if len(self._all) >= self._drop_over_at:
+                self._drop_over()
             conversation = self._all[key] = Conversation(agent, remote)
         return conversation
 
@@ -206,6 +207,13 @@ class Conversations:
         self.settle(conversation)
         return conversation
 
+    def forget_if_over(self, conversation: Conversation) -> None:
+        """So that a channel that was put away leaves nothing, its agent's keys least of all."""
+        if conversation.over:
+            key = (conversation.agent.handle, str(conversation.remote))
+            if self._all.get(key) is conversation:
+                del self._all[key]
+
     def _add(self, conversation: Conversation, slot: ChannelSlot) -> None:
         conversation.slots.append(slot)
         self._of_slot[slot] = conversation
@@ -218,13 +226,13 @@ class Conversations:
         self._timers.cancel(conversation.hop_timer)
         conversation.hop_timer = None
 
-    def _drop_idle(self) -> None:
-        idle = [key for key, value in self._all.items() if value.idle]
-        for key in idle:
+    def _drop_over(self) -> None:
+        over = [key for key, value in self._all.items() if value.over]
+        for key in over:
             del self._all[key]
         # What peers begin is bounded by the channels they may have; the search for what is over
         # is spread over as many beginnings as were kept.
-        self._drop_idle_at = max(CONVERSATIONS_MAX, 2 * len(self._all))
+        self._drop_over_at = max(CONVERSATIONS_OVER_MAX, 2 * len(self._all))
 
 
 def _loser(one: ChannelSlot, newer: ChannelSlot) -> ChannelSlot:

@@ -1,6 +1,7 @@
 """From mailboxes to the sessions that listen, and from their answers back. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakSet
 
@@ -15,6 +16,51 @@ from sidecar.mailbox import Answers, Waiting
 # Handed to a session at once. More only waits in its socket instead of here.
 TURN_BYTES_MAX: Final = 1 << 20
 LEASES_PER_AGENT_MAX: Final = 65_536
+# So many asks may wait for an agent's answer before those are looked for whose time is over.
+LEASES_LOOKED_AT_MIN: Final = 64
+
+
+class Nowhere:
+    """Where an answer goes that nobody waits for."""
+
+    def reply(self, body: bytes, content_type: str) -> None:
+        pass
+
+    def reject(self, reason: str, *, expired: bool = False) -> None:
+        pass
+
+
+_NOWHERE: Final = Nowhere()
+
+
+@dataclass(slots=True)
+class Leases:
+    """The asks that an agent was handed and has not answered."""
+
+    by_number: dict[int, tuple[float, Answers]] = field(default_factory=dict)
+    """Each with its deadline."""
+    late: set[int] = field(default_factory=set)
+    """For an answer to these nobody waits any more, so that they hold on to no channel."""
+    look_at: int = LEASES_LOOKED_AT_MIN
+
+    def take(self, number: int) -> Answers | None:
+        """Where the answer to an ask goes; None if this is the number of none."""
+        lease = self.by_number.pop(number, None)
+        if lease is not None:
+            return lease[1]
+        if number in self.late:
+            self.late.remove(number)
+            return _NOWHERE
+        return None
+
+    def look_for_late(self, now_s: float) -> None:
+        late = [number for number, lease in self.by_number.items() if lease[0] <= now_s]
+        for number in late:
+            del self.by_number[number]
+        if len(self.late) + len(late) > LEASES_PER_AGENT_MAX:
+            self.late.clear()  # An answer to one of these is now one to no ask.
+        self.late.update(late)
+        self.look_at = max(LEASES_LOOKED_AT_MIN, 2 * len(self.by_number))
 
 
 class Deliveries:
@@ -25,7 +71,7 @@ class Deliveries:
         self._listeners: dict[int, LocalSession] = {}
         self._agents: dict[LocalSession, dict[int, LocalAgent]] = {}
         self._held: set[int] = set()
-        self._leases: dict[int, dict[int, tuple[float, Answers]]] = {}
+        self._leases: dict[int, Leases] = {}
         self._dirty: dict[int, LocalAgent] = {}
         self._number = 0
         self._held_back: dict[LocalSession, list[Callable[[], None]]] = {}
@@ -33,7 +79,7 @@ class Deliveries:
 
     @property
     def open_asks(self) -> int:
-        return sum(len(leases) for leases in self._leases.values())
+        return sum(len(leases.by_number) for leases in self._leases.values())
 
     @property
     def idle(self) -> bool:
@@ -42,7 +88,7 @@ class Deliveries:
         return not any(
             deadline_s > now_s
             for leases in self._leases.values()
-            for deadline_s, _answers in leases.values()
+            for deadline_s, _answers in leases.by_number.values()
         ) and not any(
             len(agent.mailbox) and handle not in self._held
             for agents in self._agents.values()
@@ -77,7 +123,8 @@ class Deliveries:
         del self._listeners[agent.handle]
         del self._agents[session][agent.handle]
         self._held.discard(agent.handle)
-        for _deadline_s, answers in self._leases.pop(agent.handle, {}).values():
+        leases = self._leases.pop(agent.handle, Leases())
+        for _deadline_s, answers in leases.by_number.values():
             answers.reject("the agent stopped listening before it answered")
         for waiting in agent.mailbox:
             _release(waiting)
@@ -118,17 +165,19 @@ class Deliveries:
 
     def answer(self, agent: LocalAgent, delivery: int, body: bytes, content_type: str) -> bool:
         """Reply to a delivered ask. False when there is none of this number any more."""
-        lease = self._leases.get(agent.handle, {}).pop(delivery, None)
-        if lease is None:
+        leases = self._leases.get(agent.handle)
+        answers = None if leases is None else leases.take(delivery)
+        if answers is None:
             return False
-        lease[1].reply(body, content_type)
+        answers.reply(body, content_type)
         return True
 
     def refuse(self, agent: LocalAgent, delivery: int, reason: str) -> bool:
-        lease = self._leases.get(agent.handle, {}).pop(delivery, None)
-        if lease is None:
+        leases = self._leases.get(agent.handle)
+        answers = None if leases is None else leases.take(delivery)
+        if answers is None:
             return False
-        lease[1].reject(reason)
+        answers.reject(reason)
         return True
 
     def flush(self) -> None:
@@ -185,14 +234,12 @@ class Deliveries:
         )
 
     def _lease(self, agent: LocalAgent, deadline_s: float, answers: Answers, now_s: float) -> bool:
-        leases = self._leases.setdefault(agent.handle, {})
-        if len(leases) >= LEASES_PER_AGENT_MAX:
-            # Only those whose asker has given up make room.
-            leases = {key: lease for key, lease in leases.items() if lease[0] > now_s}
-            self._leases[agent.handle] = leases
-            if len(leases) >= LEASES_PER_AGENT_MAX:
+        leases = self._leases.setdefault(agent.handle, Leases())
+        if len(leases.by_number) >= min(leases.look_at, LEASES_PER_AGENT_MAX):
+            leases.look_for_late(now_s)
+            if len(leases.by_number) >= LEASES_PER_AGENT_MAX:
                 return False
-        leases[self._number] = (deadline_s, answers)
+        leases.by_number[self._number] = (deadline_s, answers)
         return True
 
 

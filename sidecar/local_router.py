@@ -56,8 +56,8 @@ class RouterPort:
     def close_agent(self, session: LocalSession, agent: int) -> None:
         found = self._agents.get(session, {}).pop(agent, None)
         if found is not None:
-            found.users -= 1
             self._router.unlisten(found, session)
+            self._router.let_go(found)
 
     def send_batch(self, session: LocalSession, sends: list[Send]) -> None:
         mine = self._agents[session]
@@ -95,9 +95,10 @@ class RouterPort:
         self._router.session_writable(session)
 
     def session_closed(self, session: LocalSession) -> None:
-        for agent in self._agents.pop(session, {}).values():
-            agent.users -= 1
+        agents = self._agents.pop(session, {})
         self._router.session_gone(session)
+        for agent in agents.values():
+            self._router.let_go(agent)
 
     def _not_an_ask(self, session: LocalSession, agent: int, delivery: int) -> None:
         text = f"delivery {delivery} is no ask that waits for an answer"

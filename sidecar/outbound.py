@@ -187,8 +187,13 @@ class Outbound:
     def channel_ended(self, slot: ChannelSlot, failed: Failure) -> None:
         """A channel is gone. Whoever waited on it learns why; the next message opens another."""
         conversation = self.conversations.of(slot)
-        if conversation is None:
-            return
+        if conversation is not None:
+            self._go_on_without(slot, conversation, failed)
+            self.conversations.forget_if_over(conversation)
+
+    def _go_on_without(
+        self, slot: ChannelSlot, conversation: Conversation, failed: Failure
+    ) -> None:
         was_in_use = conversation.slot is slot
         self.conversations.ended(slot)
         for number in [key for key, ask in conversation.asks.items() if ask.slot is slot]:

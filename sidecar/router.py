@@ -87,6 +87,8 @@ class Router:
             channels_max=limits.channels_max,
         )
         self.channels_opened = 0
+        self._let_go = 0
+        """Agents that lost a channel in this turn."""
         self._decisions = decisions
         self._clock = clock
         self._streams: StreamOwner | None = None
@@ -109,6 +111,7 @@ class Router:
     def handle_deadline(self, now_s: float) -> None:
         self.timers.run(now_s)
         self._end_turn()
+        self._put_to_sleep()
 
     def hop_opened(self, hop: HopPort, *, direct: bool = False) -> None:
         """A hop is open: what waited for one goes now."""
@@ -124,6 +127,7 @@ class Router:
     def hop_closed(self, hop: HopPort, code: Code) -> None:
         self.channels.hop_closed(hop, code, self._clock.now_s())
         self._end_turn()
+        self._put_to_sleep()
 
     def drain(self) -> None:
         """This sidecar stops soon: take no new channel, and put away all that are quiet. What
@@ -147,6 +151,7 @@ class Router:
     def frames_received(self, hop: HopPort, frames: list[Frame]) -> None:
         self.channels.frames_received(hop, frames, self._clock.now_s())
         self._end_turn()
+        self._put_to_sleep()
 
     # What agents ask for.
 
@@ -194,6 +199,11 @@ class Router:
         self.deliveries.session_writable(session)
         self._end_turn()
 
+    def let_go(self, agent: LocalAgent) -> None:
+        """A session holds it no longer: it may sleep, if no other does."""
+        agent.users -= 1
+        self.agents.put_to_sleep()
+
     def session_gone(self, session: LocalSession) -> None:
         self.outbound.session_gone(session)
         self.deliveries.session_gone(session)
@@ -219,6 +229,7 @@ class Router:
             )
 
     def disarm(self, slot: ChannelSlot) -> None:
+        self._let_go += 1
         self.rest.ended(slot)
         self.timers.cancel(slot.timer)
         self.timers.cancel(slot.expiry_timer)
@@ -297,6 +308,12 @@ class Router:
         self.outbound.channel_ended(slot, failed)
         if self._streams is not None:
             self._streams.channel_gone(slot, failed.code)
+
+    def _put_to_sleep(self) -> None:
+        """Only where nobody is about to hold an agent that nobody holds yet."""
+        if self._let_go:
+            self.agents.put_to_sleep(self._let_go)
+            self._let_go = 0
 
     def _end_turn(self) -> None:
         """Hand out what mailboxes hold, then seal what has been gathered, answers included."""

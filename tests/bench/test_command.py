@@ -98,6 +98,11 @@ REFUSED = {
     "an engine that there is not": "hop --engine msquic",
     "a sin that nobody commits": "hostile --sins pride",
     "a datagram that no path carries": "hop --datagram-bytes 64",
+    "a soak of no minutes": "soak --minutes 0",
+    "a soak of half a minute": "soak --minutes 0.5",
+    "a soak of more than a day": "soak --minutes 1441",
+    "too few agents for all that is to happen": "soak --agents 3",
+    "a thing that nobody counts": "soak --inspect everything",
 }
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.demo.helpers import Watched
 
 RUN_S_MAX = 60
+# A whole mesh that is started more than once.
+LONG_RUN_S_MAX = 150
 MESSAGES = ("-m", "bench", "messages", "--quick", "--systems", "ours-gateway")
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(RUN_S_MAX + 30)]
@@ -83,6 +85,46 @@ def test_a_gateway_relays_on_one_core_and_its_idle_links_are_weighed(temporary: 
     assert figures["1 KiB", "records relayed"] > 0
     assert ("idle link", "resident memory") in figures
     assert ("idle hop", "resident memory") in figures
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
+@pytest.mark.timeout(LONG_RUN_S_MAX + 30)
+def test_a_short_soak_loses_nothing_while_gateways_and_a_sidecar_go_and_come(
+    temporary: Path,
+) -> None:
+    bench = Watched(temporary, "-m", "bench", "soak", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=LONG_RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    report = json.loads(said)
+    happened = {row["case"] for row in report["rows"] if row["metric"] == "what happened meanwhile"}
+    assert len(happened) == 5
+    assert all(target["met"] for target in report["targets"])
+    watched = {row["system"] for row in report["rows"] if row["metric"] == "descriptors"}
+    assert watched >= {"authority", "gateway", "sidecar a", "sidecar b", "agents of c"}
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
+@pytest.mark.timeout(LONG_RUN_S_MAX + 30)
+def test_idle_agents_and_channels_of_a_sidecar_are_weighed(temporary: Path) -> None:
+    bench = Watched(temporary, "-m", "bench", "soak", "--idle", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=LONG_RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    weighed = {row["case"] for row in json.loads(said)["rows"]}
+    assert weighed >= {
+        "agent, connected",
+        "agent that has left",
+        "open channel, at its initiator",
+        "open channel, at its responder",
+        "channel that was put away",
+        "idle link",
+        "idle hop",
+    }
     assert bench.processes() == []
     assert bench.files() == []
 

@@ -135,7 +135,12 @@ class UdpProxy:
 
     def _read_target(self, flow: int, sock: socket.socket) -> None:
         now_s = self._loop.time()
-        for datagram, _ in _read(sock):
+        datagrams = _read(sock)
+        if not datagrams:
+            # Woken by word that nobody took an earlier datagram: uvloop then listens no more.
+            self._loop.remove_reader(sock.fileno())
+            self._loop.add_reader(sock.fileno(), self._read_target, flow, sock)
+        for datagram, _ in datagrams:
             self.core.receive_from_target(flow, datagram, now_s)
         self._turn()
 

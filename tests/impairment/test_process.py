@@ -153,3 +153,19 @@ def test_it_ends_with_its_input_and_with_its_time() -> None:
 def test_a_proxy_that_cannot_listen_says_so() -> None:
     with pytest.raises(ProxyError):
         ProxyProcess(NOWHERE, listen="192.0.2.1:1")
+
+
+async def test_a_target_that_begins_later_is_heard_once_it_is_there() -> None:
+    async with peer() as gone:
+        host, port = gone.address
+    # In a process, since it is uvloop that gives up a socket on which an error waits.
+    async with impaired(f"{host}:{port}") as proxy, peer() as client:
+        address = (proxy.address.host, proxy.address.port)
+        async with asyncio.timeout(WAIT_S):
+            while not (await asyncio.to_thread(proxy.stats))["up"]["received"]:
+                client.send(b"too early", address)
+        async with peer(host, port, echoes=True):
+            client.send(b"now", address)
+            await client.wait_heard(1)
+
+    assert client.datagrams[-1] == b"now"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from identity import Code, Purpose, SidelinkError
-from sidecar.agents import AGENT_CREDENTIAL_SECONDS
+from sidecar.agents import AGENT_CREDENTIAL_SECONDS, LOOKED_AT_MAX
 from sidecar.mailbox import Sender, Waiting
 from tests.simulation.people import DAY_S, START_UNIX_S, node, verifier_of
 
@@ -145,6 +145,30 @@ def test_an_agent_that_somebody_holds_or_writes_to_does_not_sleep() -> None:
 
     assert registry.find(held.uri, NOW) is held
     assert registry.find(read.uri, NOW) is read
+
+
+def test_however_many_are_held_those_that_nobody_holds_are_soon_asleep() -> None:
+    registry = node("alpha").new_registry(awake_max=2)
+    for number in range(20):
+        registry.open(f"alpha/held{number}", {}, NOW).users += 1
+    for number in range(30):
+        registry.open(f"alpha/a{number}", {}, NOW)
+    held = sum(agent.users for agent in registry.awake_agents())
+
+    assert held == 20
+    assert registry.awake - held < LOOKED_AT_MAX
+
+
+def test_a_crowd_that_is_let_go_sleeps() -> None:
+    registry = node("alpha").new_registry(awake_max=2)
+    crowd = [registry.open(f"alpha/a{number}", {}, NOW) for number in range(2 * LOOKED_AT_MAX)]
+    for agent in crowd:
+        agent.users += 1
+    for agent in crowd:
+        agent.users -= 1
+    registry.put_to_sleep(let_go=len(crowd))
+
+    assert registry.awake == 2
 
 
 def test_names_lists_all_agents_and_not_the_node() -> None:

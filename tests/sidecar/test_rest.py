@@ -42,6 +42,34 @@ def test_an_idle_channel_is_put_away_and_the_next_message_opens_another() -> Non
     assert stage.alice.failures() == []
 
 
+def test_a_channel_that_was_put_away_leaves_nothing_at_either_end() -> None:
+    stage = Stage()
+    routers = (stage.alpha.router, stage.beta.router)
+    talking = [len(router.outbound.conversations) for router in routers]
+    stage.network.run_for(LONG_ENOUGH_S)
+    resting = [len(router.outbound.conversations) for router in routers]
+
+    assert talking == [1, 1]
+    assert resting == [0, 0]
+
+
+def test_agents_that_nobody_holds_sleep_once_their_channels_were_put_away() -> None:
+    network, _, (alpha, beta) = new_mesh("alpha", "beta", awake_max=2)
+    alice = alpha.new_session("alice")
+    bobs = [beta.new_session(f"bob{number}") for number in range(10)]
+    for bob in bobs:
+        alice.tell(bob.uri)
+        bob.listen()
+    network.run_for(1)
+    for bob in bobs:
+        bob.leave()
+    held = beta.router.agents.awake
+    network.run_for(LONG_ENOUGH_S)
+
+    assert held == 10
+    assert beta.router.agents.awake == 2
+
+
 def test_a_channel_in_use_stays() -> None:
     stage = Stage()
     for _ in range(12):

@@ -233,6 +233,20 @@ def test_conversations_that_are_over_make_room(monkeypatch: pytest.MonkeyPatch) 
     assert [code for _, code in alice.failures()][20:] == ["local.limit"] * 2
 
 
+def test_conversations_that_left_nothing_open_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations_module, "CONVERSATIONS_OVER_MAX", 4)
+    network, _, (alpha,) = new_mesh("alpha")
+    alice, carol = alpha.new_session("alice"), alpha.new_session("carol")
+    carol.listen()
+    alice.ask(carol.uri)
+    for number in range(20):
+        alice.tell(f"agent://acme/alpha/nobody{number}")
+    network.run_for(1)
+
+    assert len(alpha.router.outbound.conversations) <= 4
+    assert len(alpha.router.outbound.conversations._all[alice.agent.handle, carol.uri].asks) == 1
+
+
 def test_an_agent_with_a_live_channel_is_not_put_to_sleep() -> None:
     network, _, (alpha, beta) = new_mesh("alpha", "beta", awake_max=2)
     alice, bob = alpha.new_session("alice"), beta.new_session("bob")

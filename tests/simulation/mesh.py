@@ -392,10 +392,10 @@ class Session:
         """The process ends: its connection with it."""
         self.is_gone = True
         self.writable = False
-        self.agent.users -= 1
         self.sidecar.sessions.remove(self)
         router = self.sidecar.router
         self.sidecar.do(lambda: router.session_gone(self))
+        self.sidecar.do(lambda: router.let_go(self.agent))
 
     def of(self, kind: type) -> list[Any]:
         return [frame for frame in self.frames if isinstance(frame, kind)]
