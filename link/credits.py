@@ -8,6 +8,7 @@ from link.limits import (
     CREDIT_MAX,
     GRANT_BYTES_MIN,
     GRANTS_UNEARNED_MAX,
+    HELD_BYTES_MAX,
     INITIAL_WINDOW_BYTES,
     WINDOW_RESERVE_BYTES,
 )
@@ -62,10 +63,18 @@ class ReceiveWindow:
         return self._received - self._consumed
 
     def receive_untrusted(self, count_bytes: int) -> None:
-        """Count what arrived. Raises CreditError when the peer sent more than it was granted."""
+        """Count what arrived. Raises CreditError when the peer sent more than it was granted, or
+        had it granted too often by changing links."""
         self._received += count_bytes
         if self._received > self._granted:
             raise CreditError(f"{self._received - self._granted} bytes beyond the window")
+        if self.held_bytes > HELD_BYTES_MAX:
+            raise CreditError(f"{self.held_bytes} bytes are held")
+
+    def take_back(self, count_bytes: int) -> None:
+        """What was consumed early is held after all: as much is consumed again before the next
+        grant."""
+        self._consumed -= count_bytes
 
     def consume(self, count_bytes: int) -> int | None:
         """Note that bytes have left our hands. Return the new limit to grant, when one is due."""

@@ -25,6 +25,9 @@ INITIAL_WINDOW_BYTES: Final = 256 << 10
 # What our own receivers then keep open. Theirs to choose; a node short of memory keeps less.
 LINK_WINDOW_BYTES: Final = 1 << 20
 STREAM_WINDOW_BYTES: Final = 1 << 20
+# What a receiver may come to hold beyond its windows, by messages larger than one and by links that
+# were changed before it was read. Beyond, the peer does it on purpose.
+HELD_BYTES_MAX: Final = 8 << 20
 # A relay passes this many grants of a window, and one more for so many bytes that were sent on it.
 GRANTS_UNEARNED_MAX: Final = 64
 GRANT_BYTES_MIN: Final = 4 << 10
@@ -52,6 +55,7 @@ assert FRAME_BODY_BYTES_MAX < 1 << 16
 assert MOVE_BYTES_MAX <= NOISE_1_BYTES_MAX
 assert NOISE_1_BYTES_MAX + 4 * URI_TEXT_BYTES_MAX < FRAME_BODY_BYTES_MAX
 assert INITIAL_WINDOW_BYTES <= LINK_WINDOW_BYTES
+assert HELD_BYTES_MAX >= 4 * LINK_WINDOW_BYTES
 assert min(LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES) >= 16 * GRANT_BYTES_MIN, "ours are well earned"
 assert INITIAL_WINDOW_BYTES <= STREAM_WINDOW_BYTES
 assert INITIAL_WINDOW_BYTES >= 2 * QUANTUM_BYTES + WINDOW_RESERVE_BYTES

@@ -44,6 +44,7 @@ class LinkChannel:
     """
 
     __slots__ = (
+        "_fragments_bytes",
         "_receive_window",
         "_send_window",
         "_waiting",
@@ -64,6 +65,7 @@ class LinkChannel:
         self._waiting_bytes = 0
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(LINK_WINDOW_BYTES)
+        self._fragments_bytes = 0
 
     @property
     def link(self) -> int:
@@ -114,15 +116,20 @@ class LinkChannel:
 
         Returns the events, and how many bytes the owner must give to ``consume`` once the data in
         them has left its hands. What carries no complete data (a fragment, a control record) is
-        consumed at once: the channel bounds what it holds of those itself.
+        consumed at once, since a message may be larger than the window; with the last fragment all
+        of them are owed.
         """
         if kind != FrameKind.RECORD:
             self.closed = self.closed or kind == FrameKind.LINK_CLOSE
             return self.channel.receive(_PART_OF_KIND[kind], body, now_s), 0
         self._receive_window.receive_untrusted(len(body))
         events = self.channel.receive(Part.RECORD, body, now_s)
+        fragments_bytes, self._fragments_bytes = self._fragments_bytes, 0
         if any(isinstance(event, DataReceived) for event in events):
-            return events, len(body)
+            self._receive_window.take_back(fragments_bytes)
+            return events, fragments_bytes + len(body)
+        if self.channel.gathered_bytes:
+            self._fragments_bytes = fragments_bytes + len(body)
         self.consume(len(body))
         return events, 0
 

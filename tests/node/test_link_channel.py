@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 
 from channel import Channel, ChannelClosed, DataReceived, Part
 from identity import Code
-from link import Credit, CreditError, Frame, FrameKind
-from link.limits import INITIAL_WINDOW_BYTES, RECORD_BODY_BYTES_MIN
+from link import Credit, CreditError, Frame, FrameKind, ReceiveWindow
+from link.limits import (
+    HELD_BYTES_MAX,
+    INITIAL_WINDOW_BYTES,
+    LINK_WINDOW_BYTES,
+    RECORD_BODY_BYTES_MIN,
+)
 from link.messages import decode_code_untrusted, decode_credit_untrusted, decode_link_open_untrusted
 from node.link_channel import LinkChannel
 from tests.channel.helpers import ALICE, BOB, NONCE, FakePermit, channel_prologue
@@ -123,14 +128,31 @@ def test_records_beyond_the_credit_wait_and_leave_in_order_when_more_is_granted(
     assert pair.alice.waiting_bytes == 0
 
 
-def test_what_carries_no_whole_message_is_granted_again_at_once() -> None:
+def test_a_message_that_is_larger_than_the_window_arrives_and_is_owed_whole() -> None:
     pair = Pair()
-    pair.alice.channel.send(bytes(1_000_000), NOW_S)
-    pair.alice.channel.send(bytes(1_000_000), NOW_S)
+    for _ in range(10):
+        pair.alice.channel.send(bytes(1_000_000), NOW_S)
     pair.alice.pump()
     pair.carry(consume=False)
+    arrived = len(pair.received)
 
-    assert [len(body) for body in pair.received] == [1_000_000] * 2
+    assert 1 <= arrived <= 2
+    assert pair.bob._receive_window.held_bytes > arrived * 1_000_000
+    while pair.owed:
+        pair.consume()
+        pair.carry(consume=False)
+    assert [len(body) for body in pair.received] == [1_000_000] * 10
+    assert pair.bob._receive_window.held_bytes == 0
+
+
+def test_a_peer_that_changes_links_to_be_granted_more_is_found_out() -> None:
+    window = ReceiveWindow(LINK_WINDOW_BYTES)
+    for _ in range(HELD_BYTES_MAX // INITIAL_WINDOW_BYTES):
+        window.receive_untrusted(INITIAL_WINDOW_BYTES)
+        window = ReceiveWindow(LINK_WINDOW_BYTES, held_bytes=window.held_bytes)
+
+    with pytest.raises(CreditError):
+        window.receive_untrusted(INITIAL_WINDOW_BYTES)
 
 
 def test_two_that_write_much_and_are_read_do_not_wait_for_each_other() -> None:
@@ -249,7 +271,7 @@ def test_all_messages_arrive_once_and_in_order_however_slowly_they_are_read(
         pair.alice.channel.send(body, NOW_S)
         pair.alice.pump()
         pair.carry(consume=at < len(reads) and reads[at])
-        assert pair.bob._receive_window.held_bytes <= 1 << 20
+        assert pair.bob._receive_window.held_bytes <= LINK_WINDOW_BYTES + 150_000
     while pair.owed:
         pair.consume()
         pair.carry(consume=False)
