@@ -34,6 +34,7 @@ class Wire:
     """Fits UdpSocket as far as an endpoint uses it."""
 
     is_blocked = False
+    is_behind = False
     is_v6 = False
     counters: Any = None
 
@@ -42,11 +43,17 @@ class Wire:
         self.sent: list[Datagram] = []
         self.arrived: list[tuple[bytes, int, tuple[str, int]]] = []
 
-    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int]]]:
+    def receive(self) -> Iterator[tuple[bytes, int, tuple[str, int], bytes | None]]:
         arrived, self.arrived = self.arrived, []
-        yield from arrived
+        for data, segment_bytes, source in arrived:
+            yield data, segment_bytes, source, None
 
-    def send(self, datagrams: Sequence[Datagram]) -> None:
+    def expect_more(self) -> None: ...
+
+    def choose_local(self, address: tuple[str, int], local: bytes | None) -> bytes | None:
+        return local
+
+    def send(self, datagrams: Sequence[Datagram], local: bytes | None = None) -> None:
         self.sent += datagrams
 
     def close(self) -> None: ...
