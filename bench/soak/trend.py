@@ -26,8 +26,8 @@ class Trend:
     """The median of the first third."""
     last: float
     """The median of the last third."""
-    first_least: float
-    last_least: float
+    first_most: float
+    """All that was seen at once in the first third."""
     per_hour: float
     """The slope of the line with the least squares."""
     seconds: float
@@ -50,11 +50,11 @@ class Trend:
 
     @property
     def gained(self) -> float:
-        """Of what is counted: by how much its usual number has risen, if its least has as well.
+        """Of what is counted: by how much its usual number is at last above all that it was first.
 
-        What comes and goes moves a median by one; what is never given back lifts the floor too.
+        What comes and goes, and what was away for a while, moves a median by one or two.
         """
-        return max(0.0, min(self.last - self.first, self.last_least - self.first_least))
+        return max(0.0, self.last - self.first_most)
 
 
 def warm_up_s(duration_s: float) -> float:
@@ -75,8 +75,7 @@ def trend_of(points: Sequence[Point], duration_s: float) -> Trend | None:
     return Trend(
         first=statistics.median(first),
         last=statistics.median(last),
-        first_least=min(first),
-        last_least=min(last),
+        first_most=max(first),
         per_hour=line.slope * HOUR_S,
         seconds=kept[-1][0] - kept[0][0],
     )

@@ -59,6 +59,7 @@ COUNTS: dict[str, tuple[Callable[[float], float], float]] = {
         lambda at_s: 20 + (at_s % 10 == 0 or (at_s > 500 and at_s % 50 != 0)),
         0,
     ),
+    "what was away for most of the first third": (lambda at_s: 18 + 2 * (at_s > 320), 0),
     "what is never given back": (lambda at_s: 20 + at_s // 100, 2),
 }
 
