@@ -117,7 +117,9 @@ class HopConnection:
         window_bytes, in_flight_bytes, queued_bytes, round_trip_s = self._engine.flow()
         if self._in_flight is not None:
             arrived_bytes = self._handed_bytes - in_flight_bytes - queued_bytes
-            limit_bytes = self._in_flight.update(arrived_bytes, round_trip_s, self.now_s())
+            limit_bytes = self._in_flight.update(
+                arrived_bytes, round_trip_s, self.now_s(), self.hop.speaker_changes
+            )
             window_bytes = min(window_bytes, limit_bytes)
         # No peer takes more at once than we do; what it does not take had better wait here.
         window_bytes = min(window_bytes, limits.CONNECTION_WINDOW_BYTES)

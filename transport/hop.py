@@ -259,6 +259,10 @@ class CarriedHop:
         return self._output.has_more
 
     @property
+    def speaker_changes(self) -> int:
+        return self._output.speaker_changes
+
+    @property
     def has_unsent(self) -> bool:
         """Whether the carrier still holds what this hop handed down while it was open."""
         return self.opened_in_s > 0 and self._output.handed_down_bytes(self._carrier) > 0

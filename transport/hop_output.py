@@ -104,9 +104,21 @@ class _Turns:
 class HopOutput:
     """Gathers what one turn of the loop has to say, so that it leaves together."""
 
-    __slots__ = ("_control", "_lane_turns", "_lanes", "_stream_turns", "_streams", "_writable")
+    __slots__ = (
+        "_control",
+        "_lane_turns",
+        "_lanes",
+        "_speaker",
+        "_stream_turns",
+        "_streams",
+        "_writable",
+        "speaker_changes",
+    )
 
     def __init__(self, *, is_dialler: bool) -> None:
+        self.speaker_changes = 0
+        """How often another link or byte stream spoke than the one before."""
+        self._speaker = (False, 0)
         self._control: list[bytes] = []
         self._lanes = {stream: LaneWriter() for stream in LANE_STREAMS}
         self._lane_turns = _Turns()
@@ -137,10 +149,16 @@ class HopOutput:
         self._control.append(encode_frame(link, kind, body))
 
     def add(self, link: int, kind: int, body: bytes) -> None:
+        self._note_speaker((False, link))
         stream = LANE_STREAMS[lane_of(link)]
         self._lanes[stream].add(link, kind, body)
         if stream in self._writable:
             self._lane_turns.join(stream)
+
+    def _note_speaker(self, speaker: tuple[bool, int]) -> None:
+        if speaker != self._speaker:
+            self._speaker = speaker
+            self.speaker_changes += 1
 
     def drop(self, link: int) -> None:
         stream = LANE_STREAMS[lane_of(link)]
@@ -149,6 +167,7 @@ class HopOutput:
             self._lane_turns.leave(stream)
 
     def add_stream(self, stream: int, data: bytes, end: bool) -> None:
+        self._note_speaker((True, stream))
         queue = self._streams.get(stream)
         if queue is None:
             queue = self._streams[stream] = _StreamQueue()

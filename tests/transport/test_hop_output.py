@@ -11,9 +11,11 @@ from link.limits import FRAME_HEADER_BYTES
 from transport.hop_output import QUANTUM_BYTES, HopOutput
 from transport.hop_streams import CONTROL_STREAM, LANE_STREAMS
 from transport.in_flight import (
+    ALONE_FACTOR,
     IN_FLIGHT_BYTES_MIN,
     QUEUE_S,
     ROUND_TRIP_S_MIN,
+    SHARED_S,
     InFlightLimit,
 )
 
@@ -236,12 +238,15 @@ def test_every_byte_leaves_once_and_in_the_order_of_its_lane_or_stream(
     assert received == framed
 
 
-def arrive(limit: InFlightLimit, rate: float, seconds: float, round_trip_s: float) -> int:
-    """Let bytes arrive at one rate for a time, told every millisecond, from where time stands."""
+def arrive(
+    limit: InFlightLimit, rate: float, seconds: float, round_trip_s: float, *, alone: bool = False
+) -> int:
+    """Let bytes arrive at one rate for a time, told every millisecond, from where time stands.
+    Speakers take turns, unless one is alone."""
     begun_s, begun_bytes = limit._sampled_s, limit._arrived_bytes
     for step in range(1, int(seconds * 1_000) + 1):
         arrived = begun_bytes + int(rate * step / 1_000)
-        limit.update(arrived, round_trip_s, begun_s + step / 1_000)
+        limit.update(arrived, round_trip_s, begun_s + step / 1_000, 0 if alone else step)
     return limit.limit_bytes
 
 
@@ -249,6 +254,28 @@ def test_what_may_be_on_the_way_is_a_moment_of_the_rate_at_which_it_arrives() ->
     limit = arrive(InFlightLimit(14_720, 0.0), 400e6, 0.1, ROUND_TRIP_S_MIN)
 
     assert limit == pytest.approx(400e6 * QUEUE_S, rel=0.001)
+
+
+def test_who_is_alone_may_have_more_on_the_way_until_another_speaks() -> None:
+    limit = InFlightLimit(14_720, 0.0)
+    alone = arrive(limit, 400e6, 0.5, ROUND_TRIP_S_MIN, alone=True)
+    shared = arrive(limit, 400e6, 0.001, ROUND_TRIP_S_MIN)
+    still_shared = arrive(limit, 400e6, SHARED_S / 2, ROUND_TRIP_S_MIN, alone=True)
+
+    assert alone == pytest.approx(ALONE_FACTOR * 400e6 * QUEUE_S, rel=0.001)
+    assert alone > 5 * shared
+    assert still_shared < alone / 5
+
+
+def test_a_link_that_speaks_after_another_counts_as_a_change_and_its_own_next_frame_does_not() -> (
+    None
+):
+    output, _ = make()
+    for link in (1, 1, 2, 2, 1):
+        output.add(link, RECORD, b"x")
+    output.add_stream(40, b"x", False)
+
+    assert output.speaker_changes == 4
 
 
 def test_a_quiet_or_slow_path_may_hold_enough_to_become_fast() -> None:
