@@ -14,6 +14,8 @@ from transport import HopPurpose, TransportSettings
 HOP_S_MAX: Final = 10.0
 # Opened at once: far below what one address may have half open.
 AT_ONCE: Final = 8
+# An acceptor holds everybody, and each address, to a rate far below what is measured here.
+NO_RATE: Final = 1_000_000
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -27,7 +29,12 @@ class Opened(msgspec.Struct, frozen=True):
 
 async def open_hops(count: int) -> Opened:
     """Each is closed once it is open; the next takes its place."""
-    settings = TransportSettings()
+    settings = TransportSettings(
+        handshakes_per_s=NO_RATE,
+        handshakes_burst=NO_RATE,
+        handshakes_per_source_per_s=NO_RATE,
+        handshakes_per_source_burst=NO_RATE,
+    )
     dialler, acceptor = member(node("alpha")), member(node("gw", role="gateway"))
     near, far = await dialler.bind(settings), await acceptor.bind(settings)
     taken_s: list[float] = []
