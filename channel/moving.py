@@ -112,12 +112,6 @@ class SentRecords:
             )
         return list(islice(self._records, max(0, position - self._first), None))
 
-    def clear(self) -> None:
-        self._first = self.next
-        self._records.clear()
-        self._replies.clear()
-        self.held_bytes = 0
-
 
 class Receipts:
     """What was received and is not acknowledged yet, and when it must be."""
