@@ -124,8 +124,7 @@ def issue_credential(
     Whoever verifies the credential takes the pinned history on the issuer's word. Raises
     IdentityError for contents that every verifier would refuse, ValueError for a wrong key.
     """
-    if issuer_key.verify_key != issuer_history.current_key:
-        raise ValueError("a credential is signed by the current key of its issuer")
+    issuer_change_number = issuer_history.number_of(issuer_key.verify_key)
     claims: dict[int, Any] = {
         _ISS: str(issuer_history.identifier),
         _SUB: str(subject_history.identifier),
@@ -138,7 +137,7 @@ def issue_credential(
         _KIND: kind,
         _ATTRIBUTES: _attributes_to_cbor(attributes),
         _PIN: [subject_history.change_number, subject_history.head_hash],
-        _ISSUER_CHANGE: issuer_history.change_number,
+        _ISSUER_CHANGE: issuer_change_number,
     }
     if role_of_node is not None:
         claims[_ROLE] = role_of_node

@@ -106,6 +106,13 @@ class ChangeHistory:
             changes.append(change)
         return cls(tuple(changes))
 
+    def number_of(self, key: VerifyKey) -> int:
+        """The change that named this key. ValueError for a key that it never named."""
+        for change in reversed(self.changes):
+            if change.key == key:
+                return change.number
+        raise ValueError("a key that the history lacks")
+
     def check_pin(self, pin: Pin) -> None:
         """Raise IdentityError unless this history goes through the pinned point."""
         if not 0 <= pin.change_number <= self.change_number:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from identity.history import ChangeHistory, create_history
+from identity.history import ChangeHistory, create_history, rotate_history
 from identity.identifier import Identifier
 from identity.keys import NoiseKey, SigningKey
 from identity.proof import ChainLink, Proof
@@ -17,13 +17,18 @@ ATTESTATION_LIFETIME_S: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentity:
-    """One identity with its private keys. `name` is its key in the keystore: "node", or a path."""
+    """One identity with its private keys. `name` is its key in the keystore: "node", or a path.
+
+    While `next_key` is set, a rotation is announced: the history names that key already, and
+    `signing_key`, the one before it, still signs.
+    """
 
     name: str
     signing_key: SigningKey
     history: ChangeHistory
     purpose_keys: Mapping[Purpose, PurposeKey]
     chain: tuple[ChainLink, ...]
+    next_key: SigningKey | None = None
 
     @property
     def identifier(self) -> Identifier:
@@ -39,8 +44,35 @@ class OwnIdentity:
 
     def with_new_purpose_keys(self, *, unix_s: float) -> "OwnIdentity":
         """The same identity with fresh Noise keys; call it well before attestations expire."""
-        keys = _purpose_keys(self.signing_key, self.history, self.purpose_keys, int(unix_s))
+        fresh = {purpose: NoiseKey.generate() for purpose in self.purpose_keys}
+        keys = _attested(self.signing_key, self.history, fresh, int(unix_s))
         return replace(self, purpose_keys=keys)
+
+    def with_next_key(self, key: SigningKey, *, unix_s: float, overlap_s: int) -> "OwnIdentity":
+        """Announce a rotation: the history names the key, which signs nothing else yet.
+
+        ValueError while another rotation is announced, or for what `rotate_history` refuses.
+        """
+        if self.next_key is not None:
+            raise ValueError("a rotation is announced already")
+        created_unix_s = int(unix_s)
+        history = rotate_history(
+            self.history,
+            self.signing_key,
+            key,
+            created_unix_s=created_unix_s,
+            expires_unix_s=created_unix_s + IDENTITY_KEY_LIFETIME_S,
+            overlap_s=overlap_s,
+        )
+        return replace(self, history=history, next_key=key)
+
+    def using_next_key(self, *, unix_s: float) -> "OwnIdentity":
+        """Complete the rotation: the announced key signs from now on, the Noise keys stay."""
+        if self.next_key is None:
+            raise ValueError("no rotation is announced")
+        kept = {purpose: held.key for purpose, held in self.purpose_keys.items()}
+        keys = _attested(self.next_key, self.history, kept, int(unix_s))
+        return replace(self, signing_key=self.next_key, next_key=None, purpose_keys=keys)
 
 
 def new_identity(name: str, *, unix_s: float, purposes: Iterable[Purpose]) -> OwnIdentity:
@@ -52,16 +84,19 @@ def new_identity(name: str, *, unix_s: float, purposes: Iterable[Purpose]) -> Ow
         created_unix_s=created_unix_s,
         expires_unix_s=created_unix_s + IDENTITY_KEY_LIFETIME_S,
     )
-    keys = _purpose_keys(signing_key, history, purposes, created_unix_s)
+    fresh = {purpose: NoiseKey.generate() for purpose in purposes}
+    keys = _attested(signing_key, history, fresh, created_unix_s)
     return OwnIdentity(name, signing_key, history, keys, ())
 
 
-def _purpose_keys(
-    signing_key: SigningKey, history: ChangeHistory, purposes: Iterable[Purpose], unix_s: int
+def _attested(
+    signing_key: SigningKey,
+    history: ChangeHistory,
+    noise_keys: Mapping[Purpose, NoiseKey],
+    unix_s: int,
 ) -> Mapping[Purpose, PurposeKey]:
     keys = {}
-    for purpose in purposes:
-        key = NoiseKey.generate()
+    for purpose, key in noise_keys.items():
         attestation = attest(
             signing_key,
             history,

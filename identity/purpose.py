@@ -69,9 +69,11 @@ def attest(
     not_before_unix_s: int,
     expires_unix_s: int,
 ) -> bytes:
-    """An encoded attestation by the identity's current key. ValueError for a wrong argument."""
-    if signing_key.verify_key != history.current_key:
-        raise ValueError("an attestation is signed by the current key of the history")
+    """An encoded attestation by a key of the identity's history. ValueError for a wrong argument.
+
+    Of the current key, or, while a rotation is announced, of the one before it.
+    """
+    change_number = history.number_of(signing_key.verify_key)
     if not 0 < expires_unix_s - not_before_unix_s <= ATTESTATION_LIFETIME_S_MAX:
         raise ValueError("an attestation lives too long or not at all")
     payload = cbor.encode(
@@ -79,7 +81,7 @@ def attest(
             _PURPOSE: purpose.value,
             _NOISE_KEY: noise_public.raw,
             _IDENTIFIER: history.identifier.digest,
-            _CHANGE_NUMBER: history.change_number,
+            _CHANGE_NUMBER: change_number,
             _NOT_BEFORE: not_before_unix_s,
             _EXPIRES: expires_unix_s,
         }
