@@ -7,8 +7,15 @@ from types import MappingProxyType
 from typing import Protocol
 
 from bench.errors import BenchError
-from identity import Code, Identifier, NoiseKey, NoisePublicKey, Purpose, VerifiedPeer
-from identity.proof import VerifiedIdentity
+from identity import (
+    Code,
+    Identifier,
+    NoiseKey,
+    NoisePublicKey,
+    Purpose,
+    VerifiedIdentity,
+    VerifiedPeer,
+)
 from link import Frame
 from policy import Action, Denial, Party, Request
 from tests.simulation.people import START_UNIX_S, Node, engine, verifier_of

@@ -19,22 +19,26 @@ from identity.keys import NoiseKey, NoisePublicKey, SigningKey, VerifyKey
 from identity.keystore import Keystore
 from identity.master_key import MasterKey, load_master_key
 from identity.own import OwnIdentity, new_identity
-from identity.proof import (
-    PROOF_BYTES_MAX,
-    ChainLink,
-    Proof,
-    ProofVerifier,
-    TrustAnchor,
-    VerifiedIdentity,
-    VerifiedPeer,
-)
+from identity.proof import PROOF_BYTES_MAX, ChainLink, Proof
 from identity.purpose import Purpose, PurposeKey, attest
+from identity.revocation import (
+    REVOCATIONS_WITH_HISTORY_BYTES_MAX,
+    RevocationList,
+    RevocationLists,
+    SignedRevocations,
+    decode_revocations_untrusted,
+    issue_revocations,
+)
+from identity.seen import SeenHistories, SeenInMemory
 from identity.ticket import GatewayAddress, Ticket
 from identity.uri import AgentUri, NamePrefix, validate_trust_domain
+from identity.verified import TrustAnchor, VerifiedIdentity, VerifiedPeer
+from identity.verifier import ProofVerifier
 
 __all__ = [
     "PROOF_BYTES_MAX",
     "RESERVED_ATTRIBUTES",
+    "REVOCATIONS_WITH_HISTORY_BYTES_MAX",
     "SIGNATURE_CHECKS_MAX",
     "AgentUri",
     "AttributeValue",
@@ -58,9 +62,14 @@ __all__ = [
     "ProofVerifier",
     "Purpose",
     "PurposeKey",
+    "RevocationList",
+    "RevocationLists",
+    "SeenHistories",
+    "SeenInMemory",
     "SidelinkError",
     "SignatureBudget",
     "SignedCredential",
+    "SignedRevocations",
     "SigningKey",
     "Ticket",
     "TrustAnchor",
@@ -71,7 +80,9 @@ __all__ = [
     "check_delegation",
     "create_history",
     "decode_credential_untrusted",
+    "decode_revocations_untrusted",
     "issue_credential",
+    "issue_revocations",
     "load_master_key",
     "new_identity",
     "rotate_history",

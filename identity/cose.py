@@ -27,6 +27,7 @@ class SignedType(StrEnum):
     CHANGE = "application/sidelink-change+cbor"
     ATTESTATION = "application/sidelink-attestation+cbor"
     CREDENTIAL = "application/sidelink-credential+cwt"
+    REVOCATIONS = "application/sidelink-revocations+cbor"
 
 
 _PROTECTED: Final = {

@@ -33,7 +33,7 @@ ATTRIBUTE_LIST_ITEMS_MAX: Final = 64
 ATTRIBUTE_INTEGER_MAX: Final = 2**63 - 1
 ATTRIBUTE_INTEGER_MIN: Final = -(2**63)
 DELEGABLE_ITEMS_MAX: Final = 64
-CHAIN_LINKS_MAX: Final = 4
+CHAIN_LINKS_MAX: Final = 8
 RESERVED_ATTRIBUTES: Final = frozenset(
     ("identifier", "name", "trust_domain", "issuer", "kind", "role_of_node")
 )

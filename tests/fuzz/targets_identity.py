@@ -126,7 +126,7 @@ def run_verify(data: bytes) -> None:
     """A whole proof, for the key of the helper, the planner or the authority."""
     here = world()
     who = (here.helper, here.planner, here.authority, person(9))[data[0] % 4 if data else 0]
-    peer = here.new_verifier(cache_entries_max=4).verify(
+    peer = here.new_verifier(issuers_kept_max=4).verify(
         data[1:], purpose=Purpose.CHANNEL, noise_key=who.noise.public.raw, unix_s=NOW
     )
     assert peer.identifier == who.history.identifier, "somebody passes for another"

@@ -155,7 +155,7 @@ WHAT_IS_NOT_A_CREDENTIAL = {
     },
     "a delegable that is null": claims(DELEGABLE=None),
     "a delegable without a depth": delegable(DEPTH=...),
-    "a delegable depth of five": delegable(DEPTH=5),
+    "a delegable depth of nine": delegable(DEPTH=9),
     "a delegable depth below zero": delegable(DEPTH=-1),
     "a delegable depth of true": delegable(DEPTH=True),
     "a delegable lifetime below zero": delegable(LIFETIME=-1),

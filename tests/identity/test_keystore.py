@@ -15,11 +15,11 @@ from identity import (
     Keystore,
     MasterKey,
     OwnIdentity,
+    ProofVerifier,
     Purpose,
     TrustAnchor,
     new_identity,
 )
-from identity.proof import ProofVerifier
 from tests.identity.helpers import NOW, Person
 
 MASTER = MasterKey(b"\x07" * 32)

@@ -56,7 +56,7 @@ def test_a_proof_too_large_to_be_read_is_not_made() -> None:
     with pytest.raises(ValueError, match="too large"):
         Proof(bytes(PROOF_BYTES_MAX), b"", ()).encode()
     with pytest.raises(ValueError, match="too large"):
-        Proof(b"", b"", (ChainLink(b"", b""),) * 5).encode()
+        Proof(b"", b"", (ChainLink(b"", b""),) * 9).encode()
 
 
 def verify_fresh(proof: bytes) -> VerifiedPeer:

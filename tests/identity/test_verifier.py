@@ -66,7 +66,7 @@ def test_a_known_issuer_is_known_by_its_exact_bytes() -> None:
 
 def test_what_the_verifier_remembers_is_bounded() -> None:
     world = World()
-    world.verifier = world.new_verifier(cache_entries_max=3)
+    world.verifier = world.new_verifier(issuers_kept_max=3)
 
     for _ in range(6):
         world.node = Person()

@@ -6,8 +6,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from identity import Code, Identifier, IdentityError, NoiseKey, NoisePublicKey, VerifiedPeer
-from identity.proof import VerifiedIdentity
+from identity import (
+    Code,
+    Identifier,
+    IdentityError,
+    NoiseKey,
+    NoisePublicKey,
+    VerifiedIdentity,
+    VerifiedPeer,
+)
 from link import Frame
 from transport import Endpoint, Hop, HopIdentity, HopPurpose, TransportSettings
 

@@ -1,0 +1,440 @@
+"""Judges proofs: the only way from a peer's bytes to a verified identity."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from identity.codes import Code
+from identity.cose import SignatureBudget
+from identity.credential import (
+    CHAIN_LINKS_MAX,
+    AttributeValue,
+    Credential,
+    SignedCredential,
+    decode_credential_untrusted,
+)
+from identity.delegation import check_delegation
+from identity.errors import IdentityError
+from identity.fields import Reader
+from identity.history import ChangeHistory, Pin
+from identity.identifier import Identifier
+from identity.proof import ChainLink, Proof
+from identity.purpose import Attestation, Purpose, decode_attestation_untrusted
+from identity.revocation import RevocationList, RevocationLists, decode_revocations_untrusted
+from identity.seen import SeenHistories, SeenInMemory, check_seen, note_seen
+from identity.verified import (
+    TrustAnchor,
+    VerifiedIdentity,
+    VerifiedPeer,
+    anchor_identity,
+    credential_identity,
+    unenrolled_identity,
+)
+
+CHAIN_LINKS: Final = 4
+"""authority → node → agent → subagent → its child: links of a chain, unless set otherwise."""
+ISSUERS_KEPT_MAX: Final = 1024
+# Whole proofs, kept by their hash at some 2 KiB each: a peer that comes again costs no signature.
+PEERS_KEPT_MAX: Final = 4096
+
+_READ: Final = Reader(Code.CHANNEL_PROOF_INVALID)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A link of a chain, decoded. Within the cache: with signatures and delegation verified."""
+
+    signed: SignedCredential
+    issuer_history: ChangeHistory
+
+    @property
+    def credential(self) -> Credential:
+        return self.signed.credential
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A proof that was verified once. What can change since is looked at each time."""
+
+    peer: VerifiedPeer
+    since_unix_s: float
+    depends_on: tuple[tuple[Identifier, Identifier], ...]
+    pins: tuple[tuple[Identifier, Pin], ...]
+    """The point to which each history in the proof goes: the peer's, its issuers' and their
+    authorities'."""
+
+
+class ProofVerifier:
+    """Verifies proofs against trust anchors. Holds no secret and reads no clock.
+
+    ``lists`` and ``seen`` outlive it: what was revoked, and how far histories were seen. It also
+    remembers the longest verified history of each anchor, so that an authority's superseded key
+    cannot be brought back by leaving out the change that superseded it.
+    """
+
+    def __init__(
+        self,
+        anchors: Iterable[TrustAnchor],
+        *,
+        own: Identifier,
+        lists: RevocationLists | None = None,
+        seen: SeenHistories | None = None,
+        chain_links_max: int = CHAIN_LINKS,
+        issuers_kept_max: int = ISSUERS_KEPT_MAX,
+        peers_kept_max: int = PEERS_KEPT_MAX,
+    ) -> None:
+        assert 1 <= chain_links_max <= CHAIN_LINKS_MAX
+        self._anchors: dict[Identifier, TrustAnchor] = {}
+        for anchor in anchors:
+            if self._anchors.setdefault(anchor.identifier, anchor) != anchor:
+                raise ValueError("an authority is trusted for one trust domain only")
+        self._own = own
+        self._lists = RevocationLists() if lists is None else lists
+        self._seen: SeenHistories = SeenInMemory() if seen is None else seen
+        self._chain_links_max = chain_links_max
+        self._anchor_histories: dict[Identifier, ChangeHistory] = {}
+        self._issuers: OrderedDict[bytes, _Link] = OrderedDict()
+        self._issuers_kept_max = issuers_kept_max
+        self._peers: OrderedDict[tuple[bytes, bytes, Purpose], _Known] = OrderedDict()
+        self._peers_kept_max = peers_kept_max
+
+    @property
+    def anchors(self) -> tuple[TrustAnchor, ...]:
+        return tuple(self._anchors.values())
+
+    def anchor_history(self, authority: Identifier) -> ChangeHistory | None:
+        """The longest history of an authority that was verified here."""
+        return self._anchor_histories.get(authority)
+
+    def learn_anchor_history(self, history: ChangeHistory, *, unix_s: float) -> ChangeHistory:
+        """Verify an authority's history of any length, outside the budget of a handshake.
+
+        For what comes from a source worth the time: this node's own chain, or its enrolment.
+        Returns the longest one known.
+        """
+        if history.identifier not in self._anchors:
+            raise IdentityError(Code.CHANNEL_WRONG_AUTHORITY, "not a trusted authority")
+        return self._anchor_history(history, SignatureBudget(2 * len(history.changes)), unix_s)
+
+    def learn_revocations_untrusted(
+        self, encoded: bytes, *, unix_s: float
+    ) -> RevocationList | None:
+        """Verify a revocation list and keep it. None for the one that is held already.
+
+        Whoever brought it need not be trusted. Raises IdentityError; for a list older than the
+        newest seen, CHANNEL_REVOCATIONS_OUTDATED.
+        """
+        signed = decode_revocations_untrusted(encoded)
+        content = signed.content
+        anchor = self._anchors.get(content.issuer)
+        if anchor is None or anchor.trust_domain != content.trust_domain:
+            raise IdentityError(
+                Code.CHANNEL_WRONG_AUTHORITY, f"{content.issuer} may not revoke here"
+            )
+        signed.check_numbers(unix_s)
+        known = self._lists.newest(content.issuer)
+        if known == content:
+            return None
+        if known is not None and content.number <= known.number:
+            # Before any signature is checked: old lists are cheap to send again.
+            raise IdentityError(
+                Code.CHANNEL_REVOCATIONS_OUTDATED,
+                f"revocation list {content.number}, and {known.number} has been seen",
+            )
+        history = self.learn_anchor_history(signed.issuer_history, unix_s=unix_s)
+        signed.verify(history, unix_s)
+        self._lists.take(content)
+        return content
+
+    def verify(
+        self,
+        proof: bytes,
+        *,
+        purpose: Purpose,
+        noise_key: bytes,
+        unix_s: float,
+        own: Identifier | None = None,
+    ) -> VerifiedPeer:
+        """Verify a peer's proof for the Noise key that the handshake showed.
+
+        ``own`` is who asks, one of a node's agents for example; the verifier's own unless given.
+        An empty chain is legal: the peer is then an anchor itself, or `unenrolled` and nameless;
+        whether that will do is for the caller's policy. Raises IdentityError.
+        """
+        key = hashlib.sha256(proof).digest(), noise_key, purpose
+        known = self._peers.get(key)
+        if known is not None and known.since_unix_s <= unix_s < known.peer.identity.expires_unix_s:
+            self._recheck(known, unix_s)
+            self._refuse_own(known.peer.identifier, own)
+            self._peers.move_to_end(key)
+            return known.peer
+        peer, histories = self._verify_anew(proof, purpose, noise_key, unix_s, own)
+        if peer.identity.kind in ("agent", "node"):
+            pins = tuple((history.identifier, history.pin) for history in histories)
+            self._peers[key] = _Known(peer, unix_s, peer.identity.depends_on, pins)
+            while len(self._peers) > self._peers_kept_max:
+                self._peers.popitem(last=False)
+        return peer
+
+    def recheck(self, identity: VerifiedIdentity, unix_s: float) -> None:
+        """Raise IdentityError if one that was verified earlier would not be verified now.
+
+        For what is live: expiry, revocation of anybody in its chain, an authority that is trusted
+        no longer. Whether lists are fresh is not asked: stale ones stop what is new only.
+        """
+        if unix_s >= identity.expires_unix_s:
+            raise IdentityError(Code.CHANNEL_CREDENTIAL_EXPIRED, f"{identity.identifier}")
+        if identity.authority is None:
+            return
+        if identity.authority not in self._anchors:
+            raise IdentityError(
+                Code.CHANNEL_WRONG_AUTHORITY, f"{identity.authority} is not trusted here"
+            )
+        for authority, identifier in identity.depends_on:
+            self._lists.check(authority, identifier)
+
+    def _verify_anew(
+        self,
+        proof: bytes,
+        purpose: Purpose,
+        noise_key: bytes,
+        unix_s: float,
+        own: Identifier | None,
+    ) -> tuple[VerifiedPeer, list[ChangeHistory]]:
+        decoded = Proof.decode_untrusted(proof)
+        history = ChangeHistory.decode_untrusted(decoded.history)
+        identifier = history.identifier
+        self._refuse_own(identifier, own)
+        attestation = decode_attestation_untrusted(decoded.attestation)
+        # What costs nothing is refused before the first signature is checked.
+        _check_attestation(attestation, identifier, purpose, noise_key, unix_s)
+        seen = check_seen(self._seen, history)
+        budget = SignatureBudget()
+        histories: list[ChangeHistory] = []
+        if decoded.chain:
+            identity, pin = self._verify_chain(decoded.chain, identifier, budget, unix_s, histories)
+            history.check_pin(pin)
+            if decoded.further:
+                identity = self._with_further(
+                    decoded.further, identity, history, budget, unix_s, histories
+                )
+            if seen is not None and seen.change_number > pin.change_number:
+                pin = seen
+            history.verify_signatures(budget, trusted_prefix=pin)
+        elif decoded.further:
+            raise _READ.error("further credentials of somebody whom nobody named")
+        elif identifier in self._anchors:
+            history = self._anchor_history(history, budget, unix_s)
+            identity = anchor_identity(self._anchors[identifier])
+        else:
+            history.verify_signatures(budget, trusted_prefix=seen)
+            identity = unenrolled_identity(identifier)
+        key, key_until_unix_s = history.key_for(attestation.change_number, unix_s)
+        attestation.message.verify(key, budget, Code.CHANNEL_ATTESTATION_INVALID)
+        if identity.kind != "unenrolled":
+            # Strangers cost nothing to make; who has a chain was worth somebody's signature.
+            note_seen(self._seen, history)
+        peer = VerifiedPeer(identity, attestation.noise_public)
+        until_unix_s = min(key_until_unix_s, attestation.expires_unix_s)
+        return peer.until(until_unix_s), [history, *histories]
+
+    def _with_further(
+        self,
+        further: tuple[tuple[ChainLink, ...], ...],
+        identity: VerifiedIdentity,
+        history: ChangeHistory,
+        budget: SignatureBudget,
+        unix_s: float,
+        histories: list[ChangeHistory],
+    ) -> VerifiedIdentity:
+        """The identity with what other issuers say of it. Those whom we do not trust say nothing.
+
+        Each is as strict as the first: one that is trusted, and wrong, spoils the whole proof.
+        """
+        said: dict[Identifier, Mapping[str, AttributeValue]] = {}
+        links: list[tuple[Identifier, Identifier]] = []
+        until_unix_s = identity.expires_unix_s
+        for chain in further:
+            root = ChangeHistory.decode_untrusted(chain[-1].issuer_history).identifier
+            if root not in self._anchors:
+                continue
+            other, pin = self._verify_chain(chain, identity.identifier, budget, unix_s, histories)
+            history.check_pin(pin)
+            assert other.issuer is not None  # Each link has one.
+            if other.issuer in said or other.issuer == identity.issuer:
+                raise _READ.error("two credentials of one issuer")
+            said[other.issuer] = other.attributes
+            links += other.depends_on
+            until_unix_s = min(until_unix_s, other.expires_unix_s)
+        return replace(
+            identity,
+            further=MappingProxyType(said),
+            further_links=tuple(links),
+            expires_unix_s=until_unix_s,
+        )
+
+    def _recheck(self, known: _Known, unix_s: float) -> None:
+        """What may have changed since a proof was verified: lists, and histories that grew."""
+        for authority, identifier in known.depends_on:
+            self._lists.check_fresh(authority, unix_s)
+            self._lists.check(authority, identifier)
+        for identifier, pin in known.pins:
+            seen = self._seen.pin_of(identifier)
+            if seen is not None and seen.change_number > pin.change_number:
+                raise IdentityError(
+                    Code.CHANNEL_HISTORY_OUTDATED,
+                    f"{identifier} has changed its key since: {seen.change_number} changes",
+                )
+
+    def _refuse_own(self, identifier: Identifier, own: Identifier | None) -> None:
+        if identifier == (own or self._own):
+            raise IdentityError(Code.CHANNEL_SELF_CONNECTION, "the peer has our own identifier")
+
+    def _verify_chain(
+        self,
+        chain: tuple[ChainLink, ...],
+        subject: Identifier,
+        budget: SignatureBudget,
+        unix_s: float,
+        histories: list[ChangeHistory],
+    ) -> tuple[VerifiedIdentity, Pin]:
+        """Verify from the anchor down to the leaf; return the leaf and the pin of its history.
+
+        ``histories`` gets those of the issuers, as they are known now.
+        """
+        if len(chain) > self._chain_links_max:
+            raise _READ.error(f"a chain of more than {self._chain_links_max} links")
+        digests = _digests(chain)
+        known = [self._issuers.get(digest) for digest in digests]
+        links = [known[i] or _decode_link(link) for i, link in enumerate(chain)]
+        authority = self._check_joints(links, subject)
+        self._check_revocations(links, authority, unix_s)
+        parent: tuple[VerifiedIdentity, Credential] | None = None
+        for index in range(len(links) - 1, -1, -1):
+            link, credential, is_new = links[index], links[index].credential, known[index] is None
+            credential.check_times(unix_s)
+            if is_new and parent is not None:
+                check_delegation(parent[1], credential)
+            issuer_history = link.issuer_history
+            if parent is None:
+                issuer_history = self._anchor_history(issuer_history, budget, unix_s)
+            else:
+                self._issuer_history(issuer_history, parent[1].pin, budget, is_new=is_new)
+            key, key_until_unix_s = issuer_history.key_for(credential.issuer_change_number, unix_s)
+            if is_new:
+                link.signed.message.verify(key, budget, Code.CHANNEL_CREDENTIAL_INVALID)
+            if index > 0:  # An issuer. Leaves are kept with their whole proof.
+                self._remember(digests[index], link)
+            histories.append(issuer_history)
+            identity = credential_identity(
+                credential, None if parent is None else parent[0], authority, key_until_unix_s
+            )
+            parent = identity, credential
+        assert parent is not None  # A chain has at least one link.
+        return parent[0], parent[1].pin
+
+    def _issuer_history(
+        self, history: ChangeHistory, pin: Pin, budget: SignatureBudget, *, is_new: bool
+    ) -> None:
+        """Check the history of an issuer between anchor and leaf, against what was seen of it."""
+        seen = check_seen(self._seen, history)
+        if not is_new:
+            return
+        history.check_pin(pin)
+        if seen is not None and seen.change_number > pin.change_number:
+            pin = seen
+        history.verify_signatures(budget, trusted_prefix=pin)
+        note_seen(self._seen, history)
+
+    def _check_joints(self, links: list[_Link], subject: Identifier) -> Identifier:
+        """Each link joins the next, no identity comes twice, and the last hangs on an anchor.
+
+        Returns that anchor's identifier.
+        """
+        seen = {subject}
+        for link in links:
+            credential = link.credential
+            if credential.subject != subject:
+                raise _READ.error("a chain whose links do not join")
+            if credential.issuer != link.issuer_history.identifier:
+                raise _READ.error("a history that is not the issuer's")
+            if credential.issuer in seen:
+                raise _READ.error("a chain that returns to an identity")
+            seen.add(credential.issuer)
+            subject = credential.issuer
+        anchor = self._anchors.get(subject)
+        if anchor is None:
+            raise IdentityError(Code.CHANNEL_WRONG_AUTHORITY, f"{subject} is not trusted here")
+        if any(link.credential.trust_domain != anchor.trust_domain for link in links):
+            raise IdentityError(
+                Code.CHANNEL_WRONG_AUTHORITY, "an authority outside its trust domain"
+            )
+        return subject
+
+    def _check_revocations(self, links: list[_Link], authority: Identifier, unix_s: float) -> None:
+        self._lists.check_fresh(authority, unix_s)
+        for link in links:
+            self._lists.check(authority, link.credential.subject)
+
+    def _anchor_history(
+        self, presented: ChangeHistory, budget: SignatureBudget, unix_s: float
+    ) -> ChangeHistory:
+        """The longest verified history of an anchor, after what was presented is taken in."""
+        known = self._anchor_histories.get(presented.identifier)
+        if known is not None and presented.change_number <= known.change_number:
+            known.check_pin(presented.pin)
+            return known
+        presented.check_created(unix_s)
+        seen = check_seen(self._seen, presented)
+        pin = seen if known is None else known.pin
+        presented.verify_signatures(budget, trusted_prefix=pin)
+        self._anchor_histories[presented.identifier] = presented
+        note_seen(self._seen, presented)
+        return presented
+
+    def _remember(self, digest: bytes, link: _Link) -> None:
+        self._issuers[digest] = link
+        self._issuers.move_to_end(digest)
+        while len(self._issuers) > self._issuers_kept_max:
+            self._issuers.popitem(last=False)
+
+
+def _digests(chain: tuple[ChainLink, ...]) -> list[bytes]:
+    """For each link, the hash of its exact bytes and those of all links above it."""
+    digests: list[bytes] = []
+    above = b""
+    for link in reversed(chain):
+        # Each part is hashed by itself first, so that no byte can move from one to the next.
+        parts = (hashlib.sha256(part).digest() for part in (link.credential, link.issuer_history))
+        above = hashlib.sha256(b"".join((*parts, above))).digest()
+        digests.append(above)
+    return digests[::-1]
+
+
+def _decode_link(link: ChainLink) -> _Link:
+    return _Link(
+        decode_credential_untrusted(link.credential),
+        ChangeHistory.decode_untrusted(link.issuer_history),
+    )
+
+
+def _check_attestation(
+    attestation: Attestation,
+    identifier: Identifier,
+    purpose: Purpose,
+    noise_key: bytes,
+    unix_s: float,
+) -> None:
+    if attestation.identifier != identifier:
+        detail = "an attestation of another identity"
+    elif attestation.purpose is not purpose:
+        detail = f"an attestation for the purpose {attestation.purpose}, not {purpose}"
+    elif attestation.noise_public.raw != noise_key:
+        detail = "an attestation of another Noise key"
+    else:
+        attestation.check_times(unix_s)
+        return
+    raise IdentityError(Code.CHANNEL_ATTESTATION_INVALID, detail)
