@@ -28,15 +28,12 @@ from channel.contract import (
 )
 from channel.errors import ChannelError, ChannelStateError
 from channel.events import (
-    AddressesReceived,
     ChannelClosed,
     ChannelDenied,
     ChannelEvent,
     ChannelOpened,
     DataReceived,
     PeerVerified,
-    SignalReceived,
-    StreamOpenReceived,
 )
 from channel.handshake import MLKEM_768, Handshake, VerifyPeer
 from channel.incoming import Incoming
@@ -53,6 +50,7 @@ from channel.limits import (
 from channel.moving import Mover, session_id_of
 from channel.outgoing import Outgoing
 from channel.state import CHANNEL_TRANSITIONS, ChannelInput, ChannelState, next_state
+from channel.telling import renewed_untrusted, told_untrusted
 from channel.wire import (
     Address,
     Denial,
@@ -60,7 +58,6 @@ from channel.wire import (
     RecordHeader,
     RecordType,
     Signal,
-    decode_addresses_untrusted,
     decode_code_untrusted,
     decode_denial_untrusted,
     decode_position_untrusted,
@@ -91,6 +88,7 @@ class Channel:
         self._state = ChannelState.NEW
         self._role = role
         self._handshake: Handshake | None = Handshake(role, prologue, key, proof, verify, kem=kem)
+        self._verify = verify
         self._limits = limits
         self._make_cipher = make_cipher
         self._now_s = now_s
@@ -267,6 +265,10 @@ class Channel:
         the owner sends nothing until the peer answers it. Legal in OPEN."""
         self._say(RecordType(signal))
 
+    def renew(self, proof: bytes) -> None:
+        """Show the peer a newer proof of ourselves, for the key of this channel. Legal in OPEN."""
+        self._say(RecordType.RENEW, proof)
+
     def hurry_acknowledgements(self) -> None:
         """The peer waits for each: it wants to leave this channel in good order."""
         self._directions()[1].receipts.hurry()
@@ -397,14 +399,10 @@ class Channel:
             case RecordType.ACK:
                 outgoing.sent.acknowledge_untrusted(decode_position_untrusted(body))
                 return []
-            case RecordType.STREAM_OPEN:
-                return [StreamOpenReceived(body)]
-            case RecordType.ADDRESSES:
-                return [AddressesReceived(decode_addresses_untrusted(body))]
-            case RecordType.REST | RecordType.WAKE | RecordType.LEAVING:
-                if body:
-                    raise ChannelError(Code.CHANNEL_BAD_RECORD, f"{header.type.name} with a body")
-                return [SignalReceived(Signal(header.type))]
+            case RecordType.RENEW:
+                renewed = renewed_untrusted(self._verify, self.peer, body)
+                self._peer = renewed.peer
+                return [renewed]
             case RecordType.ACCEPT:
                 return self._receive_accept_untrusted(body)
             case RecordType.DENY:
@@ -421,7 +419,7 @@ class Channel:
                 self._erase()
                 return [ChannelClosed(code, sealed=True)]
             case _:
-                return []  # REKEY, which the reader has obeyed.
+                return told_untrusted(header.type, body)  # REKEY the reader has obeyed.
 
     def _receive_accept_untrusted(self, body: bytes) -> list[ChannelEvent]:
         if len(body) != MOVE_KEY_BYTES:

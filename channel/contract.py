@@ -26,6 +26,7 @@ INPUT_OF_RECORD: Final = {
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
     RecordType.ACK: ChannelInput.RECORD_ACK,
     RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
+    RecordType.RENEW: ChannelInput.RECORD_RENEW,
     RecordType.REST: ChannelInput.RECORD_SIGNAL,
     RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
     RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,

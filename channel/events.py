@@ -14,6 +14,14 @@ class PeerVerified:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerRenewed:
+    """The peer has shown a newer proof: the same identity and name, perhaps other attributes, and
+    a later end. What was permitted on the old one is to be asked again."""
+
+    peer: VerifiedPeer
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelOpened:
     """Both sides have said yes: ours by accept(), or theirs by a sealed ACCEPT."""
 
@@ -68,6 +76,7 @@ class ChannelClosed:
 
 ChannelEvent = (
     PeerVerified
+    | PeerRenewed
     | ChannelOpened
     | DataReceived
     | StreamOpenReceived

@@ -81,7 +81,7 @@ class ChannelInput(Enum):
     PERMIT = auto()
     REFUSE = auto()
     SEND = auto()
-    SAY = auto()  # ADDRESSES, or a signal.
+    SAY = auto()  # ADDRESSES, RENEW, or a signal.
     CLOSE = auto()
     HANDSHAKE_1 = auto()  # …what the link brought…
     HANDSHAKE_2 = auto()
@@ -94,6 +94,7 @@ class ChannelInput(Enum):
     RECORD_ACK = auto()
     RECORD_ADDRESSES = auto()
     RECORD_SIGNAL = auto()
+    RECORD_RENEW = auto()
 
 
 _C = ChannelState
@@ -120,6 +121,7 @@ CHANNEL_TRANSITIONS: Final[Mapping[tuple[ChannelState, ChannelInput], ChannelSta
             (_C.OPEN, _CI.RECORD_ACK): _C.OPEN,
             (_C.OPEN, _CI.RECORD_ADDRESSES): _C.OPEN,
             (_C.OPEN, _CI.RECORD_SIGNAL): _C.OPEN,
+            (_C.OPEN, _CI.RECORD_RENEW): _C.OPEN,
             (_C.OPEN, _CI.REFUSE): _C.CLOSED,
             (_C.OPEN, _CI.RECORD_DATA): _C.OPEN,
             (_C.OPEN, _CI.RECORD_REKEY): _C.OPEN,

@@ -66,8 +66,6 @@ assert _HEADER.size == RECORD_HEADER_BYTES
 
 @unique
 class RecordType(IntEnum):
-    """9 (RENEW) is reserved: version 1 refuses it."""
-
     DATA = 1
     ACCEPT = 2
     DENY = 3
@@ -76,6 +74,7 @@ class RecordType(IntEnum):
     CLOSE = 6
     FIN = 7
     RESET = 8
+    RENEW = 9
     ACK = 10
     ADDRESSES = 11
     REST = 12

@@ -109,6 +109,7 @@ BODIES = {
     RecordType.ACCEPT: bytes(32),
     RecordType.ACK: bytes(8),
     RecordType.ADDRESSES: b"\x80",
+    RecordType.RENEW: ALICE.proof,
 }
 RECORD_INPUTS = {
     RecordType.DATA: ChannelInput.RECORD_DATA,
@@ -118,6 +119,7 @@ RECORD_INPUTS = {
     RecordType.STREAM_OPEN: ChannelInput.RECORD_STREAM_OPEN,
     RecordType.ACK: ChannelInput.RECORD_ACK,
     RecordType.ADDRESSES: ChannelInput.RECORD_ADDRESSES,
+    RecordType.RENEW: ChannelInput.RECORD_RENEW,
     RecordType.REST: ChannelInput.RECORD_SIGNAL,
     RecordType.WAKE: ChannelInput.RECORD_SIGNAL,
     RecordType.LEAVING: ChannelInput.RECORD_SIGNAL,

@@ -59,7 +59,6 @@ BAD_RECORDS = {
     "a tag that is one byte short": bytes([1]) + bytes(RECORD_OVERHEAD_BYTES - 2),
     "more than a frame holds": bytes([1]) + bytes(65_535),
     "type 0": bytes(40),
-    "the reserved type RENEW": bytes([9]) + bytes(39),
     "type 15": bytes([15]) + bytes(39),
     "type 255": bytes([255]) + bytes(39),
     "an unknown flag": bytes([1, 2]) + bytes(38),

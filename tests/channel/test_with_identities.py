@@ -10,6 +10,7 @@ from channel import (
     ChannelClosed,
     ChannelOpened,
     DataReceived,
+    PeerRenewed,
     PeerVerified,
     Prologue,
     VerifyPeer,
@@ -171,3 +172,70 @@ def test_a_proof_that_has_expired_is_refused() -> None:
     writer, planner = mesh.connect(unix_s=NOW + DAY_S * 3 // 4), mesh.respond()
     carry(writer, planner)
     assert carry(planner, writer) == [ChannelClosed(Code.CHANNEL_CREDENTIAL_EXPIRED, sealed=False)]
+
+
+def _open(mesh: Mesh) -> tuple[Channel, Channel]:
+    writer, planner = mesh.connect(), mesh.respond()
+    carry(writer, planner)
+    carry(planner, writer)
+    carry(writer, planner)
+    planner.accept(FakePermit(mesh.writer.history.identifier))
+    carry(planner, writer)
+    return writer, planner
+
+
+def test_a_live_channel_shows_a_newer_proof_and_goes_on() -> None:
+    mesh = Mesh.new()
+    writer, planner = _open(mesh)
+    rotated = mesh.writer.rotated()
+    link = mesh.world.node.link(rotated, WRITER, attributes={"role": "planner"})
+    writer.send(b"before", now_s=1.0)
+    writer.renew(rotated.proof(link, mesh.world.node_link()))
+    writer.send(b"after", now_s=1.0)
+    first, renewed, last = carry(writer, planner)
+
+    assert (first, last) == (DataReceived(b"before"), DataReceived(b"after"))
+    assert isinstance(renewed, PeerRenewed)
+    assert dict(renewed.peer.identity.attributes) == {"role": "planner"}
+    assert planner.peer == renewed.peer
+
+
+def _renewed_by_another(mesh: Mesh) -> bytes:
+    other = Person(noise=mesh.writer.noise)
+    return other.proof(mesh.world.node.link(other, WRITER), mesh.world.node_link())
+
+
+def _renewed_under_another_name(mesh: Mesh) -> bytes:
+    link = mesh.world.node.link(mesh.writer, "agent://acme/finance/boss")
+    return mesh.writer.proof(link, mesh.world.node_link())
+
+
+def _renewed_for_another_key(mesh: Mesh) -> bytes:
+    twin = Person(mesh.writer.key, history=mesh.writer.history)
+    return twin.proof(mesh.world.node.link(twin, WRITER), mesh.world.node_link())
+
+
+def _renewed_with_what_has_expired(mesh: Mesh) -> bytes:
+    link = mesh.world.node.link(
+        mesh.writer, WRITER, not_before_unix_s=NOW - DAY_S, expires_unix_s=NOW
+    )
+    return mesh.writer.proof(link, mesh.world.node_link())
+
+
+BAD_RENEWALS: dict[str, tuple[Callable[[Mesh], bytes], Code]] = {
+    "by somebody else with the same Noise key": (_renewed_by_another, Code.CHANNEL_WRONG_NAME),
+    "under another name": (_renewed_under_another_name, Code.CHANNEL_WRONG_NAME),
+    "for another Noise key": (_renewed_for_another_key, Code.CHANNEL_ATTESTATION_INVALID),
+    "that has expired": (_renewed_with_what_has_expired, Code.CHANNEL_CREDENTIAL_EXPIRED),
+    "that is no proof": (lambda mesh: b"\x00", Code.CHANNEL_PROOF_INVALID),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RENEWALS)
+def test_a_renewal_that_does_not_hold_costs_the_channel(case: str) -> None:
+    make, code = BAD_RENEWALS[case]
+    mesh = Mesh.new()
+    writer, planner = _open(mesh)
+    writer.renew(make(mesh))
+
+    assert carry(writer, planner) == [ChannelClosed(code, sealed=False)]
