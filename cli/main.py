@@ -21,11 +21,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "authority": ("cli.programs:authority", "The program that issues credentials."),
     "demo": ("cli.demo:demo", "Run a whole mesh on this machine and print what was proved."),
     "gateway": ("cli.programs:gateway", "The program that admits and relays."),
+    "identity": ("cli.identities:identity", "Who a program or an agent is; rotating its key."),
     "listen": ("cli.messages:listen", "Print the messages that arrive for an agent."),
     "policy": ("cli.policies:policy", "Check policies before they are used."),
     "send": ("cli.messages:send", "Send a message to an agent."),
     "status": ("cli.status:status", "What runs from this state folder, and what it waits for."),
     "ticket": ("cli.tickets:ticket", "Tickets, with which nodes enrol."),
+    "trust": ("cli.trusts:trust", "The authorities that a node trusts."),
     "up": ("cli.programs:up", "Run the sidecar, the program beside your agents."),
 }
 

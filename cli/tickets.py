@@ -8,7 +8,7 @@ import click
 from cli.options import admin_socket, json_option, parse_attributes, state_option
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_LIFETIME: Final = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
+_LIFETIME: Final = re.compile(r"(0|[1-9][0-9]{0,8})([smhd]?)")
 
 
 @click.group()
@@ -83,10 +83,10 @@ def ticket_create(
         click.echo(answer["ticket"])
 
 
-def parse_lifetime(text: str) -> int:
+def parse_lifetime(text: str, *, least: int = 1) -> int:
     """``90s``, ``15m``, ``2h``, ``7d`` or a number of seconds."""
     match = _LIFETIME.fullmatch(text)
-    if match is None:
+    if match is None or int(match[1]) < least:
         raise click.BadParameter(f"{text!r} is not a time like 90s, 15m, 2h or 7d")
     return int(match[1]) * _SECONDS[match[2] or "s"]
 

@@ -109,13 +109,12 @@ class HopTable:
 
     def add(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
         peer = hop.peer.identity
-        delegable = peer.delegable
         self._hops[hop.id] = HopState(
             hop=hop,
             enrolling=enrolling,
             limits=limits,
             ids=LinkIds(is_dialler=hop.is_dialler),
-            prefixes=() if delegable is None else delegable.name_prefixes,
+            prefixes=prefixes_of(hop),
             openings=TokenBucket(self._limits.openings_per_s, self._limits.openings_burst),
             registrations=TokenBucket(REGISTRATIONS_PER_S, REGISTRATIONS_BURST),
             strays=self._strays_of(peer.identifier),
@@ -207,3 +206,9 @@ class HopTable:
     def _close(self, state: HopState) -> None:
         self._refuse(Code.HOP_LIMIT_EXCEEDED)
         state.hop.close(Code.HOP_LIMIT_EXCEEDED)
+
+
+def prefixes_of(hop: HopPort) -> tuple[NamePrefix, ...]:
+    """What the peer's credential lets it speak for."""
+    delegable = hop.peer.identity.delegable
+    return () if delegable is None else delegable.name_prefixes

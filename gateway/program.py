@@ -11,10 +11,12 @@ from gateway.hops import RelayLimits
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
-from link import Frame, HopPort, LinkOpen
+from link import Frame, FrameError, HopPort, LinkOpen
 from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
 from node.hop_counters import show_counters
 from node.metrics import by_code
+from node.neighbours import KINDS as NEIGHBOUR_KINDS
+from node.neighbours import Neighbours
 from node.parts import Parts, open_parts, serve_operators
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
@@ -32,8 +34,8 @@ DRAIN_LOOK_SECONDS: Final = 0.02
 OPENINGS_SECONDS: Final = 0.00025
 OPENINGS_REST_SECONDS: Final = 0.001
 
-# A node may be turned away for as long as its credential lasts, but it is asked again this often.
-EXPIRY_CHECK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""How often is looked at what may have run out."""
 
 _log = structlog.get_logger("gateway")
 
@@ -86,6 +88,10 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._work_handle: asyncio.TimerHandle | None = None
         self._failed: asyncio.Future[None] | None = None
+        self._neighbours = Neighbours(
+            parts.node, parts.clock, renewed=lambda hop: self._relay.hop_renewed(hop)
+        )
+        parts.node.trust.on_news.append(self._judge)
         self._count()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -107,7 +113,7 @@ class Gateway:
         show_counters(self._parts, endpoint)
         self._relay.take_turns(self._work_later)
         self._failed = asyncio.get_running_loop().create_future()
-        expiry = asyncio.create_task(self._close_expired())
+        looking = asyncio.create_task(self._look_now_and_then())
         try:
             async with serve_operators(self._parts):
                 waiting = asyncio.create_task(stop.wait())
@@ -118,12 +124,12 @@ class Gateway:
                 self._relay.drain(RESTART_DELAY_MS)
                 await self._wait_drained()
         finally:
-            expiry.cancel()
+            looking.cancel()
             if self._work_handle is not None:
                 self._work_handle.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(expiry, *self._tasks, return_exceptions=True)
+            await asyncio.gather(looking, *self._tasks, return_exceptions=True)
             await endpoint.close(Code.HOP_RESTARTING)
 
     async def _wait_drained(self) -> None:
@@ -181,6 +187,8 @@ class Gateway:
         if enrolling and hop.peer.identity.kind != "authority":
             self._enrolling.add(hop, self._parts.clock.now_s())
         self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
+        if not enrolling:
+            self._neighbours.hop_opened(hop)
         self._handshakes.observe(hop.opened_in_s)
         _log.info(
             "hop_opened",
@@ -197,7 +205,8 @@ class Gateway:
         if self._exchange is not None and self._exchange[0] is hop:
             self._exchange[1].frames_received(frames)
             return
-        self._relay.frames_received(hop, frames, self._parts.clock.now_s())
+        relayed = self._hear_neighbours(hop, frames)
+        self._relay.frames_received(hop, relayed, self._parts.clock.now_s())
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
         self._streams.received(hop, stream, data, ended)
@@ -216,8 +225,28 @@ class Gateway:
             if self._members.get(hop.peer.identifier) is hop:
                 del self._members[hop.peer.identifier]
         self._closed_by_code[code] += 1
+        self._neighbours.hop_closed(hop)
         self._streams.hop_closed(hop)
         self._relay.hop_closed(hop)
+
+    def _hear_neighbours(self, hop: Hop, frames: list[Frame]) -> list[Frame]:
+        """Take what is said to this node itself; return the frames that are for the relay."""
+        if all(frame.kind not in NEIGHBOUR_KINDS for frame in frames):
+            return frames
+        try:
+            for frame in frames:
+                if frame.kind in NEIGHBOUR_KINDS:
+                    self._neighbours.receive_untrusted(hop, frame)
+        except FrameError as exc:
+            hop.close(exc.code)
+            return []
+        return [frame for frame in frames if frame.kind not in NEIGHBOUR_KINDS]
+
+    def _judge(self) -> None:
+        """A hop lives no longer than what its peer has proved."""
+        for hop in list(self._hops.values()):
+            if hop.purpose is HopPurpose.ADMIT:
+                self._parts.admission.close_hop_if_cut(hop)
 
     def _takes_the_place_of_another(self, hop: Hop) -> bool:
         """A node has one hop here. Whoever was started last is the node, and a program that dials
@@ -270,17 +299,13 @@ class Gateway:
             # The authority dials again, and then sees a gateway with a credential.
             hop.close(Code.HOP_CLOSED)
 
-    async def _close_expired(self) -> None:
-        """A hop lives no longer than the credential that opened it."""
+    async def _look_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             self._enrolling.close_overdue(self._parts.clock.now_s())
             self._relay.tick(self._parts.clock.now_s())
-            unix_s = self._parts.clock.unix_s()
-            for hop in list(self._hops.values()):
-                expires = hop.peer.identity.expires_unix_s
-                if hop.purpose is HopPurpose.ADMIT and unix_s >= expires:
-                    hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+            self._neighbours.tick()
+            self._judge()
 
     def _count(self) -> None:
         metrics, counters = self._parts.metrics, self._relay.counters

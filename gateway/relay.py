@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from gateway.hops import HopState, HopTable, RelayLimits
+from gateway.hops import HopState, HopTable, RelayLimits, prefixes_of
 from gateway.openings import COSTLY_KINDS, Openings
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError
 from link import (
@@ -121,6 +121,12 @@ class GatewayRelay:
     def hop_opened(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
         """Take a hop that both sides have accepted. ``limits`` are what the peer said it takes."""
         self.hops.add(hop, enrolling=enrolling, limits=limits)
+
+    def hop_renewed(self, hop: HopPort) -> None:
+        """The peer has shown a newer credential: from now on it may register what that names."""
+        state = self.hops.find(hop.id)
+        if state is not None:
+            state.prefixes = prefixes_of(hop)
 
     def hop_closed(self, hop: HopPort) -> None:
         """Forget a hop and tell the far end of each of its links."""

@@ -15,6 +15,7 @@ from identity.delegation import check_delegation
 from identity.errors import CborError, IdentityError, SidelinkError
 from identity.history import ChangeHistory, Pin, create_history, rotate_history
 from identity.identifier import Identifier
+from identity.interop import did_key, parse_did_key, spiffe_id
 from identity.keys import NoiseKey, NoisePublicKey, SigningKey, VerifyKey
 from identity.keystore import Keystore
 from identity.master_key import MasterKey, load_master_key
@@ -81,10 +82,13 @@ __all__ = [
     "create_history",
     "decode_credential_untrusted",
     "decode_revocations_untrusted",
+    "did_key",
     "issue_credential",
     "issue_revocations",
     "load_master_key",
     "new_identity",
+    "parse_did_key",
     "rotate_history",
+    "spiffe_id",
     "validate_trust_domain",
 ]

@@ -7,7 +7,7 @@ from typing import Final
 
 from identity.history import ChangeHistory, create_history, rotate_history
 from identity.identifier import Identifier
-from identity.keys import NoiseKey, SigningKey
+from identity.keys import NoiseKey, NoisePublicKey, SigningKey
 from identity.proof import ChainLink, Proof
 from identity.purpose import Purpose, PurposeKey, attest
 
@@ -37,6 +37,19 @@ class OwnIdentity:
     def proof(self, purpose: Purpose) -> bytes:
         """What to present in a handshake with the key of this purpose. KeyError without one."""
         attestation = self.purpose_keys[purpose].attestation
+        return Proof(self.history.encode(), attestation, self.chain).encode()
+
+    def proof_for(self, noise_key: NoisePublicKey, purpose: Purpose, *, unix_s: float) -> bytes:
+        """The same for a Noise key of ours that was replaced, and is still in use where a
+        handshake has shown it."""
+        attestation = attest(
+            self.signing_key,
+            self.history,
+            noise_key,
+            purpose,
+            not_before_unix_s=int(unix_s),
+            expires_unix_s=int(unix_s) + ATTESTATION_LIFETIME_S,
+        )
         return Proof(self.history.encode(), attestation, self.chain).encode()
 
     def with_chain(self, chain: tuple[ChainLink, ...]) -> "OwnIdentity":

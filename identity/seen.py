@@ -22,11 +22,12 @@ class SeenHistories(Protocol):
 
 
 class SeenInMemory:
-    """Forgets with the process; what was seen least recently is forgotten first."""
+    """A bounded number of them; what grew least recently is forgotten first."""
 
     def __init__(self, seen_max: int = SEEN_MAX) -> None:
         self._pins: OrderedDict[Identifier, Pin] = OrderedDict()
         self._seen_max = seen_max
+        self._news: set[Identifier] = set()
 
     def pin_of(self, identifier: Identifier) -> Pin | None:
         return self._pins.get(identifier)
@@ -34,8 +35,18 @@ class SeenInMemory:
     def saw(self, identifier: Identifier, pin: Pin) -> None:
         self._pins[identifier] = pin
         self._pins.move_to_end(identifier)
+        self._news.add(identifier)
         while len(self._pins) > self._seen_max:
-            self._pins.popitem(last=False)
+            forgotten, _ = self._pins.popitem(last=False)
+            self._news.add(forgotten)
+
+    def take_news(self) -> dict[Identifier, Pin | None]:
+        """What has changed since this was called last: new pins, and None for what was forgotten.
+
+        For whoever keeps them where they outlive the process.
+        """
+        news, self._news = self._news, set()
+        return {identifier: self._pins.get(identifier) for identifier in news}
 
 
 def check_seen(seen: SeenHistories, history: ChangeHistory) -> Pin | None:

@@ -58,6 +58,11 @@ class VerifiedIdentity:
         return () if delegable is None else delegable.actions
 
     @property
+    def node(self) -> Identifier | None:
+        """The node whose agent this is, as its chain proves."""
+        return next((one.identifier for one in self.ancestors if one.kind == "node"), None)
+
+    @property
     def depends_on(self) -> tuple[tuple[Identifier, Identifier], ...]:
         """Authority and identity for each link of its chains: revoking any of them revokes it."""
         if self.authority is None:

@@ -70,9 +70,9 @@ class _Known:
 class ProofVerifier:
     """Verifies proofs against trust anchors. Holds no secret and reads no clock.
 
-    ``lists`` and ``seen`` outlive it: what was revoked, and how far histories were seen. It also
-    remembers the longest verified history of each anchor, so that an authority's superseded key
-    cannot be brought back by leaving out the change that superseded it.
+    ``lists``, ``seen`` and ``anchor_histories`` may outlive it: what was revoked, how far histories
+    were seen, and the longest verified history of each anchor, so that an authority's superseded
+    key cannot be brought back by leaving out the change that superseded it.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class ProofVerifier:
         own: Identifier,
         lists: RevocationLists | None = None,
         seen: SeenHistories | None = None,
+        anchor_histories: dict[Identifier, ChangeHistory] | None = None,
         chain_links_max: int = CHAIN_LINKS,
         issuers_kept_max: int = ISSUERS_KEPT_MAX,
         peers_kept_max: int = PEERS_KEPT_MAX,
@@ -95,7 +96,7 @@ class ProofVerifier:
         self._lists = RevocationLists() if lists is None else lists
         self._seen: SeenHistories = SeenInMemory() if seen is None else seen
         self._chain_links_max = chain_links_max
-        self._anchor_histories: dict[Identifier, ChangeHistory] = {}
+        self._anchor_histories = {} if anchor_histories is None else anchor_histories
         self._issuers: OrderedDict[bytes, _Link] = OrderedDict()
         self._issuers_kept_max = issuers_kept_max
         self._peers: OrderedDict[tuple[bytes, bytes, Purpose], _Known] = OrderedDict()

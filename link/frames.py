@@ -33,6 +33,9 @@ class FrameKind(IntEnum):
     REGISTERED = 0x21
     DISPLACED = 0x22
     UNREGISTER = 0x23
+    RENEW = 0x30
+    LISTS_HELD = 0x32
+    LIST = 0x33
     RESTARTING = 0x40
     HOP_HELLO = 0x70
     HOP_REPLY = 0x72

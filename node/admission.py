@@ -5,13 +5,27 @@ it here or from the engine itself, and nothing is forwarded without one.
 """
 
 from collections.abc import Callable
+from typing import Final
 
-from identity import AgentUri, Code, NamePrefix, VerifiedPeer
-from node.audit import AuditLog, entry_of
+import structlog
+
+from identity import AgentUri, Code, IdentityError, NamePrefix, VerifiedIdentity, VerifiedPeer
+from node.audit import AuditLog, cut_entry, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
+from node.trust import Trust
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from transport import Hop
+from transport.hop_handshake import HOP_CODES
+
+CUT: Final = ("hop", "channel", "agent")
+CUT_CODES: Final = (
+    Code.CHANNEL_REVOKED,
+    Code.CHANNEL_CREDENTIAL_EXPIRED,
+    Code.CHANNEL_WRONG_AUTHORITY,
+)
+
+_log = structlog.get_logger("node.admission")
 
 
 class Admission:
@@ -23,13 +37,21 @@ class Admission:
         engine: Callable[[], PolicyEngine],
         own: Callable[[], Party],
         clock: Clock,
+        trust: Trust,
         audit: AuditLog,
         metrics: Metrics,
     ) -> None:
         self._engine = engine
         self._own = own
         self._clock = clock
+        self._trust = trust
         self._audit = audit
+        self._cuts = metrics.counter(
+            "cuts",
+            "What was live and was ended, by what and why.",
+            what=CUT,
+            code=[code.text for code in CUT_CODES],
+        )
         self._decisions = metrics.counter(
             "decisions",
             "Policy decisions by action and effect.",
@@ -90,6 +112,33 @@ class Admission:
         )
         subject = Party.from_verified(source.identity)
         return self._decide_for(source, Request(Action.LINK_RELAY, subject, far_end))
+
+    def why_cut(self, identity: VerifiedIdentity) -> IdentityError | None:
+        """Why somebody who was verified may be here no longer; None while they may."""
+        try:
+            self._trust.verifier.recheck(identity, self._clock.unix_s())
+        except IdentityError as exc:
+            return exc
+        return None
+
+    def cut(self, identity: VerifiedIdentity, what: str, why: IdentityError) -> None:
+        """Leave a line and a count for something live that ends: ``what`` is one of ``CUT``."""
+        self._cuts.increment(what=what, code=why.code.text)
+        self._audit.record(cut_entry(identity, self._own(), what, why, self._policy_version()))
+        _log.warning(
+            "cut", what=what, peer=str(identity.identifier), code=why.code.text, why=why.detail
+        )
+
+    def close_hop_if_cut(self, hop: Hop) -> None:
+        """Close a hop whose peer may be here no longer."""
+        identity = hop.peer.identity
+        why = self.why_cut(identity)
+        if why is not None:
+            self.cut(identity, "hop", why)
+            hop.close(HOP_CODES.get(why.code, Code.HOP_DENIED))
+
+    def _policy_version(self) -> str:
+        return self._engine().version
 
     def _decide_for(self, peer: VerifiedPeer, request: Request) -> Permit | Denial:
         return self.decide(request, expires_unix_s=peer.identity.expires_unix_s)

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from identity import IdentityError, VerifiedIdentity
 from node.clocks import Clock, utc_text
 from node.state_folder import SECRET_MODE, sync_folder
 from policy import Denial, Party, Permit, Request
@@ -26,6 +27,7 @@ FILE_BYTES: Final = 64 << 20
 FILES_KEPT: Final = 4
 """Rotated files beside the current one, so a log takes at most 5 x 64 MiB."""
 TEXT_CHARACTERS_MAX: Final = 512
+DECISION_ID_BYTES: Final = 12
 
 assert BUFFER_BYTES < BUFFER_BYTES_MAX < FILE_BYTES
 
@@ -36,7 +38,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     decision_id: str
     action: str
     effect: str
-    """allow or deny."""
+    """allow, deny, or cut: something live that was ended for who its peer is."""
     rule: str | None
     policy_version: str
     subject: str
@@ -159,6 +161,24 @@ def entry_of(request: Request, decision: Permit | Denial) -> AuditEntry:
         object=str(request.object),
         service=request.service,
         reason="" if isinstance(decision, Permit) else decision.reason,
+    )
+
+
+def cut_entry(
+    identity: VerifiedIdentity, own: Party, what: str, why: IdentityError, policy_version: str
+) -> AuditEntry:
+    """The line for something live that ends because of who its peer is. No rule said so."""
+    return AuditEntry(
+        decision_id=os.urandom(DECISION_ID_BYTES).hex(),
+        action=f"{what}.cut",
+        effect="cut",
+        rule=None,
+        policy_version=policy_version,
+        subject=str(identity.name or identity.identifier),
+        subject_identifier=str(identity.identifier),
+        object=str(own),
+        service=None,
+        reason=f"{why.code.text}: {why.detail}",
     )
 
 

@@ -14,19 +14,32 @@ class Clock(Protocol):
         ...
 
     def unix_s(self) -> float:
-        """Seconds since 1970, as far as this machine knows. May jump."""
+        """Seconds since 1970, as far as this machine knows. May jump, but not below the floor."""
+        ...
+
+    def raise_floor(self, unix_s: float) -> bool:
+        """It is this late at least: somebody trusted has said so under a signature. True if that
+        is news."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SystemClock:
     """The machine's own clocks; the same monotonic clock that asyncio's loops use."""
+
+    floor_unix_s: float = 0.0
 
     def now_s(self) -> float:
         return time.monotonic()  # noqa: TID251
 
     def unix_s(self) -> float:
-        return time.time()  # noqa: TID251
+        return max(time.time(), self.floor_unix_s)  # noqa: TID251
+
+    def raise_floor(self, unix_s: float) -> bool:
+        if unix_s <= self.floor_unix_s:
+            return False
+        self.floor_unix_s = unix_s
+        return True
 
 
 @dataclass(slots=True)
@@ -35,12 +48,19 @@ class ManualClock:
 
     now: float = 0.0
     unix: float = 1_800_000_000.0
+    floor_unix_s: float = 0.0
 
     def now_s(self) -> float:
         return self.now
 
     def unix_s(self) -> float:
-        return self.unix
+        return max(self.unix, self.floor_unix_s)
+
+    def raise_floor(self, unix_s: float) -> bool:
+        if unix_s <= self.floor_unix_s:
+            return False
+        self.floor_unix_s = unix_s
+        return True
 
     def advance(self, seconds: float) -> None:
         if seconds < 0:

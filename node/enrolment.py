@@ -156,7 +156,7 @@ def trust_ticket(node: OwnNode, ticket: Ticket, unix_s: float) -> None:
     """Begin to trust the authority that a ticket names. Raises for one that is over."""
     if unix_s >= ticket.expires_unix_s:
         raise SidelinkError(Code.ENROL_TICKET_EXPIRED, "the ticket's time is over")
-    node.trust(TrustAnchor(ticket.authority, ticket.trust_domain))
+    node.try_authority(TrustAnchor(ticket.authority, ticket.trust_domain))
 
 
 def adopt_grant(

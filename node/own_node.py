@@ -1,25 +1,34 @@
 """This node itself: its identity, what it trusts, and how it shows itself on a hop."""
 
+from collections.abc import Callable
 from typing import Final
 
 from identity import (
     ChainLink,
+    ChangeHistory,
     Code,
+    Credential,
     Identifier,
+    IdentityError,
     Keystore,
     NoiseKey,
+    NoisePublicKey,
     OwnIdentity,
     ProofVerifier,
     Purpose,
+    SigningKey,
     TrustAnchor,
     VerifiedIdentity,
     VerifiedPeer,
     decode_credential_untrusted,
     new_identity,
 )
+from identity.revocation import GRACE_S
+from identity.verifier import CHAIN_LINKS
 from node.clocks import Clock
 from node.errors import ConfigError
 from node.store import Store
+from node.trust import Trust
 from policy import Party
 from transport import HopIdentity
 
@@ -44,12 +53,16 @@ class OwnNode:
         clock: Clock,
         *,
         authority_of: str | None = None,
+        grace_s: int = GRACE_S,
+        chain_links_max: int = CHAIN_LINKS,
     ) -> None:
         self._keystore = keystore
         self._store = store
         self._clock = clock
         self._authority_of = authority_of
         self._enrolling_with: TrustAnchor | None = None
+        self.on_change: list[Callable[[], None]] = []
+        """Called when what this node shows of itself has changed: neighbours are to see it."""
         own = keystore.load(NODE_KEY)
         if own is None:
             purposes = (Purpose.HOP, Purpose.CHANNEL)
@@ -61,7 +74,11 @@ class OwnNode:
         self._renew_purpose_keys()
         if authority_of is not None:
             self._become_anchor(authority_of)
-        self._trust()
+        self.trust = Trust(
+            store, clock, own.identifier, grace_s=grace_s, chain_links_max=chain_links_max
+        )
+        self._identity = self._own_identity()
+        self.trust.on_news.append(self._look_again)
 
     @property
     def own(self) -> OwnIdentity:
@@ -94,23 +111,44 @@ class OwnNode:
     def party(self) -> Party:
         return Party.from_verified(self._identity)
 
-    def trust(self, anchor: TrustAnchor) -> None:
+    def try_authority(self, anchor: TrustAnchor) -> None:
         """Trust the authority that a ticket names, for as long as this node tries to enrol there.
 
         It is kept once its credential is adopted: a ticket that came to nothing leaves no trust.
         """
         self._enrolling_with = anchor
-        self._trust()
+        self.trust.rebuild(anchor)
 
     def adopt(self, chain: tuple[ChainLink, ...]) -> None:
-        """Take the credential of this node's enrolment. The caller has verified it."""
+        """Take the credential of this node's enrolment or renewal. The caller has verified it."""
         if self._enrolling_with is not None:
-            self._store.add_trust_anchor(self._enrolling_with)
+            self.trust.add(self._enrolling_with)
             self._enrolling_with = None
-        own = self._own.with_chain(chain)
-        self._keystore.save(own)
-        self._own = own
-        self._trust()
+        self._become(self._own.with_chain(chain))
+
+    def announce_key(self, *, overlap_s: int) -> None:
+        """Begin a rotation: the history names a new key, which signs nothing yet.
+
+        ValueError while one is announced already. On the disk before anybody sees it.
+        """
+        unix_s = self._clock.unix_s()
+        self._become(
+            self._own.with_next_key(SigningKey.generate(), unix_s=unix_s, overlap_s=overlap_s)
+        )
+
+    def use_announced_key(self) -> None:
+        """Complete the rotation that is announced."""
+        self._become(self._own.using_next_key(unix_s=self._clock.unix_s()))
+
+    def proof_for_hop(self, noise_key: bytes) -> bytes:
+        """What to show on a hop that is open, for the Noise key that its handshake showed.
+
+        The key may have been replaced since: that it is this node's, the node attests anew.
+        """
+        shown = self._shown()
+        if noise_key == shown.purpose_keys[Purpose.HOP].key.public.raw:
+            return shown.proof(Purpose.HOP)
+        return shown.proof_for(NoisePublicKey(noise_key), Purpose.HOP, unix_s=self._clock.unix_s())
 
     def hop_identity(self) -> HopIdentity:
         """Asked by the transport at each handshake."""
@@ -123,31 +161,39 @@ class OwnNode:
         )
 
     def verify_hop(self, proof: bytes, noise_key: bytes) -> VerifiedPeer:
-        unix_s = self._clock.unix_s()
-        return self._verifier.verify(proof, purpose=Purpose.HOP, noise_key=noise_key, unix_s=unix_s)
+        return self.trust.verifier.verify(
+            proof, purpose=Purpose.HOP, noise_key=noise_key, unix_s=self._clock.unix_s()
+        )
 
     def verify_channel(
         self, proof: bytes, noise_key: bytes, *, own: Identifier | None = None
     ) -> VerifiedPeer:
         """For channels of the node, or of its agent ``own``. All share what is known of issuers."""
         unix_s = self._clock.unix_s()
-        return self._verifier.verify(
+        return self.trust.verifier.verify(
             proof, purpose=Purpose.CHANNEL, noise_key=noise_key, unix_s=unix_s, own=own
         )
 
     def verifier_for(self, own: Identifier) -> ProofVerifier:
         """A verifier with this node's anchors, which refuses ``own`` as a peer."""
-        tried = () if self._enrolling_with is None else (self._enrolling_with,)
-        return ProofVerifier((*self._store.trust_anchors(), *tried), own=own)
+        return self.trust.verifier_for(own)
 
     def _shown(self) -> OwnIdentity:
         """Ourselves as others may see us: a credential that is over would only be refused, also
         where none is needed, at enrolment."""
         return self._own if self.enrolled else self._own.with_chain(())
 
-    def _trust(self) -> None:
-        self._verifier = self.verifier_for(self.identifier)
+    def _look_again(self) -> None:
+        # A list brings the authority's history along: a key that signed for us may end by it.
         self._identity = self._own_identity()
+
+    def _become(self, own: OwnIdentity) -> None:
+        """Be another version of oneself: first on the disk, then for all who ask."""
+        self._keystore.save(own)
+        self._own = own
+        self._identity = self._own_identity()
+        for listener in self.on_change:
+            listener()
 
     def _own_identity(self) -> VerifiedIdentity:
         if not self._own.chain:
@@ -161,6 +207,7 @@ class OwnNode:
                 attributes={},
                 delegable=None,
                 expires_unix_s=0,
+                authority=None if self._authority_of is None else self.identifier,
             )
         held = decode_credential_untrusted(self._own.chain[0].credential).credential
         return VerifiedIdentity(
@@ -172,8 +219,20 @@ class OwnNode:
             issuer=held.issuer,
             attributes=held.attributes,
             delegable=held.delegable,
-            expires_unix_s=held.expires_unix_s,
+            expires_unix_s=self._ends_unix_s(held),
+            authority=held.issuer,
         )
+
+    def _ends_unix_s(self, held: Credential) -> int:
+        """When our credential ends: by itself, or with the key of the authority that signed it."""
+        history = self.trust.verifier.anchor_history(held.issuer)
+        if history is None:
+            history = ChangeHistory.decode_untrusted(self._own.chain[0].issuer_history)
+        try:
+            _, key_until_unix_s = history.key_for(held.issuer_change_number, self._clock.unix_s())
+        except IdentityError:
+            return 0
+        return min(held.expires_unix_s, key_until_unix_s)
 
     def _become_anchor(self, trust_domain: str) -> None:
         for anchor in self._store.trust_anchors():
@@ -184,7 +243,8 @@ class OwnNode:
                     f"not {trust_domain!r}",
                     remedy=f"Set trust_domain to {anchor.trust_domain}, or choose another --state.",
                 )
-        self._store.add_trust_anchor(TrustAnchor(self.identifier, trust_domain))
+        anchor = TrustAnchor(self.identifier, trust_domain)
+        self._store.add_trust_anchor(anchor, unix_s=int(self._clock.unix_s()))
 
     def _renew_purpose_keys(self) -> None:
         unix_s = self._clock.unix_s()

@@ -1,5 +1,6 @@
 """What every program opens at its start and closes at its end, in the right order."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,14 +15,17 @@ from node.admission import Admission
 from node.audit import AuditLog
 from node.clocks import SystemClock
 from node.http_servers import AdminServer, OpsServer
+from node.identity_admin import IdentityAdmin
 from node.metrics import Metrics
 from node.own_node import OwnNode
 from node.policy_files import load_policy
+from node.rotation import Rotation
 from node.settings import ProgramSettings
 from node.state_folder import StateFolder
 from node.store import Store
 from policy import PolicyEngine
 
+WRITE_DOWN_SECONDS: Final = 1.0
 _EPOCH: Final = "epoch"
 
 _log = structlog.get_logger("node.parts")
@@ -44,6 +48,7 @@ class Parts:
     admin: AdminServer
     epoch: int
     """Higher than that of every earlier start of this node: told to its neighbours."""
+    rotation: Rotation
     awaiting: dict[str, Callable[[], bool]] = field(default_factory=dict)
     """What must have happened before the program is ready: a sentence, and whether it has."""
     status: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -95,11 +100,24 @@ async def open_parts(
         keystore = Keystore.open(folder.database, master_key)
         stack.callback(keystore.close)
         store = stack.enter_context(Store.open(folder.database))
-        node = OwnNode(keystore, store, clock, authority_of=authority_of)
+        node = OwnNode(
+            keystore,
+            store,
+            clock,
+            authority_of=authority_of,
+            grace_s=settings.revocation_grace_s,
+            chain_links_max=settings.delegation_depth_max,
+        )
+        stack.callback(node.trust.flush)
         audit = AuditLog(folder.audit, clock)
         stack.callback(audit.close)
         admission = Admission(
-            engine=lambda: policy, own=node.party, clock=clock, audit=audit, metrics=metrics
+            engine=lambda: policy,
+            own=node.party,
+            clock=clock,
+            trust=node.trust,
+            audit=audit,
+            metrics=metrics,
         )
         metrics.gauge(
             "audit_healthy", "1 while the audit log takes lines.", lambda: not audit.fault
@@ -110,6 +128,12 @@ async def open_parts(
             "When this node's credential ends.",
             lambda: node.identity.expires_unix_s,
         )
+        metrics.counter_read(
+            "revocation_lists_taken", "Newer revocation lists taken.", lambda: node.trust.taken
+        )
+        admin = AdminServer(folder.admin_socket, status=lambda: parts.read_status())
+        rotation = Rotation(node, store, clock)
+        IdentityAdmin(admin, node, rotation, clock)
         parts = Parts(
             settings=settings,
             folder=folder,
@@ -122,7 +146,8 @@ async def open_parts(
             metrics=metrics,
             admission=admission,
             epoch=_next_epoch(store, clock),
-            admin=AdminServer(folder.admin_socket, status=lambda: parts.read_status()),
+            admin=admin,
+            rotation=rotation,
         )
         parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: policy.ready
         yield parts
@@ -134,6 +159,26 @@ def _next_epoch(store: Store, clock: SystemClock) -> int:
     epoch = max(last + 1, int(clock.unix_s() * 1000))
     store.put(_EPOCH, str(epoch).encode())
     return epoch
+
+
+async def _look_after(parts: Parts) -> None:
+    """What every program does beside its work, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.rotation.run())
+        group.create_task(_write_down(parts))
+
+
+async def _write_down(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(WRITE_DOWN_SECONDS)
+        parts.node.trust.flush()
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they are gone."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -148,6 +193,7 @@ async def serve_operators(parts: Parts) -> AsyncIterator[None]:
         stack.push_async_callback(ops.close)
         await parts.admin.start()
         stack.push_async_callback(parts.admin.close)
+        stack.push_async_callback(end_tasks, [asyncio.create_task(_look_after(parts))])
         parts.folder.write_ports(parts.ports)
         _log.info("started", identifier=str(parts.node.identifier), ports=parts.ports)
         yield

@@ -28,6 +28,9 @@ from pydantic_settings import (
 )
 
 from identity import AgentUri, IdentityError, validate_trust_domain
+from identity.credential import CHAIN_LINKS_MAX
+from identity.revocation import GRACE_S
+from identity.verifier import CHAIN_LINKS
 from node.addresses import PORT_MAX, SocketAddress, parse_host
 from node.settings_source import StrictYamlSource, default_state_base
 
@@ -44,6 +47,7 @@ NODE_CREDENTIAL_TTL_S: Final = 30 * DAY_S
 NODE_CREDENTIAL_TTL_S_MAX: Final = 366 * DAY_S
 STOP_GRACE_S: Final = 8.0
 STOP_GRACE_S_MAX: Final = 300.0
+REVOCATION_GRACE_S_MAX: Final = 30 * DAY_S
 
 MAILBOX_MESSAGES: Final = 1_000
 MAILBOX_BYTES: Final = 16 << 20
@@ -192,6 +196,10 @@ class ProgramSettings(BaseSettings):
         float, BeforeValidator(_no_boolean), Field(gt=0, le=STOP_GRACE_S_MAX)
     ] = STOP_GRACE_S
     """How long a graceful stop may take before what is left is cut."""
+    revocation_grace_s: Annotated[Whole, Field(ge=60, le=REVOCATION_GRACE_S_MAX)] = GRACE_S
+    """How long after a revocation list is due again nobody new is let in without the next one."""
+    delegation_depth_max: Annotated[Whole, Field(ge=1, le=CHAIN_LINKS_MAX)] = CHAIN_LINKS
+    """Links of a chain of credentials: authority → node → agent → subagent → its child is four."""
 
     @property
     def state_path(self) -> Path:

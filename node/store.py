@@ -7,11 +7,12 @@ is kept here: what must be sealed belongs to the keystore.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from identity import Code, GatewayAddress, Identifier, IdentityError, TrustAnchor
+from identity import Code, GatewayAddress, Identifier, IdentityError, Pin, TrustAnchor
 from node.errors import ConfigError
 from node.state_folder import SECRET_MODE
 
@@ -40,7 +41,30 @@ MIGRATIONS: Final = (
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE node_trust_anchors ADD COLUMN added_unix_s INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE node_anchor_histories (
+        identifier BLOB PRIMARY KEY CHECK (length(identifier) = 32),
+        history BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE node_revocations (
+        authority BLOB PRIMARY KEY CHECK (length(authority) = 32),
+        encoded BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE node_seen_histories (
+        identifier BLOB PRIMARY KEY CHECK (length(identifier) = 32),
+        change_number INTEGER NOT NULL,
+        head_hash BLOB NOT NULL CHECK (length(head_hash) = 32)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnchor:
+    anchor: TrustAnchor
+    added_unix_s: int
+    """0 for one that an earlier version wrote down."""
 
 
 class Store:
@@ -99,13 +123,24 @@ class Store:
             ).fetchall()
             return tuple(TrustAnchor(Identifier(digest), domain) for digest, domain in rows)
 
-    def add_trust_anchor(self, anchor: TrustAnchor) -> None:
+    def kept_anchors(self) -> tuple[KeptAnchor, ...]:
+        """The same, and since when each is there."""
+        with _damage_named(self._path):
+            rows = self._connection.execute(
+                "SELECT identifier, trust_domain, added_unix_s FROM node_trust_anchors"
+            ).fetchall()
+            return tuple(
+                KeptAnchor(TrustAnchor(Identifier(digest), domain), added)
+                for digest, domain, added in rows
+            )
+
+    def add_trust_anchor(self, anchor: TrustAnchor, *, unix_s: int = 0) -> None:
         """Adding one that is there already changes its trust domain. Raises beyond the limit."""
         with self.together(), _damage_named(self._path):
             self._connection.execute(
-                "INSERT INTO node_trust_anchors VALUES (?, ?) ON CONFLICT (identifier) "
+                "INSERT INTO node_trust_anchors VALUES (?, ?, ?) ON CONFLICT (identifier) "
                 "DO UPDATE SET trust_domain = excluded.trust_domain",
-                (anchor.identifier.digest, anchor.trust_domain),
+                (anchor.identifier.digest, anchor.trust_domain, unix_s),
             )
             (count,) = self._connection.execute(
                 "SELECT count(*) FROM node_trust_anchors"
@@ -114,6 +149,48 @@ class Store:
                 raise ConfigError(
                     Code.CONFIG_INVALID, f"more than {TRUST_ANCHORS_MAX} trust anchors"
                 )
+
+    def remove_trust_anchor(self, identifier: Identifier) -> bool:
+        """Forget an authority and all that it has said. False if it was not there."""
+        key = (identifier.digest,)
+        with self.together(), _damage_named(self._path):
+            self._connection.execute("DELETE FROM node_revocations WHERE authority = ?", key)
+            self._connection.execute("DELETE FROM node_anchor_histories WHERE identifier = ?", key)
+            removed = self._connection.execute(
+                "DELETE FROM node_trust_anchors WHERE identifier = ?", key
+            )
+            return removed.rowcount > 0
+
+    def anchor_histories(self) -> list[tuple[Identifier, bytes]]:
+        return self._blobs("SELECT identifier, history FROM node_anchor_histories")
+
+    def put_anchor_history(self, identifier: Identifier, history: bytes) -> None:
+        statement = "INSERT OR REPLACE INTO node_anchor_histories VALUES (?, ?)"
+        self._put_blob(statement, identifier, history)
+
+    def revocations(self) -> list[tuple[Identifier, bytes]]:
+        """The newest list of each authority, with the history beside it."""
+        return self._blobs("SELECT authority, encoded FROM node_revocations")
+
+    def put_revocations(self, authority: Identifier, encoded: bytes) -> None:
+        self._put_blob("INSERT OR REPLACE INTO node_revocations VALUES (?, ?)", authority, encoded)
+
+    def seen_histories(self) -> list[tuple[Identifier, Pin]]:
+        with _damage_named(self._path):
+            rows = self._connection.execute("SELECT * FROM node_seen_histories").fetchall()
+            return [(Identifier(digest), Pin(number, head)) for digest, number, head in rows]
+
+    def put_seen_histories(self, news: Mapping[Identifier, Pin | None]) -> None:
+        """Keep pins; forget those that are None."""
+        kept = [(one.digest, pin.change_number, pin.head_hash) for one, pin in news.items() if pin]
+        gone = [(one.digest,) for one, pin in news.items() if pin is None]
+        with self.together(), _damage_named(self._path):
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO node_seen_histories VALUES (?, ?, ?)", kept
+            )
+            self._connection.executemany(
+                "DELETE FROM node_seen_histories WHERE identifier = ?", gone
+            )
 
     def gateways(self) -> tuple[GatewayAddress, ...]:
         """In the order in which they were given."""
@@ -154,6 +231,15 @@ class Store:
     def delete(self, key: str) -> None:
         with self.together(), _damage_named(self._path):
             self._connection.execute("DELETE FROM node_values WHERE key = ?", (key,))
+
+    def _blobs(self, query: str) -> list[tuple[Identifier, bytes]]:
+        with _damage_named(self._path):
+            rows = self._connection.execute(query).fetchall()
+            return [(Identifier(digest), bytes(blob)) for digest, blob in rows]
+
+    def _put_blob(self, statement: str, key: Identifier, blob: bytes) -> None:
+        with self.together(), _damage_named(self._path):
+            self._connection.execute(statement, (key.digest, blob))
 
     def _migrate(self) -> None:
         with self.together():

@@ -21,6 +21,7 @@ from identity import (
     IdentityError,
     Keystore,
     NoiseKey,
+    NoisePublicKey,
     OwnIdentity,
     Purpose,
     SidelinkError,
@@ -156,6 +157,18 @@ class AgentRegistry:
         if own is None:
             own = new_identity(path, unix_s=unix_s, purposes=(Purpose.CHANNEL,))
         return self._wake(name, own, attributes, unix_s)
+
+    def forget(self, agent: LocalAgent) -> None:
+        """Drop an agent from memory, whoever holds it: it is to be nobody any more."""
+        self._awake.pop(agent.uri, None)
+
+    def proof_for(self, agent: LocalAgent, noise_key: bytes, unix_s: float) -> bytes:
+        """What this agent shows now where a handshake has shown this Noise key of it."""
+        if noise_key == agent.noise_key.public.raw:
+            return agent.proof
+        own = self._keystore.load("/".join(agent.uri.path))
+        assert own is not None, "an agent that is awake has a row"
+        return own.proof_for(NoisePublicKey(noise_key), Purpose.CHANNEL, unix_s=unix_s)
 
     def put_to_sleep(self, let_go: int = 1) -> None:
         """Drop from memory some that were not called for longest and that nobody holds.

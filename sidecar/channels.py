@@ -20,6 +20,7 @@ from channel import (
     DataReceived,
     MakeCipher,
     Part,
+    PeerRenewed,
     PeerVerified,
     Prologue,
     Signal,
@@ -27,7 +28,7 @@ from channel import (
     StreamOpenReceived,
 )
 from channel.limits import EARLY_BYTES_MAX
-from identity import AgentUri, Code, Identifier, VerifiedIdentity, VerifiedPeer
+from identity import AgentUri, Code, Identifier, VerifiedPeer
 from link import (
     PROTOCOL_VERSION,
     CreditError,
@@ -84,6 +85,7 @@ class ChannelOwner(Protocol):
         self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]
     ) -> None: ...
     def signal_received(self, slot: ChannelSlot, signal: Signal) -> None: ...
+    def peer_renewed(self, slot: ChannelSlot) -> None: ...
     def channel_moved(self, slot: ChannelSlot) -> None: ...
     def progressed(self, slot: ChannelSlot) -> None:
         """Something may have left: it was acknowledged, or there is more credit."""
@@ -415,6 +417,9 @@ class ChannelTable:
                 self._owner.addresses_received(slot, event.addresses)
             case SignalReceived():
                 self._owner.signal_received(slot, event.signal)
+            case PeerRenewed():
+                slot.sender = Sender.of(event.peer.identity)
+                self._owner.peer_renewed(slot)
             case ChannelDenied():
                 self._owner.channel_denied(slot, event)
             case _:
@@ -423,26 +428,29 @@ class ChannelTable:
     def _verified(self, slot: ChannelSlot) -> None:
         """The peer is proved. An initiator asked for its name; a responder checks the claim."""
         self.admission.proved(slot)
-        slot.expires_unix_s = min(slot.peer.identity.expires_unix_s, slot.agent.expires_unix_s)
         if slot.peer.name != slot.remote or slot.peer.identity.kind != "agent":
             self.end(slot, Code.CHANNEL_WRONG_NAME)
             return
         slot.sender = Sender.of(slot.peer.identity)
-        slot.node = _node_of(slot.peer.identity)
+        slot.node = slot.peer.identity.node
         if slot.initiator:
             self._owner.channel_verified(slot)
             return
         answer = self._owner.may_accept(slot)
         if isinstance(answer, Denial):
-            # The name of a rule is for colleagues; strangers learn only that they were refused.
-            shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
-            rule, reason = (answer.rule or "", answer.reason) if shown else ("", "")
-            slot.links.channel.deny(answer.code, rule, reason)
-            slot.links.pump()
-            self.close(slot, answer.code)
+            self.deny(slot, answer)
             return
         self._owner.channel_verified(slot)
         self._handle(slot, slot.links.channel.accept(answer), 0)
+
+    def deny(self, slot: ChannelSlot, answer: Denial) -> None:
+        """Refuse a verified peer, under the seal. The owner is not called for its own doing."""
+        # The name of a rule is for colleagues; strangers learn only that they were refused.
+        shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
+        rule, reason = (answer.rule or "", answer.reason) if shown else ("", "")
+        slot.links.channel.deny(answer.code, rule, reason)
+        slot.links.pump()
+        self.close(slot, answer.code)
 
     def _verifier(self, agent: LocalAgent) -> Callable[[bytes, bytes], VerifiedPeer]:
         return lambda proof, noise_key: self._verify(agent, proof, noise_key)
@@ -487,8 +495,3 @@ class ChannelTable:
 
     def streams_on(self, end: LinkEnd) -> int:
         return self._owner.streams_on(end)
-
-
-def _node_of(identity: VerifiedIdentity) -> Identifier | None:
-    """The node whose agent this is, as its chain of credentials proves."""
-    return next((one.identifier for one in identity.ancestors if one.kind == "node"), None)

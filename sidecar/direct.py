@@ -18,6 +18,8 @@ from link import Frame, FrameError, FrameKind
 from link.messages import decode_restarting_untrusted
 from node.admission import Admission
 from node.clocks import Clock
+from node.neighbours import KINDS as NEIGHBOUR_KINDS
+from node.neighbours import Neighbours
 from policy import Action, Party, Permit, Request
 from sidecar.addresses import Address, AddressRules, usable_untrusted
 from sidecar.router import Router
@@ -74,6 +76,7 @@ class DirectPaths:
         router: Router,
         streams: Streams,
         clock: Clock,
+        neighbours: Neighbours,
         *,
         rules: AddressRules,
         own_addresses: Callable[[], Sequence[Address]],
@@ -85,6 +88,7 @@ class DirectPaths:
         self._router = router
         self._streams = streams
         self._clock = clock
+        self._neighbours = neighbours
         self._rules = rules
         self._own_addresses = own_addresses
         self._wake = wake
@@ -105,6 +109,7 @@ class DirectPaths:
             while True:
                 await asyncio.sleep(SWEEP_SECONDS)
                 self._close_idle()
+                self.judge()
         finally:
             tasks = [node.task for node in self._nodes.values() if node.task is not None]
             for task in tasks:
@@ -164,6 +169,7 @@ class DirectPaths:
         self.opened += 1
         node.changed.set()
         _log.info("direct_hop_opened", peer=str(node.identifier), dialled=hop.is_dialler)
+        self._neighbours.hop_opened(hop)
         self._router.hop_opened(hop, direct=True)
         if before is not None and before.is_dialler == hop.is_dialler:
             # Whoever dials again has noticed before us that its hop was lost; or would have many.
@@ -200,6 +206,7 @@ class DirectPaths:
                     node.changed.set()
             return
         del self._open[hop]
+        self._neighbours.hop_closed(hop)
         _log.info("direct_hop_closed", peer=str(hop.peer.identifier), code=code.text, detail=detail)
         self._streams.hop_closed(hop)
         self._router.hop_closed(hop, Code.ROUTE_UNREACHABLE)
@@ -291,7 +298,15 @@ class DirectPaths:
 
     # While it lasts.
 
+    def judge(self) -> None:
+        """Close the hops of sidecars that may be here no longer."""
+        for hop in list(self._open):
+            self._admission.close_hop_if_cut(hop)
+
     def _control_untrusted(self, hop: Hop, frame: Frame) -> None:
+        if frame.kind in NEIGHBOUR_KINDS:
+            self._neighbours.receive_untrusted(hop, frame)
+            return
         if frame.kind != FrameKind.RESTARTING:
             raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar's direct hop")
         decode_restarting_untrusted(frame.body)

@@ -10,6 +10,7 @@ from channel import MakeCipher
 from identity import Code, VerifiedPeer
 from link import Frame
 from node.hop_counters import show_counters
+from node.neighbours import Neighbours
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
@@ -132,6 +133,7 @@ class Sidecar:
             self.agents,
             decisions,
             self._verify,
+            parts.admission,
             parts.clock,
             limits=RouterLimits(settings.channel_idle_s, settings.channels_max),
             make_cipher=make_cipher,
@@ -139,8 +141,10 @@ class Sidecar:
         self.streams = Streams(self.router, decisions, parts.clock)
         self.router.use_streams(self.streams)
         self._alarm = _Alarm(self.router)
+        self.neighbours = Neighbours(parts.node, parts.clock)
+        parts.node.trust.on_news.append(self._judge)
         self.direct = self._direct_paths() if settings.direct.enabled else None
-        self.uplink = Uplink(parts, self.router, self.streams, self._alarm.look)
+        self.uplink = Uplink(parts, self.router, self.streams, self.neighbours, self._alarm.look)
         self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
         self._local_api = LocalApi(self.port)
         self.mcp = McpService(parts, settings, self.agents, self.streams)
@@ -200,6 +204,14 @@ class Sidecar:
         own = agent.identity.identifier
         return self._parts.node.verify_channel(proof, noise_key, own=own)
 
+    def _judge(self) -> None:
+        """Somebody may have been revoked: hops, channels and streams that rest on it end now."""
+        self.uplink.judge()
+        if self.direct is not None:
+            self.direct.judge()
+        self.router.judge()
+        self._alarm.look()
+
     @property
     def direct_hops(self) -> int:
         return 0 if self.direct is None else self.direct.hops
@@ -218,6 +230,7 @@ class Sidecar:
             self.router,
             self.streams,
             parts.clock,
+            self.neighbours,
             rules=rules,
             own_addresses=lambda: own_addresses(endpoint.address, gateways, advertised, rules),
             wake=self._alarm.look,

@@ -27,6 +27,7 @@ from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
 from sidecar.rest import IDLE_SECONDS, Rest
 from sidecar.slot import ChannelSlot
+from sidecar.standing import Judge, Standing
 from sidecar.timers import Timers
 
 EXPIRY_SECONDS_MIN: Final = 0.05
@@ -67,6 +68,7 @@ class Router:
         agents: AgentRegistry,
         decisions: SidecarDecisions,
         verify: VerifyChannelPeer,
+        judge: Judge,
         clock: Clock,
         *,
         limits: RouterLimits | None = None,
@@ -86,6 +88,7 @@ class Router:
             idle_s=limits.channel_idle_s,
             channels_max=limits.channels_max,
         )
+        self.standing = Standing(self.channels, agents, decisions, self.timers, judge, clock)
         self.channels_opened = 0
         self._let_go = 0
         """Agents that lost a channel in this turn."""
@@ -128,6 +131,17 @@ class Router:
         self.channels.hop_closed(hop, code, self._clock.now_s())
         self._end_turn()
         self._put_to_sleep()
+
+    def judge(self) -> None:
+        """Somebody may have been revoked: end what rests on it."""
+        self.standing.judge_all()
+        self._end_turn()
+        self._put_to_sleep()
+
+    def own_agents_changed(self) -> None:
+        """Agents of ours can show newer proofs than they have shown."""
+        self.standing.show_all()
+        self._end_turn()
 
     def drain(self) -> None:
         """This sidecar stops soon: take no new channel, and put away all that are quiet. What
@@ -248,6 +262,8 @@ class Router:
         slot.opened = True
         self.rest.opened(slot, self._clock.now_s())
         self.outbound.channel_opened(slot)
+        if slot.shown is not slot.agent.proof:
+            self.standing.show(slot)  # It was renewed while they shook hands.
         if self._direct is not None and not slot.dead:
             self._direct.channel_opened(slot)
 
@@ -271,6 +287,11 @@ class Router:
 
     def channel_moved(self, slot: ChannelSlot) -> None:
         self.outbound.channel_moved(slot)
+
+    def peer_renewed(self, slot: ChannelSlot) -> None:
+        if self.standing.peer_renewed(slot, self._clock.now_s()):
+            self.timers.cancel(slot.expiry_timer)
+            self._watch_expiry(slot)
 
     def signal_received(self, slot: ChannelSlot, signal: Signal) -> None:
         self.rest.signal_received(slot, signal, self._clock.now_s())

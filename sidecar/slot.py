@@ -21,6 +21,9 @@ MOVES_PER_S: Final = 1.0
 # Each time that a peer tells its addresses, policy is asked, and a line is left in the audit log.
 MENTIONS_BURST: Final = 8
 MENTIONS_PER_S: Final = 0.1
+# Each newer proof of a peer costs us signature checks, and a look at policy.
+RENEWALS_BURST: Final = 8
+RENEWALS_PER_S: Final = 0.1
 # Messages of a peer that policy is asked about and denies: a line of the audit log for each, which
 # is many times what the message takes.
 DENIALS_BURST: Final = 1_024
@@ -61,7 +64,8 @@ class ChannelSlot:
     denied: Denial | None = None
     """The last answer of policy to a peer that was denied too often, and how long it holds."""
     denied_until_s: float = 0.0
-    expires_unix_s: float = 0.0
+    own_expires_unix_s: float = 0.0
+    """When what our agent has shown on it lapses."""
     armed_s: float | None = None
     timer: Timer | None = None
     expiry_timer: Timer | None = None
@@ -76,6 +80,10 @@ class ChannelSlot:
     dead: bool = False
     said: Mapping[str, AttributeValue] = field(init=False)
     """The attributes that our agent had when it opened: what the peer believes of it."""
+    own_key: bytes = field(init=False)
+    """The Noise public key that our agent has shown on it."""
+    shown: bytes = field(init=False)
+    """The proof that our agent has shown last."""
 
     early: list[Frame] | None = None
     """Frames behind a last handshake message that has not been read yet."""
@@ -110,13 +118,21 @@ class ChannelSlot:
         default_factory=lambda: TokenBucket(MENTIONS_PER_S, MENTIONS_BURST)
     )
     """Of addresses, by the peer."""
+    renewals: TokenBucket = field(
+        default_factory=lambda: TokenBucket(RENEWALS_PER_S, RENEWALS_BURST)
+    )
+    """Newer proofs, by the peer."""
     parked_until_s: float | None = None
     """It has no link, and has until then to find one."""
     path_timer: Timer | None = None
     left: dict[LinkEnd, LeftLink] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.said = self.agent.identity.attributes
+        agent = self.agent
+        self.said = agent.identity.attributes
+        self.own_key = agent.noise_key.public.raw
+        self.shown = agent.proof
+        self.own_expires_unix_s = agent.expires_unix_s
 
     @property
     def state(self) -> ChannelState:
@@ -126,6 +142,13 @@ class ChannelSlot:
     def peer(self) -> VerifiedPeer:
         """Who the other end is proved to be. Legal once ``verified``."""
         return self.links.channel.peer
+
+    @property
+    def expires_unix_s(self) -> float:
+        """When the first of what both sides have proved lapses; 0 before the peer is verified."""
+        if not self.verified:
+            return 0.0
+        return min(self.peer.identity.expires_unix_s, self.own_expires_unix_s)
 
     @property
     def holds(self) -> bool:

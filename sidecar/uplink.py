@@ -16,6 +16,8 @@ from link.messages import (
     encode_restarting,
 )
 from node.addresses import SocketAddress
+from node.neighbours import KINDS as NEIGHBOUR_KINDS
+from node.neighbours import Neighbours
 from node.parts import Parts
 from node.redial import Redial
 from sidecar.router import Router
@@ -30,8 +32,16 @@ _log = structlog.get_logger("sidecar.uplink")
 class Uplink:
     """The handler of the hops that this sidecar dials to its gateways."""
 
-    def __init__(self, parts: Parts, router: Router, streams: Streams, wake: Any) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        router: Router,
+        streams: Streams,
+        neighbours: Neighbours,
+        wake: Any,
+    ) -> None:
         self._parts = parts
+        self._neighbours = neighbours
         self._router = router
         self._streams = streams
         self._wake = wake
@@ -62,7 +72,7 @@ class Uplink:
                 redial = Redial(endpoint, address, _choose(gateway.identifier), self)
                 self._redials.append(redial)
                 group.create_task(redial.run())
-            group.create_task(self._close_expired())
+            group.create_task(self._judge_now_and_then())
 
     def announce_restart(self, delay_ms: int) -> None:
         """Tell every gateway that this sidecar will be away for about so long."""
@@ -89,6 +99,7 @@ class Uplink:
         self._displaced.clear()
         for prefix in self._prefixes():
             hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
+        self._neighbours.hop_opened(hop)
         self._router.hop_opened(hop)
         self._wake()
 
@@ -112,6 +123,7 @@ class Uplink:
     def hop_closed(self, hop: Hop, code: Code, detail: str) -> None:
         if self._open.pop(hop.id, None) is not None:
             self.hop_losses += 1
+            self._neighbours.hop_closed(hop)
             self._epochs.clear()
             self._streams.hop_closed(hop)
             self._router.hop_closed(hop, _as_route(code))
@@ -134,6 +146,9 @@ class Uplink:
         ]
 
     def _control_untrusted(self, hop: Hop, frame: Frame) -> None:
+        if frame.kind in NEIGHBOUR_KINDS:
+            self._neighbours.receive_untrusted(hop, frame)
+            return
         match frame.kind:
             case FrameKind.REGISTERED:
                 told = self._told_untrusted(frame)
@@ -169,14 +184,17 @@ class Uplink:
         delegable = self._parts.node.identity.delegable
         return () if delegable is None else delegable.name_prefixes
 
-    async def _close_expired(self) -> None:
+    def judge(self) -> None:
+        """Close the hops of gateways that may be gateways no longer."""
+        for hop in list(self._open.values()):
+            self._parts.admission.close_hop_if_cut(hop)
+
+    async def _judge_now_and_then(self) -> None:
         """A hop lives no longer than the gateway's credential."""
         while True:
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
-            unix_s = self._parts.clock.unix_s()
-            for hop in list(self._open.values()):
-                if unix_s >= hop.peer.identity.expires_unix_s:
-                    hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+            self.judge()
+            self._neighbours.tick()
 
 
 def _choose(gateway: Identifier) -> Any:

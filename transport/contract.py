@@ -63,10 +63,16 @@ class Hop(Protocol):
     """Of an accepted hop, legal once it is verified."""
     opened_in_s: float
     """From the first datagram to the opened hop; 0.0 before."""
+    own_key: bytes
+    """The Noise public key that our side has shown; empty before the handshake."""
 
     @property
     def peer(self) -> VerifiedPeer:
         """Legal once ``hop_verified`` was called; RuntimeError before."""
+        ...
+
+    def renewed(self, peer: VerifiedPeer) -> None:
+        """The owner has verified a newer proof of the same peer, for the same Noise key."""
         ...
 
     @property

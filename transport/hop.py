@@ -43,7 +43,7 @@ from transport.engine import (
     Terminated,
 )
 from transport.errors import TransportError
-from transport.hop_handshake import AcceptorHandshake, DiallerHandshake
+from transport.hop_handshake import AcceptorHandshake, DiallerHandshake, connection_binding
 from transport.hop_held import HeldEvents
 from transport.hop_lanes import is_lane_opening
 from transport.hop_output import HopOutput
@@ -79,6 +79,7 @@ class CarriedHop:
         self.is_dialler = dial is not None
         self.purpose = HopPurpose.ADMIT if dial is None else dial[0]
         self.opened_in_s = 0.0
+        self.own_key = b""
         self.state = HopState.ACCEPTING if dial is None else HopState.DIALLING
         self.closing: tuple[Code, str] | None = None
         """Why it ended, once it has; the carrier takes this as the word to close."""
@@ -111,6 +112,10 @@ class CarriedHop:
         if self._peer is None:
             raise RuntimeError("the peer of this hop is not verified")
         return self._peer
+
+    def renewed(self, peer: VerifiedPeer) -> None:
+        assert peer.identifier == self.peer.identifier
+        self._peer = peer
 
     @property
     def engine(self) -> str:
@@ -403,20 +408,14 @@ class CarriedHop:
     def _connected(self, event: Connected) -> None:
         if event.alpn != limits.ALPN:
             raise TransportError(Code.HOP_VERSION_UNSUPPORTED, f"ALPN {event.alpn!r}")
-        certificate_hash = self._carrier.certificate_hash()
-        if certificate_hash is None:
-            raise TransportError(Code.HOP_CERTIFICATE_MISSING, "no certificate was shown")
-        binding = self._carrier.take_binding()
-        if binding is None:
-            raise TransportError(Code.HOP_BINDING_MISMATCH, "the engine gave no traffic secrets")
+        binding = connection_binding(self._carrier.certificate_hash(), self._carrier.take_binding())
         self._move(HopInput.CONNECTED)
         identity = self._identity()
+        self.own_key = identity.key.public.raw
         if not self.is_dialler:
-            self._acceptor = AcceptorHandshake(identity, (certificate_hash, binding))
+            self._acceptor = AcceptorHandshake(identity, binding)
             return
-        self._dialler = DiallerHandshake(
-            identity, self.purpose, self._target, (certificate_hash, binding)
-        )
+        self._dialler = DiallerHandshake(identity, self.purpose, self._target, binding)
         opened = self._carrier.open_stream()
         assert opened == CONTROL_STREAM, f"opened stream {opened} first"
         self._control_is_there = True

@@ -25,6 +25,7 @@ from transport.errors import TransportError
 # What a failed proof means on a hop. Whatever is not here is HOP_HANDSHAKE_FAILED.
 HOP_CODES: Final[Mapping[Code, Code]] = {
     Code.CHANNEL_WRONG_AUTHORITY: Code.HOP_WRONG_AUTHORITY,
+    Code.CHANNEL_REVOKED: Code.HOP_REVOKED,
     Code.CHANNEL_CREDENTIAL_EXPIRED: Code.HOP_CREDENTIAL_EXPIRED,
     Code.CHANNEL_SELF_CONNECTION: Code.HOP_SELF_CONNECTION,
     Code.CHANNEL_VERSION_UNSUPPORTED: Code.HOP_VERSION_UNSUPPORTED,
@@ -33,6 +34,17 @@ HOP_CODES: Final[Mapping[Code, Code]] = {
 
 
 _PURPOSES: Final = frozenset(purpose.value for purpose in HopPurpose)
+
+
+def connection_binding(
+    certificate_hash: bytes | None, binding: bytes | None
+) -> tuple[bytes, bytes]:
+    """What ties a handshake to its connection. TransportError if the engine does not give it."""
+    if certificate_hash is None:
+        raise TransportError(Code.HOP_CERTIFICATE_MISSING, "no certificate was shown")
+    if binding is None:
+        raise TransportError(Code.HOP_BINDING_MISMATCH, "the engine gave no traffic secrets")
+    return certificate_hash, binding
 
 
 class DiallerHandshake:

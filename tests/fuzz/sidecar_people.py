@@ -24,11 +24,14 @@ from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.streams import Streams
 from sidecar.uplink import Uplink
 from tests.fuzz.loops import VirtualLoop
+from tests.node.quiet import QuietNeighbours
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.mesh import Session, Sidecar
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.people import OPEN_POLICY, MemoryKeystore, engine, node
 from transport import HopPurpose
+
+QUIET: Any = QuietNeighbours()
 
 AGENTS: Final = ("alice", "carol")
 OUTCAST: Final = "trudy"
@@ -137,7 +140,7 @@ class FuzzedSidecar(Lonely):
         self.streams = Streams(self.router, decisions, self.network.clock)
         self.router.use_streams(self.streams)
         parts: Any = SimpleNamespace(node=SimpleNamespace(identity=self.sidecar.node.identity))
-        self.uplink = Uplink(parts, self.router, self.streams, wake=self.sidecar.look)
+        self.uplink = Uplink(parts, self.router, self.streams, QUIET, wake=self.sidecar.look)
         self.is_patient = True
         self.dialled: list[DirectHop] = []
         self.direct_hops: list[DirectHop] = []
@@ -152,6 +155,7 @@ class FuzzedSidecar(Lonely):
             self.router,
             self.streams,
             self.network.clock,
+            QUIET,
             rules=AddressRules(is_v6=True, allow_loopback=True),
             own_addresses=lambda: (("127.0.0.1", 7441),),
             wake=self.sidecar.look,

@@ -45,7 +45,7 @@ def enrolled_node(keystore: Keystore, store: Store, clock: ManualClock) -> OwnNo
     node = OwnNode(keystore, store, clock)
     unix_s = int(clock.unix_s())
     authority = new_identity("authority", unix_s=unix_s, purposes=(Purpose.HOP,))
-    node.trust(TrustAnchor(authority.identifier, "acme"))
+    node.try_authority(TrustAnchor(authority.identifier, "acme"))
     signed = issue_credential(
         authority.signing_key,
         authority.history,

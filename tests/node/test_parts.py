@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,7 +178,12 @@ def admission_in(tmp_path: Path, metrics: Metrics, clock: ManualClock) -> Iterat
     engine = PolicyEngine.load(STARTER_POLICY, file="policy.yaml")
     with closing(AuditLog(tmp_path / "audit.jsonl", clock)) as audit:
         yield Admission(
-            engine=lambda: engine, own=lambda: OWN, clock=clock, audit=audit, metrics=metrics
+            engine=lambda: engine,
+            own=lambda: OWN,
+            clock=clock,
+            trust=SimpleNamespace(),  # type: ignore[arg-type]
+            audit=audit,
+            metrics=metrics,
         )
 
 

@@ -46,6 +46,7 @@ class Stage:
         agent = SimpleNamespace(
             noise_key=NoiseKey.generate(),
             proof=b"",
+            expires_unix_s=0.0,
             users=0,
             identity=SimpleNamespace(attributes={}),
         )

@@ -15,9 +15,12 @@ from sidecar import hops
 from sidecar.addresses import AddressRules
 from sidecar.direct import QUEUE_BYTES_MAX, DirectPaths
 from sidecar.slot import MENTIONS_BURST
+from tests.node.quiet import QuietNeighbours
 from tests.sidecar.router_helpers import FakeHop, Lonely, Puppet
 from tests.simulation.people import Node, node
 from transport import HopPurpose
+
+QUIET: Any = QuietNeighbours()
 
 POLICY = """\
 apiVersion: sidelink/v1
@@ -61,6 +64,7 @@ class Stage(Lonely):
             self.router,
             SimpleNamespace(hop_closed=lambda hop: None),  # type: ignore[arg-type]
             self.network.clock,
+            QUIET,
             rules=AddressRules(is_v6=True),
             own_addresses=lambda: (("192.0.2.7", 7441),),
             wake=lambda: None,

@@ -9,6 +9,9 @@ from identity import Code, NamePrefix
 from link import Frame, FrameKind, PrefixEpoch
 from link.messages import encode_prefix_epoch
 from sidecar.uplink import Uplink
+from tests.node.quiet import QuietNeighbours
+
+QUIET: Any = QuietNeighbours()
 
 OWN = NamePrefix.parse("agent://acme/finance")
 OTHERS = NamePrefix.parse("agent://acme/billing")
@@ -28,7 +31,7 @@ def uplink() -> Uplink:
     parts: Any = SimpleNamespace(node=SimpleNamespace(identity=identity))
     router: Any = SimpleNamespace(frames_received=lambda hop, frames: None)
     streams: Any = None
-    return Uplink(parts, router, streams, wake=lambda: None)
+    return Uplink(parts, router, streams, QUIET, wake=lambda: None)
 
 
 def told(kind: FrameKind, prefix: NamePrefix) -> list[Frame]:

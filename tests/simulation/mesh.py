@@ -17,6 +17,8 @@ from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from sidecar.agents import LocalAgent
 from sidecar.decisions import SidecarDecisions
 from sidecar.router import Router, RouterLimits
+from sidecar.standing import Judge
+from tests.node.quiet import NobodyIsCut
 from tests.runs import deliveries_of
 from tests.simulation.network import SimulatedHop, SimulatedNetwork, Weather
 from tests.simulation.people import Node, engine, node, verifier_of
@@ -85,6 +87,9 @@ class SkewedClock:
 
     def unix_s(self) -> float:
         return self._clock.unix_s() + self._skew_s
+
+    def raise_floor(self, unix_s: float) -> bool:
+        return False
 
 
 class Gateway:
@@ -203,6 +208,7 @@ class Sidecar:
         self._make_cipher = make_cipher
         self._registry = registry
         self._limits = limits
+        self.judge: Judge = NobodyIsCut()
         self.life = 0
         self.start()
 
@@ -218,6 +224,7 @@ class Sidecar:
                 lambda: self.decisions.policy.version,
             ),
             self.verify,
+            self.judge,
             self.clock,
             limits=self._limits,
             make_cipher=self._make_cipher,

@@ -1,0 +1,126 @@
+"""Renews this node's credential in time: at half of its life, with jitter, and again if that fails.
+
+The credential that it has is kept while a renewal fails; nothing that runs ends before it does.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from identity import SidelinkError, decode_credential_untrusted
+from node.clocks import Clock
+from node.metrics import Metrics
+from node.own_node import OwnNode
+
+RETRY_SECONDS_MIN: Final = 5.0
+RETRY_SECONDS_MAX: Final = 3_600.0
+LOOK_SECONDS_MAX: Final = 60.0
+# Of the life of a credential: nodes that enrolled together do not all ask together.
+JITTER: Final = 0.1
+
+_log = structlog.get_logger("node.renewal")
+
+
+class Renewal:
+    """One for each node that has a credential. ``renew`` asks the authority and adopts the answer,
+    or raises SidelinkError."""
+
+    def __init__(
+        self, node: OwnNode, clock: Clock, metrics: Metrics, renew: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._renew = renew
+        self._hurried = asyncio.Event()
+        self._wanted = False
+        self._failures = 0
+        self._retry_s = 0.0
+        self.fault: str | None = None
+        """Why the last attempt failed."""
+        self._results = metrics.counter(
+            "credential_renewals", "Renewals of this node's credential.", result=("ok", "failed")
+        )
+        metrics.gauge(
+            "credential_renewal_due_unix_seconds",
+            "When this node's credential is renewed next.",
+            lambda: self.due_unix_s,
+        )
+
+    @property
+    def due_unix_s(self) -> float:
+        """Half-way through the life of the credential, a little earlier or later for each node."""
+        held = decode_credential_untrusted(self._node.own.chain[0].credential).credential
+        # A key of the authority that ends sooner than the credential ends it.
+        life_s = max(0, self._node.identity.expires_unix_s - held.not_before_unix_s)
+        spread = hashlib.sha256(held.credential_id).digest()[0] / 255 - 0.5
+        return held.not_before_unix_s + life_s * (0.5 + JITTER * spread)
+
+    def hurry(self) -> None:
+        """Renew now: what the credential pins has changed."""
+        self._wanted = True
+        self._failures = 0
+        self._retry_s = 0.0
+        self._hurried.set()
+
+    def look_again(self) -> None:
+        """What decides when it is due may have changed."""
+        self._hurried.set()
+
+    def status(self) -> dict[str, Any]:
+        return {"due_unix_s": round(self.due_unix_s), "fault": self.fault}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._hurried.clear()
+            wait_s = self._wait_s()
+            if wait_s <= 0:
+                await self._try()
+                continue
+            try:
+                # The wall clock may jump, so it is looked at now and then.
+                async with asyncio.timeout(min(wait_s, LOOK_SECONDS_MAX)):
+                    await self._hurried.wait()
+            except TimeoutError:
+                continue
+
+    def _wait_s(self) -> float:
+        retry_in_s = self._retry_s - self._clock.now_s()
+        if self._wanted:
+            return retry_in_s
+        return max(self.due_unix_s - self._clock.unix_s(), retry_in_s)
+
+    async def _try(self) -> None:
+        try:
+            await self._renew()
+        except SidelinkError as exc:
+            self._results.increment(result="failed")
+            self.fault = f"{exc.code.text}: {exc.detail}"
+            wait_s = self._back_off_s()
+            self._retry_s = self._clock.now_s() + wait_s
+            _log.warning(
+                "renewal_failed",
+                code=exc.code.text,
+                why=exc.detail,
+                retry_s=round(wait_s, 1),
+                expires_unix_s=self._node.identity.expires_unix_s,
+                remedy=exc.code.remedy,
+            )
+            return
+        self._wanted = False
+        self._failures = 0
+        self._retry_s = 0.0
+        self.fault = None
+        self._results.increment(result="ok")
+        _log.info("renewed", expires_unix_s=self._node.identity.expires_unix_s)
+
+    def _back_off_s(self) -> float:
+        """Doubled each time; towards the end of the credential's life at least so often that some
+        attempts are left."""
+        wait_s = min(RETRY_SECONDS_MIN * float(2**self._failures), RETRY_SECONDS_MAX)
+        self._failures = min(self._failures + 1, 16)
+        left_s = self._node.identity.expires_unix_s - self._clock.unix_s()
+        return max(RETRY_SECONDS_MIN, min(wait_s, left_s / 8)) if left_s > 0 else wait_s

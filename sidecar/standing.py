@@ -1,0 +1,114 @@
+"""Whether those who talk still may: proofs that were renewed, credentials that were revoked. Pure.
+
+A live channel outlives renewals and rotations: each side shows its newer proof on it (RENEW), and
+the other decides again. It does not outlive a revocation of anybody in either chain.
+"""
+
+from typing import Final, Protocol
+
+from identity import Code, IdentityError, VerifiedIdentity
+from node.clocks import Clock
+from policy import Denial
+from sidecar.agents import AgentRegistry, LocalAgent
+from sidecar.channels import ChannelTable
+from sidecar.decisions import SidecarDecisions
+from sidecar.slot import ChannelSlot
+from sidecar.timers import Timers
+
+# A renewed node has thousands of channels to show it on. Each costs the peer two signature checks
+# and us a record, so that they go little by little.
+SHOWN_AT_ONCE: Final = 16
+SHOW_SECONDS: Final = 0.05
+
+
+class Judge(Protocol):
+    """Who knows whether somebody may still be here: ``node.admission`` in the program."""
+
+    def why_cut(self, identity: VerifiedIdentity) -> IdentityError | None: ...
+    def cut(self, identity: VerifiedIdentity, what: str, why: IdentityError) -> None: ...
+
+
+class Standing:
+    """Looks at all channels when what is trusted, or what our agents can show, has changed."""
+
+    def __init__(
+        self,
+        channels: ChannelTable,
+        agents: AgentRegistry,
+        decisions: SidecarDecisions,
+        timers: Timers,
+        judge: Judge,
+        clock: Clock,
+    ) -> None:
+        self._channels = channels
+        self._agents = agents
+        self._decisions = decisions
+        self._timers = timers
+        self._judge = judge
+        self._clock = clock
+        self._to_show: dict[ChannelSlot, None] = {}
+        self.shown = 0
+        """Proofs that were shown on channels."""
+
+    def judge_all(self) -> None:
+        """Somebody may have been revoked, or an authority is trusted no longer."""
+        for agent in self._agents.awake_agents():
+            why = self._judge.why_cut(agent.identity)
+            if why is not None:
+                self._judge.cut(agent.identity, "agent", why)
+                self._agents.forget(agent)
+                for slot in self._of(agent):
+                    self._channels.end(slot, why.code)
+        for slot in self._channels.slots():
+            if slot.verified and not slot.dead:
+                why = self._judge.why_cut(slot.peer.identity)
+                if why is not None:
+                    self._judge.cut(slot.peer.identity, "channel", why)
+                    self._channels.end(slot, why.code)
+
+    def peer_renewed(self, slot: ChannelSlot, now_s: float) -> bool:
+        """The peer has shown a newer proof. False if that has ended the channel."""
+        if not slot.renewals.take(now_s):
+            self._channels.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
+            return False
+        slot.permits_in.clear()
+        slot.permits_out.clear()
+        slot.denied = None
+        if not slot.initiator:
+            answer = self._decisions.may_accept(slot.peer.identity, slot.agent)
+            if isinstance(answer, Denial):
+                self._channels.deny(slot, answer)
+                return False
+        return True
+
+    def show_all(self) -> None:
+        """What our agents can show has changed: show it on each channel that says otherwise."""
+        for slot in self._channels.slots():
+            if slot.shown is not slot.agent.proof:
+                self._to_show[slot] = None
+        if self._to_show:
+            self._show_some(self._clock.now_s())
+
+    def _show_some(self, now_s: float) -> None:
+        for slot in list(self._to_show)[:SHOWN_AT_ONCE]:
+            del self._to_show[slot]
+            if slot.opened and not slot.dead:
+                self.show(slot)
+        if self._to_show:
+            self._timers.at(now_s + SHOW_SECONDS, self._show_some)
+
+    def show(self, slot: ChannelSlot) -> None:
+        """Show the peer of an open channel who our agent is now."""
+        agent = slot.agent
+        proof = self._agents.proof_for(agent, slot.own_key, self._clock.unix_s())
+        slot.links.channel.renew(proof)
+        slot.links.pump()
+        slot.shown = agent.proof
+        slot.own_expires_unix_s = agent.expires_unix_s
+        slot.said = agent.identity.attributes
+        slot.permits_in.clear()
+        slot.permits_out.clear()
+        self.shown += 1
+
+    def _of(self, agent: LocalAgent) -> list[ChannelSlot]:
+        return [slot for slot in self._channels.slots() if slot.agent is agent]

@@ -1,0 +1,28 @@
+"""Stand-ins for compositions in which nobody is revoked and nobody shows anything new."""
+
+from typing import Any
+
+from identity import IdentityError, VerifiedIdentity
+
+
+class NobodyIsCut:
+    """Fits ``sidecar.standing.Judge``."""
+
+    def why_cut(self, identity: VerifiedIdentity) -> IdentityError | None:
+        return None
+
+    def cut(self, identity: VerifiedIdentity, what: str, why: IdentityError) -> None:
+        raise AssertionError("nobody was to be cut")
+
+
+class QuietNeighbours:
+    """Stands where ``node.neighbours.Neighbours`` would, and says nothing."""
+
+    def hop_opened(self, hop: Any) -> None:
+        pass
+
+    def hop_closed(self, hop: Any) -> None:
+        pass
+
+    def receive_untrusted(self, hop: Any, frame: Any) -> None:
+        pass
