@@ -14,13 +14,32 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_json_array(name: str, items: Iterable[object]) -> None:
+    """One JSON document with one array in it, an item a line, printed while they come."""
+    before = f"{{{json.dumps(name)}: ["
+    for item in items:
+        click.echo(f"{before}\n  {json.dumps(item, ensure_ascii=False)}", nl=False)
+        before = ","
+    click.echo("\n]}" if before == "," else f"{before}]}}")
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns of plain text: readable in a terminal and by ``cut``, without colour or frames."""
-    table = [tuple(headings), *(tuple(cell_text(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
-    for row in table:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(CELL_SEPARATOR.join(cells).rstrip())
+    print_table_pages(headings, (rows,))
+
+
+def print_table_pages(headings: Sequence[str], pages: Iterable[Iterable[Sequence[object]]]) -> None:
+    """The same, printed page by page: a column grows where a page needs it."""
+    heading = [tuple(headings)]
+    widths = [len(text) for text in headings]
+    for page in pages:
+        table = heading + [tuple(cell_text(cell) for cell in row) for row in page]
+        heading = []
+        for row in table:
+            widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
+        for row in table:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo(CELL_SEPARATOR.join(cells).rstrip())
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

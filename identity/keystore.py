@@ -1,55 +1,83 @@
-"""The keystore: own identities in SQLite, one row each, private keys sealed under the master key.
+"""The keystore: own identities in SQLite, one small row each, private keys sealed.
 
-Each row has a public part (history, attestations, chain) and a sealed one (private keys). The seal
-(AES-GCM-SIV, RFC 8452) covers the table, the row's key and the public part as associated data: a
-row that was torn, edited or moved does not open. An older copy of a whole row does; who can write
-the file can put time back.
+What a row holds stands in `identity.keystore_rows`. A row that was torn, edited or moved does not
+open. An older copy of a whole row does; who can write the file can put time back.
 """
 
 import os
+import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from identity import cbor
 from identity.codes import Code
-from identity.errors import IdentityError, SidelinkError
-from identity.fields import Reader
-from identity.history import HISTORY_BYTES_MAX, ChangeHistory
-from identity.keys import KEY_BYTES, NoiseKey, SigningKey
-from identity.master_key import MASTER_KEY_BYTES, MasterKey
+from identity.credential import CHAIN_LINKS_MAX
+from identity.errors import IdentityError
+from identity.keystore_rows import DAMAGED_ERRORS, Row, RowSeal
+from identity.master_key import MasterKey
 from identity.own import OwnIdentity
-from identity.proof import PROOF_BYTES_MAX, ChainLink
-from identity.purpose import ATTESTATION_BYTES_MAX, Purpose, PurposeKey
 
-NAME_CHARS_MAX: Final = 255
 BUSY_TIMEOUT_S: Final = 5.0
 ROWS_TRIED_MAX: Final = 64
+NAMES_MAX: Final = 10_000
+"""The most names that one page has."""
+RESEALED_AT_ONCE: Final = 1_000
+DAMAGED_NAMED_MAX: Final = 64
 
-_NONCE_BYTES: Final = 12
-_PUBLIC_BYTES_MAX: Final = HISTORY_BYTES_MAX + 4 * PROOF_BYTES_MAX
-_SEALED_BYTES_MAX: Final = 4096
-_CHECK_TEXT: Final = b"sidelink keystore"
-_HISTORY, _ATTESTATIONS, _CHAIN = 1, 2, 3
-_SIGNING, _NOISE = 1, 2
-_READ: Final = Reader(Code.CONFIG_KEYSTORE_DAMAGED)
+_FORMAT: Final = 2
+# With a row's number as the table's key a row lies whole in its page, four to a page. By name
+# (WITHOUT ROWID), as format 1 had it, SQLite keeps no more than a quarter of a page and puts the
+# rest of each row into a page of its own. The second index counts and lists children.
 _TABLES: Final = """
-CREATE TABLE IF NOT EXISTS keystore_check (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB);
-CREATE TABLE IF NOT EXISTS keystore_identity (
-    name TEXT PRIMARY KEY, public BLOB NOT NULL, sealed BLOB NOT NULL
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keystore_meta (
+    id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, sealed BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS keystore_rows (
+    name TEXT NOT NULL UNIQUE, issued_by TEXT, public BLOB NOT NULL, sealed BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS keystore_issued_by ON keystore_rows (issued_by, name);
 """
-# As text whatever it is, so that one damaged name does not hide the others.
-_SELECT_NAMES: Final = "SELECT CAST(name AS TEXT) FROM keystore_identity ORDER BY name"
+_OLD_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'keystore_identity'"
+# An update in place, so that a row keeps its number and the file does not grow.
+_SAVE: Final = (
+    "INSERT INTO keystore_rows VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+    "issued_by = excluded.issued_by, public = excluded.public, sealed = excluded.sealed"
+)
+# Names are compared as bytes, so that one damaged name neither hides nor repeats another.
+_LOAD: Final = (
+    "SELECT name, issued_by, public, sealed FROM keystore_rows WHERE name = CAST(? AS TEXT)"
+)
+_REMOVE: Final = "DELETE FROM keystore_rows WHERE name = CAST(? AS TEXT)"
+_NAMES: Final = (
+    "SELECT name FROM keystore_rows WHERE name > CAST(? AS TEXT) AND typeof(name) = 'text' "
+    "ORDER BY name LIMIT ?"
+)
+_CHILDREN_NAMES: Final = (
+    "SELECT name FROM keystore_rows WHERE issued_by = ? AND name > CAST(? AS TEXT) "
+    "AND typeof(name) = 'text' ORDER BY name LIMIT ?"
+)
+_ROWS_AFTER: Final = (
+    "SELECT rowid, name, issued_by, public, sealed FROM keystore_rows WHERE rowid > ? "
+    "ORDER BY rowid LIMIT ?"
+)
+_SHOWN_BYTE: Final = re.compile(rb"\\x([0-9a-f]{2})")
+
+
+def _nobody(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """How many rows are under the new key, how many are damaged, and the first names of those."""
+
+    rows: int
+    damaged: int
+    damaged_names: tuple[str, ...]
 
 
 class Keystore:
@@ -59,7 +87,7 @@ class Keystore:
     CONFIG_KEYSTORE_DAMAGED naming the row, or the file, that is not as it was written.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, seal: AESGCMSIV) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, seal: RowSeal) -> None:
         self._path = path
         self._connection = connection
         self._seal = seal
@@ -70,12 +98,11 @@ class Keystore:
         """Open the file, or create it with mode 0600."""
         # Made before SQLite makes it, because SQLite would ask the umask.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        seal_key = HKDF(hashes.SHA256(), MASTER_KEY_BYTES, None, _CHECK_TEXT).derive(master_key.raw)
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")
-        keystore = cls(path, connection, AESGCMSIV(seal_key))
+        keystore = cls(path, connection, RowSeal(master_key))
         try:
             keystore._prepare()
         except BaseException:
@@ -89,30 +116,61 @@ class Keystore:
 
     def save_many(self, identities: Iterable[OwnIdentity]) -> None:
         """Write identities in one transaction: all or none, and one wait for the disk."""
-        rows = [self._row(identity) for identity in identities]
+        rows = [self._seal.seal(identity) for identity in identities]
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO keystore_identity VALUES (?, ?, ?)", rows
+                _SAVE, [(row.name, row.issued_by, row.public, row.sealed) for row in rows]
             )
 
-    def load(self, name: str) -> OwnIdentity | None:
-        with self._database() as connection:
-            row = connection.execute(
-                "SELECT public, sealed FROM keystore_identity WHERE name = ?", (name,)
-            ).fetchone()
-        return None if row is None else self._open_row(name, *row)
+    def load(
+        self, name: str, issuer: Callable[[str], OwnIdentity | None] = _nobody
+    ) -> OwnIdentity | None:
+        """The identity of this name, with the chain that proves it now.
 
-    def names(self) -> tuple[str, ...]:
-        """The names of all rows, damaged ones too, in order."""
+        `issuer` is asked by name for whoever issued its credential, and answers None for one that
+        the caller does not hold in memory: that one is then loaded as well.
+        """
+        return self._load(name, issuer, CHAIN_LINKS_MAX)
+
+    def names(self, after: str = "", limit: int = NAMES_MAX) -> tuple[str, ...]:
+        """A page of the names of all rows, damaged ones too, in order.
+
+        The next page comes after the last name of this one; an empty page is the end.
+        """
+        return self._names(_NAMES, _raw(after), limit)
+
+    def children(self, name: str) -> int:
+        """How many have a credential that the identity of this name issued."""
         with self._database() as connection:
-            rows = connection.execute(_SELECT_NAMES).fetchall()
-        return tuple(name for (name,) in rows)
+            (count,) = connection.execute(
+                "SELECT count(*) FROM keystore_rows WHERE issued_by = ?", (name,)
+            ).fetchone()
+        return int(count)
+
+    def children_names(self, name: str, after: str = "", limit: int = NAMES_MAX) -> tuple[str, ...]:
+        """A page of their names, as ``names`` gives them."""
+        return self._names(_CHILDREN_NAMES, name, _raw(after), limit)
 
     def remove(self, name: str) -> bool:
         """Remove a row, damaged or not; True if there was one."""
         with self._transaction() as connection:
-            removed = connection.execute("DELETE FROM keystore_identity WHERE name = ?", (name,))
+            removed = connection.execute(_REMOVE, (_raw(name),))
             return removed.rowcount > 0
+
+    def reseal(self, master_key: MasterKey) -> Resealed:
+        """Put every private key under another master key, in one transaction.
+
+        A row that is damaged stays as it is: it opened under no key before, and is still named.
+        """
+        seal = RowSeal(master_key)
+        with self._transaction() as connection:
+            resealed = self._reseal_rows(connection, seal)
+            connection.execute("UPDATE keystore_meta SET sealed = ?", (seal.new_check(),))
+        self._seal = seal
+        with self._database() as connection:
+            # What the old key sealed goes from the log beside the file, too.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return resealed
 
     def close(self) -> None:
         with self._lock:
@@ -123,75 +181,95 @@ class Keystore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
+            self._refuse_other_format(connection)
             connection.executescript(_TABLES)
-            row = connection.execute("SELECT sealed FROM keystore_check").fetchone()
-            some_names = connection.execute(f"{_SELECT_NAMES} LIMIT {ROWS_TRIED_MAX}").fetchall()
-        if row is not None and self._opens_check(row[0]):
+            row = connection.execute("SELECT format, sealed FROM keystore_meta").fetchone()
+        if row is not None and row[0] != _FORMAT:
+            self._refuse_format(row[0])
+        if row is not None and self._seal.opens_check(row[1]):
             return
         # Another key, or a damaged check: the rows tell which. A new file has neither.
-        if (row or some_names) and not any(self._opens(name) for (name,) in some_names):
+        some_names = self.names(limit=ROWS_TRIED_MAX)
+        if (row or some_names) and not any(self._opens(name) for name in some_names):
             raise IdentityError(
                 Code.CONFIG_MASTER_KEY, f"{self._path} was made with another master key"
             )
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + self._seal.encrypt(nonce, b"", _CHECK_TEXT)
         with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO keystore_check VALUES (1, ?)", (sealed,))
+            connection.execute(
+                "INSERT OR REPLACE INTO keystore_meta VALUES (1, ?, ?)",
+                (_FORMAT, self._seal.new_check()),
+            )
 
-    def _opens_check(self, sealed: Any) -> bool:
-        try:
-            return self._unseal(sealed, _CHECK_TEXT) == b""
-        except IdentityError:
-            return False
+    def _refuse_other_format(self, connection: sqlite3.Connection) -> None:
+        if connection.execute(_OLD_TABLE).fetchone() is not None:
+            self._refuse_format(1)
+
+    def _refuse_format(self, found: Any) -> None:
+        raise IdentityError(
+            Code.CONFIG_INVALID,
+            f"{self._path} holds keys in format {found}, and this program reads {_FORMAT} only; "
+            "nothing was changed: use the version that wrote it, or another state folder",
+        )
 
     def _opens(self, name: str) -> bool:
         try:
-            return self.load(name) is not None
+            return self._row(name) is not None
         except IdentityError:
             return False
 
-    def _row(self, identity: OwnIdentity) -> tuple[str, bytes, bytes]:
-        if not 0 < len(identity.name) <= NAME_CHARS_MAX:
-            raise ValueError(f"a name in the keystore has 1 to {NAME_CHARS_MAX} characters")
-        public = cbor.encode(
-            {
-                _HISTORY: identity.history.encode(),
-                _ATTESTATIONS: {
-                    purpose.value: key.attestation for purpose, key in identity.purpose_keys.items()
-                },
-                _CHAIN: [[link.credential, link.issuer_history] for link in identity.chain],
-            }
-        )
-        secret = cbor.encode(
-            {
-                _SIGNING: identity.signing_key.private_bytes(),
-                _NOISE: {
-                    purpose.value: key.key.private_bytes()
-                    for purpose, key in identity.purpose_keys.items()
-                },
-            }
-        )
-        nonce = os.urandom(_NONCE_BYTES)
-        associated = _associated_data(identity.name, public)
-        return identity.name, public, nonce + self._seal.encrypt(nonce, secret, associated)
+    def _load(
+        self, name: str, held: Callable[[str], OwnIdentity | None], links_left: int
+    ) -> OwnIdentity | None:
+        own = self._row(name)
+        if own is None or own.issued_by is None or not own.chain:
+            return own
+        issuer = held(own.issued_by)
+        if issuer is None and links_left > 1:
+            issuer = self._load(own.issued_by, held, links_left - 1)
+        if issuer is None:
+            raise self._damaged(name, f"its issuer {own.issued_by!r} is not there, or too far away")
+        return own.below(issuer, own.chain[0].credential)
 
-    def _open_row(self, name: str, public: Any, sealed: Any) -> OwnIdentity:
+    def _row(self, name: str) -> OwnIdentity | None:
+        """The identity as its row has it: of its chain, perhaps the first credential only."""
+        with self._database() as connection:
+            found = connection.execute(_LOAD, (_raw(name),)).fetchone()
+        if found is None:
+            return None
         try:
-            _READ.byte_string(public, _PUBLIC_BYTES_MAX)
-            secret = self._unseal(sealed, _associated_data(name, public))
-            return _read_identity(name, public, secret)
-        except (SidelinkError, ValueError, KeyError) as error:
-            raise IdentityError(
-                Code.CONFIG_KEYSTORE_DAMAGED,
-                f"the row of {name!r} in {self._path} is not as it was written",
-            ) from error
+            return self._seal.open(Row(*found))
+        except DAMAGED_ERRORS as error:
+            raise self._damaged(name, "it is not as it was written") from error
 
-    def _unseal(self, sealed: Any, associated: bytes) -> bytes:
-        _READ.byte_string(sealed, _SEALED_BYTES_MAX, _NONCE_BYTES)
-        try:
-            return self._seal.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
-        except InvalidTag as error:
-            raise _READ.error("a seal does not open") from error
+    def _damaged(self, name: str, why: str) -> IdentityError:
+        return IdentityError(
+            Code.CONFIG_KEYSTORE_DAMAGED, f"the row of {name!r} in {self._path}: {why}"
+        )
+
+    def _names(self, select: str, *values: Any) -> tuple[str, ...]:
+        if not 0 < values[-1] <= NAMES_MAX:
+            raise ValueError(f"a page has 1 to {NAMES_MAX} names")
+        with self._database() as connection:
+            return tuple(name for (name,) in connection.execute(select, values))
+
+    def _reseal_rows(self, connection: sqlite3.Connection, seal: RowSeal) -> Resealed:
+        last, count, damaged = 0, 0, 0
+        damaged_names: list[str] = []
+        while True:
+            page = connection.execute(_ROWS_AFTER, (last, RESEALED_AT_ONCE)).fetchall()
+            if not page:
+                return Resealed(count, damaged, tuple(damaged_names))
+            changes = []
+            for number, *found in page:
+                last = number
+                try:
+                    changes.append((self._seal.reseal(Row(*found), seal), number))
+                except DAMAGED_ERRORS:
+                    damaged += 1
+                    if damaged <= DAMAGED_NAMED_MAX:
+                        damaged_names.append(str(found[0]))
+            connection.executemany("UPDATE keystore_rows SET sealed = ? WHERE rowid = ?", changes)
+            count += len(changes)
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -215,31 +293,7 @@ class Keystore:
                 raise
 
 
-def _associated_data(name: str, public: bytes) -> bytes:
-    return cbor.encode(["keystore_identity", name, public])
-
-
-def _read_identity(name: str, public: bytes, secret: bytes) -> OwnIdentity:
-    code = Code.CONFIG_KEYSTORE_DAMAGED
-    shown = _READ.mapping(
-        cbor.decode_untrusted(public, bytes_max=_PUBLIC_BYTES_MAX, code=code),
-        frozenset((_HISTORY, _ATTESTATIONS, _CHAIN)),
-    )
-    hidden = _READ.mapping(
-        cbor.decode_untrusted(secret, bytes_max=_SEALED_BYTES_MAX, code=code),
-        frozenset((_SIGNING, _NOISE)),
-    )
-    history = ChangeHistory.decode_untrusted(_READ.byte_string(shown[_HISTORY], HISTORY_BYTES_MAX))
-    signing_key = SigningKey.from_private_bytes(_READ.fixed_bytes(hidden[_SIGNING], KEY_BYTES))
-    if signing_key.verify_key != history.current_key:
-        raise _READ.error("a private key that is not the current key of the history")
-    purpose_keys = {}
-    for purpose_text, attestation in shown[_ATTESTATIONS].items():
-        purpose = Purpose(purpose_text)
-        key = NoiseKey.from_private_bytes(
-            _READ.fixed_bytes(hidden[_NOISE][purpose_text], KEY_BYTES)
-        )
-        _READ.byte_string(attestation, ATTESTATION_BYTES_MAX)
-        purpose_keys[purpose] = PurposeKey(purpose, key, attestation)
-    chain = tuple(ChainLink(*_READ.array(item, 2, 2)) for item in shown[_CHAIN])
-    return OwnIdentity(name, signing_key, history, MappingProxyType(purpose_keys), chain)
+def _raw(name: str) -> bytes:
+    """The bytes of a name as the file has them: what is damaged in it is shown as ``\\xff``."""
+    encoded = name.encode(errors="backslashreplace")
+    return _SHOWN_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), encoded)

@@ -17,10 +17,12 @@ ATTESTATION_LIFETIME_S: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class OwnIdentity:
-    """One identity with its private keys. `name` is its key in the keystore: "node", or a path.
+    """One identity with its private keys. `name` is its key in the keystore: ".node", or a path.
 
     While `next_key` is set, a rotation is announced: the history names that key already, and
-    `signing_key`, the one before it, still signs.
+    `signing_key`, the one before it, still signs. `issued_by` is the name of whoever issued its
+    credential, if that one is in the same keystore; its life ends with `ends_unix_s`, if set.
+    `further` are the chains of credentials beside the one that proves its name.
     """
 
     name: str
@@ -29,6 +31,9 @@ class OwnIdentity:
     purpose_keys: Mapping[Purpose, PurposeKey]
     chain: tuple[ChainLink, ...]
     next_key: SigningKey | None = None
+    issued_by: str | None = None
+    ends_unix_s: int | None = None
+    further: tuple[tuple[ChainLink, ...], ...] = ()
 
     @property
     def identifier(self) -> Identifier:
@@ -37,7 +42,7 @@ class OwnIdentity:
     def proof(self, purpose: Purpose) -> bytes:
         """What to present in a handshake with the key of this purpose. KeyError without one."""
         attestation = self.purpose_keys[purpose].attestation
-        return Proof(self.history.encode(), attestation, self.chain).encode()
+        return Proof(self.history.encode(), attestation, self.chain, self.further).encode()
 
     def proof_for(self, noise_key: NoisePublicKey, purpose: Purpose, *, unix_s: float) -> bytes:
         """The same for a Noise key of ours that was replaced, and is still in use where a
@@ -54,6 +59,11 @@ class OwnIdentity:
 
     def with_chain(self, chain: tuple[ChainLink, ...]) -> "OwnIdentity":
         return replace(self, chain=chain)
+
+    def below(self, issuer: "OwnIdentity", credential: bytes) -> "OwnIdentity":
+        """With a credential of that issuer, and above it whatever proves the issuer now."""
+        link = ChainLink(credential, issuer.history.encode())
+        return replace(self, chain=(link, *issuer.chain), issued_by=issuer.name)
 
     def with_new_purpose_keys(self, *, unix_s: float) -> "OwnIdentity":
         """The same identity with fresh Noise keys; call it well before attestations expire."""

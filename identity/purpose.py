@@ -40,6 +40,11 @@ class PurposeKey:
     key: NoiseKey
     attestation: bytes
 
+    @property
+    def since_unix_s(self) -> int:
+        """When it was attested."""
+        return decode_attestation_untrusted(self.attestation).not_before_unix_s
+
 
 @dataclass(frozen=True, slots=True)
 class Attestation:

@@ -1,9 +1,12 @@
 """What a sidecar tells of itself: its metrics, its status, its agents."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from identity import Code, SidelinkError
 from node.metrics import by_code
 from node.parts import Parts
+from sidecar.agents import NAMES_MAX, LocalAgent
 
 if TYPE_CHECKING:
     from sidecar.program import Sidecar
@@ -103,19 +106,29 @@ def _message_status(sidecar: "Sidecar") -> dict[str, Any]:
     }
 
 
-def agent_status(sidecar: "Sidecar") -> list[dict[str, Any]]:
-    """Every agent of this sidecar, awake or not."""
-    awake = {str(agent.uri): agent for agent in sidecar.agents.awake_agents()}
-    found = []
-    for name in sidecar.agents.names():
-        agent = awake.get(name)
-        found.append(
-            {
-                "uri": name,
-                "awake": agent is not None,
-                "identifier": None if agent is None else str(agent.identity.identifier),
-                "listening": agent is not None and sidecar.router.deliveries.listens(agent),
-                "waiting": 0 if agent is None else len(agent.mailbox),
-            }
+def agent_page_untrusted(sidecar: "Sidecar", request: Mapping[str, Any]) -> dict[str, Any]:
+    """A page of the agents of this sidecar, awake or not: those after a name, in order.
+
+    `next` is the name after which the next page comes, None behind the last one.
+    """
+    after, limit = request.get("after", ""), request.get("limit", NAMES_MAX)
+    if type(after) is not str or type(limit) is not int or not 0 < limit <= NAMES_MAX:
+        raise SidelinkError(
+            Code.LOCAL_BAD_REQUEST, f"`after` is a name, `limit` a number from 1 to {NAMES_MAX}"
         )
-    return found
+    names = sidecar.agents.names(after, limit)
+    awake = {str(agent.uri): agent for agent in sidecar.agents.awake_agents()}
+    return {
+        "agents": [_agent_status(sidecar, name, awake.get(name)) for name in names],
+        "next": names[-1] if len(names) == limit else None,
+    }
+
+
+def _agent_status(sidecar: "Sidecar", name: str, agent: LocalAgent | None) -> dict[str, Any]:
+    return {
+        "uri": name,
+        "awake": agent is not None,
+        "identifier": None if agent is None else str(agent.identity.identifier),
+        "listening": agent is not None and sidecar.router.deliveries.listens(agent),
+        "waiting": 0 if agent is None else len(agent.mailbox),
+    }

@@ -1,6 +1,7 @@
 """The sidecar: keeps agents' keys, ends their channels, enforces policy, serves the local API."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.decisions import SidecarDecisions
 from sidecar.direct import DirectPaths
 from sidecar.enrol import enrol
-from sidecar.figures import agent_status, publish_figures
+from sidecar.figures import agent_page_untrusted, publish_figures
 from sidecar.local_api import LocalApi
 from sidecar.local_router import RouterPort
 from sidecar.mailbox import SharedRoom
@@ -76,8 +77,10 @@ async def run(
         running: list[Sidecar] = []
         _await_all(parts, running)
 
-        async def list_agents(_: Any) -> object:
-            return {"agents": [agent for one in running for agent in agent_status(one)]}
+        async def list_agents(request: Mapping[str, Any]) -> object:
+            if not running:
+                return {"agents": [], "next": None}
+            return agent_page_untrusted(running[0], request)
 
         parts.admin.add("GET", "/v1/agents", list_agents)
         await stack.enter_async_context(serve_operators(parts))
@@ -123,8 +126,8 @@ class Sidecar:
         )
         self.agents = AgentRegistry(
             parts.keystore,
-            parts.node.own,
-            parts.node.identity,
+            lambda: parts.node.own,
+            lambda: parts.node.identity,
             messages_max=settings.mailbox_messages_max,
             bytes_max=settings.mailbox_bytes_max,
             mailbox_room=SharedRoom(settings.mailboxes_bytes_max),

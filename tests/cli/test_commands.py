@@ -192,16 +192,52 @@ def test_without_a_sidecar_nothing_is_sent(capsys: pytest.CaptureFixture[str]) -
     assert "sidelink up" in told.err
 
 
-def test_agents_are_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async def agents(_: Mapping[str, Any]) -> object:
-        return {"agents": [{"uri": "agent://acme/a", "awake": True, "waiting": 2}]}
+AGENTS = [
+    {"uri": "agent://acme/a", "identifier": None, "awake": True, "waiting": 2},
+    {"uri": "agent://acme/a-longer-name", "identifier": None, "awake": False, "waiting": 0},
+]
 
-    with program_in(tmp_path, "sidecar", {}, {"/v1/agents": agents}):
+
+async def agents_one_by_one(request: Mapping[str, Any]) -> object:
+    """A page for each agent, and an empty one behind the last."""
+    page = [agent for agent in AGENTS if agent["uri"] > request["after"]][:1]
+    return {"agents": page, "next": page[0]["uri"] if page else None}
+
+
+def test_agents_are_a_table_that_comes_in_pages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with program_in(tmp_path, "sidecar", {}, {"/v1/agents": agents_one_by_one}):
         assert main(["agent", "list"]) == 0
 
-    headings, row = capsys.readouterr().out.splitlines()
+    headings, *rows = capsys.readouterr().out.splitlines()
     assert headings.split() == ["URI", "IDENTIFIER", "AWAKE", "LISTENING", "WAITING"]
-    assert row.split() == ["agent://acme/a", "-", "yes", "-", "2"]
+    assert [row.split() for row in rows] == [
+        ["agent://acme/a", "-", "yes", "-", "2"],
+        ["agent://acme/a-longer-name", "-", "no", "-", "0"],
+    ]
+
+
+@pytest.mark.parametrize("agents", [AGENTS, []])
+def test_agents_are_one_json_document_however_many_pages_they_come_in(
+    agents: list[Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(globals(), "AGENTS", agents)
+    with program_in(tmp_path, "sidecar", {}, {"/v1/agents": agents_one_by_one}):
+        assert main(["agent", "list", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {"agents": agents}
+
+
+def test_without_a_sidecar_no_part_of_a_list_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["agent", "list", "--json"]) == 1
+
+    assert capsys.readouterr().out == ""
 
 
 POLICY = """\

@@ -11,7 +11,7 @@ from identity import (
     TrustAnchor,
     VerifiedPeer,
 )
-from tests.identity.helpers import NOW, Person, World, refused
+from tests.identity.helpers import NOW, Person, World, flip_bit, refused
 from tests.identity.test_revocation import issue
 
 GUEST = "agent://globex/guests/planner"
@@ -104,7 +104,8 @@ def _expired(world: TwoDomains) -> tuple[tuple[ChainLink, ...], ...]:
 
 def _forged(world: TwoDomains) -> tuple[tuple[ChainLink, ...], ...]:
     link = world.guest_link()
-    return ((ChainLink(link.credential[:-1] + b"\x00", link.issuer_history),),)
+    forged = flip_bit(link.credential, 8 * len(link.credential) - 9)
+    return ((ChainLink(forged, link.issuer_history),),)
 
 
 HOSTILE = {

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from identity import (
-    ChainLink,
     Code,
     IdentityError,
     Keystore,
@@ -20,9 +19,12 @@ from identity import (
     TrustAnchor,
     new_identity,
 )
+from identity.keystore import Resealed
 from tests.identity.helpers import NOW, Person
 
 MASTER = MasterKey(b"\x07" * 32)
+# Of one agent with two attributes, on disk, all told.
+ROW_BYTES_MAX = 1_536
 
 
 def new(name: str) -> OwnIdentity:
@@ -149,7 +151,7 @@ def flipped(column: str, place: int) -> str:
     other = f"CASE {byte} WHEN x'00' THEN x'01' ELSE x'00' END"
     length = f"length({column})"
     return (
-        f"UPDATE keystore_identity SET {column} = CAST(substr({column}, 1, {place} - 1) || {other}"
+        f"UPDATE keystore_rows SET {column} = CAST(substr({column}, 1, {place} - 1) || {other}"
         f" || substr({column}, {place} + 1, {length}) AS BLOB) WHERE name = 'b'"
     )
 
@@ -160,20 +162,22 @@ HOW_A_ROW_IS_DAMAGED = {
     "a byte of the history": flipped("public", 30),
     "a byte of an attestation": flipped("public", 300),
     "sealed keys cut short": (
-        "UPDATE keystore_identity SET sealed = substr(sealed, 1, 50) WHERE name = 'b'"
+        "UPDATE keystore_rows SET sealed = substr(sealed, 1, 50) WHERE name = 'b'"
     ),
-    "no sealed keys": "UPDATE keystore_identity SET sealed = x'' WHERE name = 'b'",
-    "sealed keys that are text": "UPDATE keystore_identity SET sealed = 'x' WHERE name = 'b'",
-    "a public part that is a number": "UPDATE keystore_identity SET public = 1 WHERE name = 'b'",
-    "a public part that is empty": "UPDATE keystore_identity SET public = x'' WHERE name = 'b'",
+    "no sealed keys": "UPDATE keystore_rows SET sealed = x'' WHERE name = 'b'",
+    "sealed keys that are text": "UPDATE keystore_rows SET sealed = 'x' WHERE name = 'b'",
+    "a public part that is a number": "UPDATE keystore_rows SET public = 1 WHERE name = 'b'",
+    "a public part that is empty": "UPDATE keystore_rows SET public = x'' WHERE name = 'b'",
     "the keys of another row": (
-        "UPDATE keystore_identity SET sealed ="
-        " (SELECT sealed FROM keystore_identity WHERE name = 'a') WHERE name = 'b'"
+        "UPDATE keystore_rows SET sealed ="
+        " (SELECT sealed FROM keystore_rows WHERE name = 'a') WHERE name = 'b'"
     ),
     "the whole of another row": (
-        "UPDATE keystore_identity SET (public, sealed) ="
-        " (SELECT public, sealed FROM keystore_identity WHERE name = 'a') WHERE name = 'b'"
+        "UPDATE keystore_rows SET (public, sealed) ="
+        " (SELECT public, sealed FROM keystore_rows WHERE name = 'a') WHERE name = 'b'"
     ),
+    "an issuer that it did not have": ("UPDATE keystore_rows SET issued_by = 'a' WHERE name = 'b'"),
+    "an issuer that is a number": "UPDATE keystore_rows SET issued_by = x'01' WHERE name = 'b'",
 }
 
 
@@ -227,7 +231,7 @@ def test_a_damaged_check_of_the_master_key_does_not_lock_out_the_right_one(tmp_p
     keystore.save(new("node"))
     keystore.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
-        connection.execute("UPDATE keystore_check SET sealed = x'00'")
+        connection.execute("UPDATE keystore_meta SET sealed = x'00'")
     connection.close()
 
     with pytest.raises(IdentityError) as caught:
@@ -263,13 +267,82 @@ def test_a_private_key_that_is_not_the_historys_is_refused(tmp_path: Path) -> No
     keystore.close()
 
 
-def test_a_chain_comes_back_byte_by_byte(tmp_path: Path) -> None:
+def test_a_row_of_an_agent_is_small(tmp_path: Path) -> None:
+    authority, count = Person(), 200
+    node = new(".node")
+    issuer = Person(node.signing_key, history=node.history)
+    node = node.with_chain((authority.link(issuer, "agent://acme/node", kind="node"),))
+    agents = []
+    for number in range(count):
+        own = new_identity(f"finance/agent-{number:07}", unix_s=NOW, purposes=(Purpose.CHANNEL,))
+        credential = issuer.issue(
+            Person(own.signing_key, history=own.history),
+            f"agent://acme/{own.name}",
+            attributes={"role": "planner", "team": "north"},
+        )
+        agents.append(own.below(node, credential.encoded))
     keystore = open_keystore(tmp_path)
-    chain = (ChainLink(b"credential", b"history"), ChainLink(b"", b""))
-    keystore.save(new("node").with_chain(chain))
-
-    loaded = keystore.load("node")
-
-    assert loaded is not None
-    assert loaded.chain == chain
+    keystore.save(node)
     keystore.close()
+    before = (tmp_path / "state.db").stat().st_size
+
+    keystore = open_keystore(tmp_path)
+    keystore.save_many(agents)
+    keystore.close()
+
+    assert ((tmp_path / "state.db").stat().st_size - before) / count <= ROW_BYTES_MAX
+
+
+def test_a_file_of_the_format_before_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE keystore_identity "
+            "(name TEXT PRIMARY KEY, public BLOB, sealed BLOB) WITHOUT ROWID"
+        )
+        connection.execute("INSERT INTO keystore_identity VALUES ('.node', x'01', x'02')")
+    connection.close()
+
+    with pytest.raises(IdentityError, match="format 1") as caught:
+        open_keystore(tmp_path)
+
+    assert caught.value.code is Code.CONFIG_INVALID
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [
+            ("keystore_identity",)
+        ]
+    connection.close()
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    open_keystore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE keystore_meta SET format = 3")
+    connection.close()
+
+    with pytest.raises(IdentityError, match="format 3") as caught:
+        open_keystore(tmp_path)
+
+    assert caught.value.code is Code.CONFIG_INVALID
+
+
+def test_another_master_key_opens_all_rows_once_they_are_resealed(tmp_path: Path) -> None:
+    keystore = open_keystore(tmp_path)
+    identities = [new(name) for name in ("a", "b", "c")]
+    keystore.save_many(identities)
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute(HOW_A_ROW_IS_DAMAGED["a byte of the sealed keys"])
+    connection.close()
+    other = MasterKey.generate()
+
+    resealed = keystore.reseal(other)
+
+    assert resealed == Resealed(rows=2, damaged=1, damaged_names=("b",))
+    assert same(identities[0], keystore.load("a"))
+    keystore.close()
+    keystore = open_keystore(tmp_path, other)
+    assert same(identities[2], keystore.load("c"))
+    keystore.close()
+    with pytest.raises(IdentityError) as caught:
+        open_keystore(tmp_path)
+    assert caught.value.code is Code.CONFIG_MASTER_KEY

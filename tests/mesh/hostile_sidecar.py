@@ -10,6 +10,7 @@ from typing import Any
 
 import link
 import sidecar.agents
+import sidecar.issuing
 import sidecar.uplink
 from cli.main import main
 from identity import NamePrefix
@@ -24,12 +25,12 @@ def register_beyond() -> None:
 def name_beyond() -> None:
     """Mints agents whose names lie outside its prefixes, and lets them speak."""
     sidecar.agents.AgentRegistry._check = lambda *_: None  # type: ignore[method-assign]
-    sidecar.agents.check_delegation = lambda *_: None
+    sidecar.issuing.check_delegation = lambda *_: None
 
 
 def attribute_beyond() -> None:
     """Says of its agents what it may not say."""
-    sidecar.agents.check_delegation = lambda *_: None
+    sidecar.issuing.check_delegation = lambda *_: None
 
 
 def never_read() -> None:

@@ -1,11 +1,14 @@
 """Agents: minted within what the node may delegate, renewed at half-life, asleep as rows."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from identity import Code, Purpose, SidelinkError
-from sidecar.agents import AGENT_CREDENTIAL_SECONDS, LOOKED_AT_MAX
+from sidecar.agents import LOOKED_AT_MAX
+from sidecar.figures import agent_page_untrusted
+from sidecar.issuing import AGENT_CREDENTIAL_SECONDS
 from sidecar.mailbox import Sender, Waiting
 from tests.simulation.people import DAY_S, START_UNIX_S, node, verifier_of
 
@@ -171,9 +174,40 @@ def test_a_crowd_that_is_let_go_sleeps() -> None:
     assert registry.awake == 2
 
 
-def test_names_lists_all_agents_and_not_the_node() -> None:
+def test_names_of_all_agents_but_not_of_the_node_come_in_pages() -> None:
+    registry = node("alpha").new_registry(awake_max=1)
+    for name in ("b", "a", "c"):
+        registry.open(f"alpha/{name}", {}, NOW)
+    pages = []
+    while page := registry.names(pages[-1][-1] if pages else "", 2):
+        pages.append(page)
+
+    assert pages == [["agent://acme/alpha/a", "agent://acme/alpha/b"], ["agent://acme/alpha/c"]]
+    assert registry.names(limit=1) == ["agent://acme/alpha/a"]
+
+
+def test_a_page_of_agents_says_who_is_awake_and_where_the_next_one_begins() -> None:
     registry = node("alpha").new_registry(awake_max=1)
     for name in ("b", "a"):
         registry.open(f"alpha/{name}", {}, NOW)
+    router = SimpleNamespace(deliveries=SimpleNamespace(listens=lambda _: True))
+    sidecar: Any = SimpleNamespace(agents=registry, router=router)
 
-    assert registry.names() == ["agent://acme/alpha/a", "agent://acme/alpha/b"]
+    first = agent_page_untrusted(sidecar, {"limit": 1})
+    second = agent_page_untrusted(sidecar, {"limit": 1, "after": first["next"]})
+    last = agent_page_untrusted(sidecar, {"after": second["next"]})
+
+    assert [(page["agents"][0]["uri"], page["agents"][0]["awake"]) for page in (first, second)] == [
+        ("agent://acme/alpha/a", True),
+        ("agent://acme/alpha/b", False),
+    ]
+    assert last == {"agents": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    "request_", [{"limit": 0}, {"limit": 1_001}, {"limit": True}, {"limit": "1"}, {"after": 1}]
+)
+def test_a_request_for_no_page_is_refused(request_: dict[str, Any]) -> None:
+    sidecar: Any = SimpleNamespace()
+
+    assert refusal(lambda: agent_page_untrusted(sidecar, request_)) is Code.LOCAL_BAD_REQUEST

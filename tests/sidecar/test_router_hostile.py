@@ -330,7 +330,7 @@ def test_an_agent_whose_row_is_damaged_costs_its_callers_one_link(
 ) -> None:
     registry = lonely.router.agents
 
-    def damaged(name: str) -> None:
+    def damaged(name: str, _: Any) -> None:
         raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, f"the row {name}")
 
     registry._keystore.load = damaged
@@ -348,7 +348,7 @@ def test_a_credential_that_cannot_be_renewed_serves_until_it_ends(
     registry = lonely.router.agents
     unix_s = lonely.network.clock.unix_s()
 
-    def damaged(name: str) -> None:
+    def damaged(name: str, _: Any) -> None:
         raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, f"the row {name}")
 
     registry._keystore.load = damaged

@@ -1,7 +1,7 @@
 """Who takes part: an authority and its nodes, real keys and credentials, made once for all."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,24 @@ class MemoryKeystore:
     def __init__(self, rows: Mapping[str, OwnIdentity] | None = None) -> None:
         self.rows = dict(rows or {})
 
-    def load(self, name: str) -> OwnIdentity | None:
-        return self.rows.get(name)
+    def load(
+        self, name: str, issuer: Callable[[str], OwnIdentity | None] = lambda _: None
+    ) -> OwnIdentity | None:
+        own = self.rows.get(name)
+        if own is None or own.issued_by is None:
+            return own
+        above = issuer(own.issued_by) or self.load(own.issued_by, issuer)
+        assert above is not None
+        return own.below(above, own.chain[0].credential)
 
     def save(self, own: OwnIdentity) -> None:
-        self.rows[own.name] = own
+        self.save_many([own])
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(sorted(self.rows))
+    def save_many(self, identities: Iterable[OwnIdentity]) -> None:
+        self.rows.update((own.name, own) for own in identities)
+
+    def names(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self.rows if name > after)[:limit])
 
 
 def authority(trust_domain: str = "acme") -> OwnIdentity:
@@ -106,7 +116,7 @@ class Node:
     def new_registry(self, keystore: MemoryKeystore | None = None, **options: Any) -> AgentRegistry:
         """As after a start: nothing in memory, everything in the keystore."""
         kept: Any = keystore or self.new_keystore()
-        return AgentRegistry(kept, self.own, self.identity, **options)
+        return AgentRegistry(kept, lambda: self.own, lambda: self.identity, **options)
 
 
 @functools.cache
