@@ -40,12 +40,17 @@ class OwnIdentity:
         return self.history.identifier
 
     def proof(self, purpose: Purpose) -> bytes:
-        """What to present in a handshake with the key of this purpose. KeyError without one."""
+        """What proves our name in a handshake, with the key of this purpose. Else KeyError."""
+        attestation = self.purpose_keys[purpose].attestation
+        return Proof(self.history.encode(), attestation, self.chain).encode()
+
+    def full_proof(self, purpose: Purpose) -> bytes:
+        """The same and all further credentials: for whoever has proved who they are."""
         attestation = self.purpose_keys[purpose].attestation
         return Proof(self.history.encode(), attestation, self.chain, self.further).encode()
 
     def proof_for(self, noise_key: NoisePublicKey, purpose: Purpose, *, unix_s: float) -> bytes:
-        """The same for a Noise key of ours that was replaced, and is still in use where a
+        """The full proof for a Noise key of ours that was replaced, and is still in use where a
         handshake has shown it."""
         attestation = attest(
             self.signing_key,
@@ -55,7 +60,7 @@ class OwnIdentity:
             not_before_unix_s=int(unix_s),
             expires_unix_s=int(unix_s) + ATTESTATION_LIFETIME_S,
         )
-        return Proof(self.history.encode(), attestation, self.chain).encode()
+        return Proof(self.history.encode(), attestation, self.chain, self.further).encode()
 
     def with_chain(self, chain: tuple[ChainLink, ...]) -> "OwnIdentity":
         return replace(self, chain=chain)

@@ -46,6 +46,9 @@ class LocalAgent:
     uri: AgentUri
     noise_key: NoiseKey
     proof: bytes
+    """What proves its name to anybody who opens a channel to it."""
+    full_proof: bytes
+    """The same and its further credentials, for those who have proved who they are."""
     identity: VerifiedIdentity
     party: Party
     expires_unix_s: float
@@ -177,7 +180,7 @@ class AgentRegistry:
     def proof_for(self, agent: LocalAgent, noise_key: bytes, unix_s: float) -> bytes:
         """What this agent shows now where a handshake has shown this Noise key of it."""
         if noise_key == agent.noise_key.public.raw:
-            return agent.proof
+            return agent.full_proof
         own = self._existing("/".join(agent.uri.path))
         return own.proof_for(NoisePublicKey(noise_key), Purpose.CHANNEL, unix_s=unix_s)
 
@@ -322,6 +325,7 @@ class AgentRegistry:
             uri=name,
             noise_key=own.purpose_keys[Purpose.CHANNEL].key,
             proof=b"",
+            full_proof=b"",
             identity=identity,
             party=Party.from_verified(identity),
             expires_unix_s=0,
@@ -343,7 +347,9 @@ class AgentRegistry:
         assert held is not None
         agent.issuer = self.issuer
         agent.noise_key = own.purpose_keys[Purpose.CHANNEL].key
-        agent.proof = own.proof(Purpose.CHANNEL)
+        agent.proof = agent.full_proof = own.proof(Purpose.CHANNEL)
+        if own.further:
+            agent.full_proof = own.full_proof(Purpose.CHANNEL)
         agent.identity = self.issuer.verified(own, unix_s)
         agent.party = Party.from_verified(agent.identity)
         agent.expires_unix_s = agent.identity.expires_unix_s

@@ -168,7 +168,7 @@ class ChannelTable:
         nonce = os.urandom(LINK_NONCE_BYTES)
         channel = Channel.connect(
             key=agent.noise_key,
-            proof=agent.proof,
+            proof=agent.full_proof,
             prologue=Prologue(purpose="channel", target=str(remote), nonce=nonce),
             verify=self._verifier(agent),
             now_s=now_s,

@@ -146,6 +146,7 @@ class Sidecar:
         self._alarm = _Alarm(self.router)
         self.neighbours = Neighbours(parts.node, parts.clock)
         parts.node.trust.on_news.append(self._judge)
+        parts.node.on_change.append(self._node_changed)
         self.direct = self._direct_paths() if settings.direct.enabled else None
         self.uplink = Uplink(parts, self.router, self.streams, self.neighbours, self._alarm.look)
         self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
@@ -213,6 +214,15 @@ class Sidecar:
         if self.direct is not None:
             self.direct.judge()
         self.router.judge()
+        self._alarm.look()
+
+    def _node_changed(self) -> None:
+        """The node's key or credential is another: agents show chains that end in what it is now.
+
+        Those that sleep are brought up to date when they wake.
+        """
+        self.agents.reissue(self.agents.awake_agents(), self._parts.clock.unix_s())
+        self.router.own_agents_changed()
         self._alarm.look()
 
     @property

@@ -262,8 +262,8 @@ class Router:
         slot.opened = True
         self.rest.opened(slot, self._clock.now_s())
         self.outbound.channel_opened(slot)
-        if slot.shown is not slot.agent.proof:
-            self.standing.show(slot)  # It was renewed while they shook hands.
+        if slot.shown is not slot.agent.full_proof:
+            self.standing.show(slot)  # A responder shows the rest now; or it was renewed meanwhile.
         if self._direct is not None and not slot.dead:
             self._direct.channel_opened(slot)
 

@@ -83,7 +83,7 @@ class ChannelSlot:
     own_key: bytes = field(init=False)
     """The Noise public key that our agent has shown on it."""
     shown: bytes = field(init=False)
-    """The proof that our agent has shown last."""
+    """The proof that our agent has shown last: an initiator all it has, a responder its name."""
 
     early: list[Frame] | None = None
     """Frames behind a last handshake message that has not been read yet."""
@@ -131,7 +131,7 @@ class ChannelSlot:
         agent = self.agent
         self.said = agent.identity.attributes
         self.own_key = agent.noise_key.public.raw
-        self.shown = agent.proof
+        self.shown = agent.full_proof if self.initiator else agent.proof
         self.own_expires_unix_s = agent.expires_unix_s
 
     @property

@@ -84,7 +84,7 @@ class Standing:
     def show_all(self) -> None:
         """What our agents can show has changed: show it on each channel that says otherwise."""
         for slot in self._channels.slots():
-            if slot.shown is not slot.agent.proof:
+            if slot.shown is not slot.agent.full_proof:
                 self._to_show[slot] = None
         if self._to_show:
             self._show_some(self._clock.now_s())
@@ -103,7 +103,7 @@ class Standing:
         proof = self._agents.proof_for(agent, slot.own_key, self._clock.unix_s())
         slot.links.channel.renew(proof)
         slot.links.pump()
-        slot.shown = agent.proof
+        slot.shown = agent.full_proof
         slot.own_expires_unix_s = agent.expires_unix_s
         slot.said = agent.identity.attributes
         slot.permits_in.clear()

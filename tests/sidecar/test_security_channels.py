@@ -47,6 +47,7 @@ class Stage:
             noise_key=NoiseKey.generate(),
             proof=b"",
             expires_unix_s=0.0,
+            full_proof=b"",
             users=0,
             identity=SimpleNamespace(attributes={}),
         )
