@@ -9,37 +9,17 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 from identity import Code
-from sidecar.local_port import LocalRouter, PeerCredentials
-from sidecar.local_session import (
-    CLOSE_GRACE_S,
-    LocalApiError,
-    LocalLimits,
-    PeerCredentialsOf,
-    Session,
-)
+from sidecar.local_port import LocalApiError, LocalRouter
+from sidecar.local_session import CLOSE_GRACE_S, LocalLimits, PeerCredentialsOf, Session
+from sidecar.peer_credentials import read_peer_credentials
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 DEFAULT_LIMITS: Final = LocalLimits()
-_UCRED: Final = struct.Struct("=iII")
-
-
-def read_peer_credentials(transport: asyncio.BaseTransport) -> PeerCredentials:
-    """Ask the kernel who connected. Raises LocalApiError where it does not say (not Linux)."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        raise LocalApiError(Code.LOCAL_UNAUTHORIZED, "this system has no SO_PEERCRED")
-    peer = transport.get_extra_info("socket")
-    try:
-        data = peer.getsockopt(socket.SOL_SOCKET, option, _UCRED.size)
-    except OSError as error:
-        raise LocalApiError(Code.LOCAL_UNAUTHORIZED, f"SO_PEERCRED: {error}") from error
-    return PeerCredentials(*_UCRED.unpack(data))
 
 
 class LocalApi:
@@ -149,4 +129,4 @@ def _bind_untouchable(path: Path) -> socket.socket:
     return listener
 
 
-__all__ = ["DEFAULT_LIMITS", "LocalApi", "LocalApiError", "LocalLimits", "read_peer_credentials"]
+__all__ = ["DEFAULT_LIMITS", "LocalApi", "LocalLimits"]

@@ -45,8 +45,8 @@ from sidelink.wire import (
     encode_batches,
 )
 
-from identity import Code, SidelinkError
-from sidecar.local_port import LocalRouter, PeerCredentials, failure
+from identity import Code
+from sidecar.local_port import LocalApiError, LocalRouter, PeerCredentials, failure
 
 HELLO_WAIT_S: Final = 5.0
 CLOSE_GRACE_S: Final = 2.0
@@ -71,10 +71,6 @@ class LocalLimits:
 
 
 PeerCredentialsOf = Callable[[asyncio.BaseTransport], PeerCredentials]
-
-
-class LocalApiError(SidelinkError):
-    """The listener cannot be made, or a process may not connect."""
 
 
 class SessionHome(Protocol):

@@ -23,8 +23,9 @@ from sidelink.wire import (
 )
 
 from identity import Code
-from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalLimits, read_peer_credentials
+from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalLimits
 from sidecar.local_port import LocalSession, PeerCredentials, failure
+from sidecar.peer_credentials import read_peer_credentials
 
 DOMAIN = "acme"
 IDENTIFIER = "sl1" + "q" * 58
