@@ -6,19 +6,16 @@ checks and limits one process (``sidecar.local_session``).
 
 import asyncio
 import contextlib
-import os
-import socket
-import stat
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 from identity import Code
-from sidecar.local_port import LocalApiError, LocalRouter
+from sidecar.local_listeners import bind_unix
+from sidecar.local_port import LocalRouter
 from sidecar.local_session import CLOSE_GRACE_S, LocalLimits, PeerCredentialsOf, Session
 from sidecar.peer_credentials import read_peer_credentials
 
-SOCKET_PATH_BYTES_MAX: Final = 107
 DEFAULT_LIMITS: Final = LocalLimits()
 
 
@@ -43,9 +40,12 @@ class LocalApi:
         self._inode = 0
         self._all_gone = asyncio.Event()
 
-    async def start(self, path: Path) -> None:
-        """Listen at `path`, in a folder that only this user can enter. Raises LocalApiError."""
-        listener = _bind_untouchable(path)
+    async def start(self, path: Path, group_id: int | None = None) -> None:
+        """Listen at `path`, in a folder that only this user, and the group, can enter.
+
+        Raises LocalApiError.
+        """
+        listener = bind_unix(path, group_id)
         try:
             self._server = await asyncio.get_running_loop().create_unix_server(
                 lambda: Session(self), sock=listener
@@ -97,36 +97,6 @@ class LocalApi:
 
 def _inode_of(path: Path) -> int:
     return path.lstat().st_ino
-
-
-def _bind_untouchable(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise LocalApiError(
-            Code.CONFIG_INVALID,
-            f"the socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes; "
-            "choose a shorter state folder",
-        )
-    folder = path.parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise LocalApiError(
-            Code.CONFIG_STATE_UNSAFE, f"the folder {folder} must be this user's own, with mode 0700"
-        )
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise LocalApiError(Code.CONFIG_STATE_UNSAFE, f"{path} is in the way of the socket")
-        # The state folder's lock is ours, so a socket found here was left by a crash.
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(os.fspath(path))
-        path.chmod(0o600)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise LocalApiError(Code.CONFIG_INVALID, f"cannot listen at {path}: {error}") from error
-    return listener
 
 
 __all__ = ["DEFAULT_LIMITS", "LocalApi", "LocalLimits"]
