@@ -34,9 +34,7 @@ class Scope:
     @classmethod
     def of(cls, patterns: Iterable[str]) -> "Scope":
         """Patterns as settings have them: ``finance/planner``, ``finance/*``, ``finance/**``."""
-        return cls(
-            tuple(NamePattern.parse(f"{SCHEME}{_ANY_DOMAIN}/{text}") for text in patterns)
-        )
+        return cls(tuple(NamePattern.parse(f"{SCHEME}{_ANY_DOMAIN}/{text}") for text in patterns))
 
     @classmethod
     def below(cls, paths: Iterable[str]) -> "Scope":

@@ -26,7 +26,9 @@ def file_of(path: str | Path) -> FileIdentity:
     return FileIdentity(status.st_dev, status.st_ino)
 
 
-PEER = PeerCredentials(7, OTHER, 99, groups=frozenset((GROUP, 3)), executable=file_of(sys.executable))
+PEER = PeerCredentials(
+    7, OTHER, 99, groups=frozenset((GROUP, 3)), executable=file_of(sys.executable)
+)
 PLANNER = Scope.of(["finance/planner"])
 
 
@@ -194,9 +196,7 @@ WITHOUT_EFFECT: dict[str, tuple[AgentsSettings, str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("written", "detail"), WITHOUT_EFFECT.values(), ids=WITHOUT_EFFECT.keys()
-)
+@pytest.mark.parametrize(("written", "detail"), WITHOUT_EFFECT.values(), ids=WITHOUT_EFFECT.keys())
 def test_a_sidecar_does_not_start_with(written: AgentsSettings, detail: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Attestation.from_settings(written)

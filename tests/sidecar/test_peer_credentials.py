@@ -21,7 +21,9 @@ from sidecar.peer_credentials import (
     read_peer_credentials,
 )
 
-OWN_FILE = FileIdentity(*(getattr(os.stat(sys.executable), field) for field in ("st_dev", "st_ino")))
+OWN_FILE = FileIdentity(
+    *(getattr(os.stat(sys.executable), field) for field in ("st_dev", "st_ino"))
+)
 
 CONNECTS_AND_WAITS = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"
 IN_GROUPS = "import os; os.setgroups([int(n) for n in sys.argv[3:]]); "
@@ -140,4 +142,7 @@ def test_a_process_that_cannot_be_seen_runs_no_file(process_id: int) -> None:
 
 def test_a_kernel_that_tells_no_groups_grants_none() -> None:
     assert read_groups(FakeSocket()) == frozenset()
-    assert read_groups(FakeSocket(**{f"option_{SO_PEERGROUPS}": struct.pack("=2I", 5, 6)})) == {5, 6}
+    assert read_groups(FakeSocket(**{f"option_{SO_PEERGROUPS}": struct.pack("=2I", 5, 6)})) == {
+        5,
+        6,
+    }
