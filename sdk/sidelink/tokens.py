@@ -42,10 +42,15 @@ def check_token(text: str, where: str) -> str:
             return text
     # What was given is not repeated: it may be a secret all the same.
     raise LocalError(
-        "local.unauthorized",
+        "config.invalid",
         f"{where} is no token, or part of it is missing",
         remedy=f"Copy the whole token again, from `{PREFIX}` to its last character.",
     )
+
+
+def no_token() -> str | None:
+    """The reader of a program that has none."""
+    return None
 
 
 def token_reader(given: str | None, environment: Mapping[str, str] | None = None) -> ReadToken:
@@ -59,7 +64,7 @@ def token_reader(given: str | None, environment: Mapping[str, str] | None = None
         return lambda: token
     if file := environment.get("SIDELINK_TOKEN_FILE"):
         return lambda: _read_file(Path(file))
-    return lambda: None
+    return no_token
 
 
 def _read_file(path: Path) -> str:
@@ -68,7 +73,7 @@ def _read_file(path: Path) -> str:
             text = file.read(CHARACTERS_MAX + 1)
     except OSError as error:
         raise LocalError(
-            "local.unauthorized",
+            "config.invalid",
             f"SIDELINK_TOKEN_FILE: {path} cannot be read: {error.strerror}",
             remedy="Write a token there, or correct the path.",
         ) from error
