@@ -28,7 +28,9 @@ _AGENT_OPTIONS: Final = (
         multiple=True,
         help="An attribute of that agent. Repeatable.",
     ),
-    click.option("--socket", metavar="FILE", help="The sidecar's socket for agents."),
+    click.option(
+        "--socket", metavar="FILE", help="The sidecar's socket for agents, or tcp://127.0.0.1:PORT."
+    ),
     state_option,
     json_option,
 )

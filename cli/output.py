@@ -68,8 +68,15 @@ def _heading(name: str) -> str:
 def _field_text(name: str, value: object) -> str:
     """Times are said as a person says them; programs read seconds with --json."""
     if name.endswith("_unix_s") and isinstance(value, int):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return time_text(value)
     return cell_text(value)
+
+
+def time_text(unix_s: int | None) -> str:
+    """A time as a person reads it; a dash for none."""
+    if unix_s is None:
+        return cell_text(None)
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def cell_text(value: object) -> str:

@@ -74,6 +74,7 @@ def gateway_status(state: str | None, as_json: bool) -> int:
 @ticket_options
 @click.option("--listen", metavar="HOST:PORT", help="UDP. [default: 0.0.0.0:0, any port]")
 @click.option("--agent-socket", metavar="FILE", help="Where agents connect.")
+@click.option("--agent-port", metavar="PORT", help="Where they connect by TCP, with a token.")
 @click.option("--mcp-host", metavar="HOST", help="MCP clients. [default: 127.0.0.1]")
 @click.option("--mcp-port", metavar="PORT", help="MCP clients. [default: 7451; 0 takes any]")
 def up(**flags: Any) -> int:

@@ -293,7 +293,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     ),
     # local: between an agent and its own sidecar
     "local.unauthorized": (
-        "Give the token that this listener asks for, or connect as the user that runs the sidecar."
+        "Show a token for this agent, or ask the sidecar's operator for a rule in `agents.rules` "
+        "that lets this user act as it."
     ),
     "local.bad_request": "Correct the request as the message says.",
     "local.name_outside_prefix": (

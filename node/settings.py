@@ -4,6 +4,7 @@ Rising precedence: the YAML file, ``SIDELINK_*`` variables, flags. ``load_settin
 ``node.settings_load`` is the way to make one; nothing may change afterwards.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -31,8 +32,9 @@ from identity import AgentUri, IdentityError, validate_trust_domain
 from identity.credential import CHAIN_LINKS_MAX
 from identity.revocation import GRACE_S
 from identity.verifier import CHAIN_LINKS
-from node.addresses import PORT_MAX, SocketAddress, parse_host
+from node.addresses import PORT_MAX, SocketAddress, parse_host, parse_ip
 from node.settings_source import StrictYamlSource, default_state_base
+from policy.patterns import NamePattern, PatternError
 
 ENVIRONMENT_PREFIX: Final = "SIDELINK_"
 
@@ -80,10 +82,26 @@ COMMAND_WORDS_MAX: Final = 256
 ENVIRONMENT_ENTRIES_MAX: Final = 256
 ATTRIBUTES_MAX: Final = 64
 WRITABLE_FOLDERS_MAX: Final = 64
+AGENT_RULES_MAX: Final = 256
+AGENT_PATTERNS_MAX: Final = 64
+ACCOUNT_ID_MAX: Final = 2**32 - 2
+"""One less than the number that stands for no user."""
+_ACCOUNT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]{0,254}\$?")
 
 assert MAILBOX_BYTES >= MESSAGE_BYTES_MAX, "a mailbox must hold at least one message"
 
 SERVICE_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+def _account(value: Any) -> int | str:
+    """A user or a group, as a person names it. Whether there is one is asked at the start."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value)
+    if type(value) is int and 0 <= value <= ACCOUNT_ID_MAX:
+        return value
+    if isinstance(value, str) and _ACCOUNT_NAME.fullmatch(value):
+        return value
+    raise ValueError(f"{value!r} is neither the number nor the name of a user or group")
 
 
 def _address(value: Any) -> SocketAddress:
@@ -112,6 +130,15 @@ def _agent_path(value: str) -> str:
     return value
 
 
+def _agent_pattern(value: str) -> str:
+    """Paths within the trust domain, where `*` stands for one segment and `**` for the rest."""
+    try:
+        NamePattern.parse(f"agent://domain/{value}")
+    except PatternError as error:
+        raise ValueError(f"{value!r}: {error}") from None
+    return value
+
+
 def _agent_uri(value: str) -> str:
     try:
         return str(AgentUri.parse(value))
@@ -124,6 +151,20 @@ def _trust_domain(value: str) -> str:
         return validate_trust_domain(value)
     except IdentityError as error:
         raise ValueError(error.detail) from None
+
+
+def _loopback(value: str) -> str:
+    address = parse_ip(value)
+    if address is None or not address.is_loopback:
+        raise ValueError(f"{value!r} is no loopback address, like 127.0.0.1 or ::1")
+    return str(address)
+
+
+def _no_tcp(value: Path) -> Path:
+    """The SDK reads the same variable, and there it may be an address."""
+    if value.parts[:1] == ("tcp:",):
+        raise ValueError("a path is needed here; agents connect by TCP to agent_port")
+    return value
 
 
 def _no_boolean(value: Any) -> Any:
@@ -143,14 +184,19 @@ def _service_names_are_unique(names: list[str]) -> None:
         raise ValueError(f"service {repeated[0]!r} is given more than once")
 
 
+Account = Annotated[int | str, BeforeValidator(_account)]
+"""A number of the system's, or a name that it knows."""
 Address = Annotated[SocketAddress, NoDecode, BeforeValidator(_address)]
 AddressList = Annotated[
     tuple[Address, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
 ]
 AgentPath = Annotated[str, AfterValidator(_agent_path)]
+AgentPattern = Annotated[str, AfterValidator(_agent_pattern)]
 AgentUriText = Annotated[str, AfterValidator(_agent_uri)]
 Host = Annotated[str, AfterValidator(parse_host)]
 LocalPath = Annotated[Path, AfterValidator(_expanded)]
+LoopbackHost = Annotated[str, AfterValidator(_loopback)]
+SocketPath = Annotated[LocalPath, AfterValidator(_no_tcp)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Port = Annotated[Whole, Field(ge=0, le=PORT_MAX)]
 ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
@@ -337,6 +383,38 @@ class DirectSettings(LocalModel):
     """Told beside the addresses of this machine: where others reach its UDP port."""
 
 
+class AgentRule(LocalModel):
+    """Which processes may act as which agents of this sidecar. All that is given must hold."""
+
+    names: Annotated[tuple[AgentPattern, ...], Field(min_length=1, max_length=AGENT_PATTERNS_MAX)]
+    """Paths within the trust domain: finance/planner, finance/*, finance/**."""
+    uid: Account | None = None
+    gid: Account | None = None
+    """Its own group or a supplementary one."""
+    exe: LocalPath | None = None
+    """The file that the process runs, in addition to uid or gid: by itself it proves little."""
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if self.uid is None and self.gid is None:
+            why = "exe alone does not tell who runs it: " if self.exe is not None else ""
+            raise ValueError(f"{why}a rule needs uid or gid")
+        if self.exe is not None and not self.exe.is_absolute():
+            raise ValueError(f"exe: {self.exe} is no absolute path")
+        return self
+
+
+class AgentsSettings(LocalModel):
+    """Who may act as the agents of this sidecar, by its socket."""
+
+    rules: Annotated[tuple[AgentRule, ...], Field(max_length=AGENT_RULES_MAX)] = ()
+    """Whom else than the sidecar's own user the socket lets in, and as whom."""
+    own_user: bool = True
+    """Whether processes of the sidecar's own user, and root, may act as any agent."""
+    socket_group: Account | None = None
+    """The group that may reach the socket; only the sidecar's own user unless given."""
+
+
 class SidecarSettings(EnrolledSettings):
     """The sidecar: dials gateways, serves agents over a Unix socket and MCP clients over HTTP."""
 
@@ -344,8 +422,12 @@ class SidecarSettings(EnrolledSettings):
 
     listen: Address = SocketAddress("0.0.0.0", 0)  # noqa: S104  # replies come from anywhere.
     ops_port: Port = SIDECAR_OPS_PORT
-    agent_socket: LocalPath | None = None
+    agent_socket: SocketPath | None = None
     """Where agents connect; run/agent.sock of the state folder unless given."""
+    agent_host: LoopbackHost = "127.0.0.1"
+    agent_port: Port | None = None
+    """Where agents connect by TCP, with a token; nowhere unless given. 7450 by convention."""
+    agents: AgentsSettings = AgentsSettings()
     mcp_host: Host = "127.0.0.1"
     mcp_port: Port = MCP_INGRESS_PORT
     mcp: McpSettings = McpSettings()
@@ -364,6 +446,18 @@ class SidecarSettings(EnrolledSettings):
         MAILBOXES_BYTES
     )
     """What waits for all agents together: whoever may tell them something can fill this much."""
+
+    @field_validator("agents")
+    @classmethod
+    def _group_reaches_socket(cls, value: AgentsSettings, others: ValidationInfo) -> AgentsSettings:
+        if value.socket_group is not None:
+            socket, state = others.data.get("agent_socket"), others.data.get("state")
+            if socket is None or (state is not None and socket.is_relative_to(state)):
+                raise ValueError(
+                    "socket_group needs an agent_socket outside the state folder, "
+                    "which nobody else may enter"
+                )
+        return value
 
 
 PROGRAMS: Final[tuple[type[ProgramSettings], ...]] = (

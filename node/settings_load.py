@@ -14,8 +14,11 @@ from node.errors import ConfigError
 from node.settings import ENVIRONMENT_PREFIX, PROGRAMS, ProgramSettings
 from node.settings_source import FLAG_OR_ENVIRONMENT_ONLY, SettingsFile, find_settings_file
 
-# Read elsewhere: by the keystore, and by the development script, whose children inherit it.
-OTHER_VARIABLES: Final = frozenset({"MASTER_KEY", "MASTER_KEY_FILE", "PROVE_SECONDS"})
+# Read elsewhere: by the keystore, by the SDK, and by the development script, whose children inherit
+# it.
+OTHER_VARIABLES: Final = frozenset(
+    {"MASTER_KEY", "MASTER_KEY_FILE", "PROVE_SECONDS", "TOKEN", "TOKEN_FILE"}
+)
 
 UNKNOWN_KEY: Final = "extra_forbidden"
 """pydantic's name for it."""

@@ -25,6 +25,7 @@ def publish_figures(sidecar: "Sidecar", parts: Parts) -> None:
     status["direct_hops"] = lambda: sidecar.direct_hops
     status["refused"] = lambda: by_code(router.channels.refused)
     status["channels_closed"] = lambda: by_code(router.channels.closed)
+    status["local_refused"] = lambda: dict(sidecar.door.access.refused)
     status["messages"] = lambda: _message_status(sidecar)
 
 
@@ -55,6 +56,13 @@ def _count_messages(sidecar: "Sidecar", parts: Parts) -> None:
         lambda: sidecar.agents.mailbox_room.held_bytes,
     )
     gauge("local_sessions", "Agent processes connected.", lambda: sidecar.port.sessions)
+    gauge("local_tokens", "Tokens for agent processes.", lambda: len(sidecar.door.tokens))
+    read(
+        "local_refused",
+        "Agent processes and openings that were refused.",
+        lambda: {str(why): count for why, count in sidecar.door.access.refused.items()},
+        label="why",
+    )
     gauge("mcp_children", "MCP servers running.", lambda: sidecar.mcp.children)
 
 

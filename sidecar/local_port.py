@@ -22,7 +22,19 @@ from sidelink.wire import (
     Welcome,
 )
 
-from identity import Code
+from identity import Code, SidelinkError
+
+
+class LocalApiError(SidelinkError):
+    """The listener cannot be made, or a process may not connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """One file, whatever it is called."""
+
+    device: int
+    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,10 @@ class PeerCredentials:
     process_id: int
     user_id: int
     group_id: int
+    groups: frozenset[int] = frozenset()
+    """Supplementary ones, beside ``group_id``."""
+    executable: FileIdentity | None = None
+    """What it ran when it connected; None if nobody asked or the kernel did not say."""
 
 
 class LocalSession(Protocol):

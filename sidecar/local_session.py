@@ -5,7 +5,6 @@ Whatever a process sends costs at most its own connection, which ends with a typ
 
 import asyncio
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,8 +44,9 @@ from sidelink.wire import (
     encode_batches,
 )
 
-from identity import Code, SidelinkError
-from sidecar.local_port import LocalRouter, PeerCredentials, failure
+from identity import Code
+from sidecar.local_access import Grant, LocalAccess, Refusal
+from sidecar.local_port import LocalApiError, LocalRouter, PeerCredentials, failure
 
 HELLO_WAIT_S: Final = 5.0
 CLOSE_GRACE_S: Final = 2.0
@@ -59,6 +59,8 @@ FRAME_BYTES: Final = 64
 @dataclass(frozen=True, slots=True)
 class LocalLimits:
     connections_max: int = 256
+    strangers_max: int = 64
+    """Beside those: connections that nobody vouches for and that have shown no token yet."""
     agents_per_connection_max: int = 1024
     hello_bytes_max: int = 64 * 1024
     write_high_bytes: int = 1024 * 1024
@@ -73,27 +75,31 @@ class LocalLimits:
 PeerCredentialsOf = Callable[[asyncio.BaseTransport], PeerCredentials]
 
 
-class LocalApiError(SidelinkError):
-    """The listener cannot be made, or a process may not connect."""
-
-
 class SessionHome(Protocol):
     """What a session asks of its listener."""
 
     router: LocalRouter
     limits: LocalLimits
+    access: LocalAccess
     peer_credentials: PeerCredentialsOf
     sessions: "set[Session]"
     goodbyes: Counter[Code]
 
+    @property
+    def has_room(self) -> bool: ...
+    def stranger_came(self, session: "Session") -> None: ...
+    def stranger_proved(self, session: "Session") -> bool: ...
     def session_gone(self, session: "Session") -> None: ...
 
 
 class Session(asyncio.Protocol):
     """One connection. Implements `sidecar.local_port.LocalSession`."""
 
-    def __init__(self, api: SessionHome) -> None:
+    def __init__(self, api: SessionHome, *, is_vouched: bool = True) -> None:
+        """``is_vouched``: the kernel says who is there, which it does for Unix sockets only."""
         self._api = api
+        self._is_vouched = is_vouched
+        self._grant: Grant | None = None
         self._router = api.router
         self._limits = api.limits
         self._reader = client_frame_reader()
@@ -123,6 +129,11 @@ class Session(asyncio.Protocol):
     @property
     def writable(self) -> bool:
         return not (self._write_blocked or self._closed)
+
+    @property
+    def grant(self) -> Grant | None:
+        """What it may do; None once it has ended, and before it has shown that it may do any."""
+        return None if self._closed else self._grant
 
     def deliver(self, frames: Sequence[ServerFrame]) -> None:
         if self._closed:
@@ -200,6 +211,12 @@ class Session(asyncio.Protocol):
             transport.write_eof()
         self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE_S, transport.abort)
 
+    def cut(self, code: Code) -> None:
+        """Say Goodbye, and do not wait for it to be read: somebody else needs the place."""
+        self.close(code)
+        if self._transport is not None:
+            self._transport.abort()
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -207,22 +224,27 @@ class Session(asyncio.Protocol):
         self._transport.set_write_buffer_limits(
             high=self._limits.write_high_bytes, low=self._limits.write_low_bytes
         )
-        full = len(self._api.sessions) >= self._limits.connections_max
+        has_room = self._api.has_room
         self._api.sessions.add(self)
-        try:
-            self._peer = self._api.peer_credentials(transport)
-        except LocalApiError as error:
-            self.close(error.code)
-            return
-        # A program of another user is turned away before a byte of it is looked at.
-        if self._peer.user_id not in (os.geteuid(), 0):
-            self.close(Code.LOCAL_UNAUTHORIZED)
-        elif full:
+        if self._is_vouched:
+            try:
+                self._peer = self._api.peer_credentials(transport)
+            except LocalApiError as error:
+                self.close(error.code)
+                return
+            self._grant = self._api.access.of_process(self._peer)
+        if self._grant is None:
+            self._api.stranger_came(self)
+            if not self._api.access.takes_tokens:
+                # It is turned away before a byte of it is looked at.
+                self._turn_away()
+                return
+        elif not has_room:
             self.close(Code.LOCAL_LIMIT)
-        else:
-            self._timer = asyncio.get_running_loop().call_later(
-                HELLO_WAIT_S, self.close, Code.LOCAL_BAD_REQUEST
-            )
+            return
+        self._timer = asyncio.get_running_loop().call_later(
+            HELLO_WAIT_S, self.close, Code.LOCAL_BAD_REQUEST
+        )
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
@@ -288,16 +310,27 @@ class Session(asyncio.Protocol):
         match frame:
             case Hello(version=version) if version != LOCAL_API_VERSION:
                 self.close(Code.LOCAL_VERSION_UNSUPPORTED)
-            case Hello(token=None):
+            case Hello(token=token):
+                if token is not None:
+                    self._grant = self._api.access.of_token_untrusted(token)
+                if self._grant is None:
+                    self._turn_away(token)
+                    return
+                if not self._api.stranger_proved(self):
+                    self.close(Code.LOCAL_LIMIT)
+                    return
                 assert self._timer is not None
                 self._timer.cancel()
                 self._greeted = True
                 self.deliver([self._router.welcome()])
-            case Hello():
-                # The kernel vouches for who is here; a token would be accepted unread.
-                self.close(Code.LOCAL_UNAUTHORIZED)
             case _:
                 self.close(Code.LOCAL_BAD_REQUEST)
+
+    def _turn_away(self, token: str | None = None) -> None:
+        """Whatever is wrong, the answer is the same: a guess learns nothing."""
+        by_user = self._is_vouched and token is None
+        self._api.access.refuse(Refusal.USER if by_user else Refusal.TOKEN)
+        self.close(Code.LOCAL_UNAUTHORIZED)
 
     def _handle(self, frame: ClientFrame) -> None:
         match frame:
@@ -324,10 +357,14 @@ class Session(asyncio.Protocol):
                 self.close(Code.LOCAL_BAD_REQUEST)
 
     def _open(self, frame: OpenAgent) -> None:
+        assert self._grant is not None
         if not frame.request or frame.request in self._openings:
             self.close(Code.LOCAL_BAD_REQUEST)
         elif len(self._agents) + len(self._openings) >= self._limits.agents_per_connection_max:
             self.deliver([failure(frame.request, Code.LOCAL_LIMIT, "too many agents")])
+        elif not self._grant.allows(frame.name):
+            reason = self._api.access.refuse_agent(self._grant, frame.name)
+            self.deliver([failure(frame.request, Code.LOCAL_UNAUTHORIZED, reason)])
         else:
             self._openings.add(frame.request)
             self._router.open_agent(self, frame.request, frame.name, frame.attributes)

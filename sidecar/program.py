@@ -21,7 +21,7 @@ from sidecar.decisions import SidecarDecisions
 from sidecar.direct import DirectPaths
 from sidecar.enrol import enrol
 from sidecar.figures import agent_page_untrusted, publish_figures
-from sidecar.local_api import LocalApi
+from sidecar.local_door import LocalDoor, open_door
 from sidecar.local_router import RouterPort
 from sidecar.mailbox import SharedRoom
 from sidecar.mcp_service import McpService
@@ -59,6 +59,7 @@ async def run(
 ) -> None:
     """Enrol if need be, then serve agents. Raises SidelinkError when enrolment is refused."""
     async with AsyncExitStack() as stack:
+        door = stack.enter_context(open_door(parts, settings))
         accepted = AcceptedHops()
         endpoint = await Endpoint.bind(
             settings.listen.host,
@@ -86,7 +87,7 @@ async def run(
         await stack.enter_async_context(serve_operators(parts))
         if not await _unless_stopped(enrol(parts, settings, endpoint), stop):
             return
-        sidecar = Sidecar(parts, settings, endpoint, make_cipher=make_cipher)
+        sidecar = Sidecar(parts, settings, endpoint, door, make_cipher=make_cipher)
         await stack.enter_async_context(sidecar)
         accepted.handler = sidecar.direct or accepted.handler
         running.append(sidecar)
@@ -113,12 +114,14 @@ class Sidecar:
         parts: Parts,
         settings: SidecarSettings,
         endpoint: Endpoint,
+        door: LocalDoor,
         *,
         make_cipher: MakeCipher | None = None,
     ) -> None:
         self._parts = parts
         self._settings = settings
         self.endpoint = endpoint
+        self.door = door
         decisions = SidecarDecisions(
             parts.admission.decide,
             parts.admission.could_allow,
@@ -150,14 +153,14 @@ class Sidecar:
         self.direct = self._direct_paths() if settings.direct.enabled else None
         self.uplink = Uplink(parts, self.router, self.streams, self.neighbours, self._alarm.look)
         self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
-        self._local_api = LocalApi(self.port)
+        self._local_api = door.api(self.port)
         self.mcp = McpService(parts, settings, self.agents, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
         publish_figures(self, parts)
 
     async def __aenter__(self) -> "Sidecar":
         parts = self._parts
-        await self._local_api.start(self._settings.agent_socket or parts.folder.agent_socket)
+        await self.door.start()
         try:
             await self.mcp.start()
         except BaseException:

@@ -6,11 +6,10 @@ one, and what was sent is still answered. Goodbye, or the end of the socket, is 
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final, assert_never, cast
 
+from sidelink.address import Address
 from sidelink.errors import (
     AskTimeout,
     LocalError,
@@ -83,7 +82,13 @@ class _Request:
 class Connection(asyncio.Protocol):
     """Use `open_connection`; after `lost` it takes nothing more."""
 
-    def __init__(self, on_lost: Callable[["Connection"], None], requests: Iterator[int]) -> None:
+    def __init__(
+        self,
+        on_lost: Callable[["Connection"], None],
+        requests: Iterator[int],
+        token: str | None = None,
+    ) -> None:
+        self._token = token
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
         self._reader = server_frame_reader()
@@ -297,7 +302,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
-        self.post(Hello(LOCAL_API_VERSION))
+        self.post(Hello(LOCAL_API_VERSION, self._token))
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -419,23 +424,23 @@ def no_receipt() -> AskTimeout:
 
 
 async def open_connection(
-    path: Path, on_lost: Callable[[Connection], None], requests: Iterator[int]
+    address: Address,
+    token: str | None,
+    on_lost: Callable[[Connection], None],
+    requests: Iterator[int],
 ) -> Connection:
     """Connect and say Hello. Raises Unreachable or LocalError."""
-    loop = asyncio.get_running_loop()
     connection: Connection | None = None
     try:
         async with asyncio.timeout(CONNECT_WAIT_S):
-            _, connection = await loop.create_unix_connection(
-                lambda: Connection(on_lost, requests), os.fspath(path)
-            )
+            connection = await address.connect(lambda: Connection(on_lost, requests, token))
             welcome = await connection.welcome
     except (OSError, TimeoutError) as error:
         if connection is not None:
             connection.abandon()
         reason = str(error) or "no answer in time"
         raise Unreachable(
-            "local.unavailable", f"no sidecar at {path}: {reason}", remedy=NO_SIDECAR
+            "local.unavailable", f"no sidecar at {address}: {reason}", remedy=NO_SIDECAR
         ) from error
     except BaseException:
         if connection is not None:

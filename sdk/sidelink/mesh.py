@@ -10,6 +10,7 @@ from typing import Final, Self
 import msgspec
 
 from sidelink import wire
+from sidelink.address import TCP_SCHEME, Address, LoopbackAddress, parse_address
 from sidelink.agent import Agent
 from sidelink.connection import (
     CONNECT_WAIT_S,
@@ -21,9 +22,9 @@ from sidelink.connection import (
 from sidelink.errors import LocalError, SidelinkError, Unreachable, copy_error
 from sidelink.outbox import Backlog
 from sidelink.seat import Seat
+from sidelink.tokens import ReadToken, no_token, token_reader
 from sidelink.wire import AttributeValue
 
-SOCKET_PATH_BYTES_MAX: Final = 107
 RECONNECT_S_MAX_DEFAULT: Final = 600.0
 RETRY_DELAY_S_MIN: Final = 0.05
 RETRY_DELAY_S_MAX: Final = 2.0
@@ -56,23 +57,41 @@ def default_socket_path(environment: Mapping[str, str] | None = None) -> Path:
 def connect(
     path: str | os.PathLike[str] | None = None,
     *,
+    token: str | None = None,
     reconnect_s_max: float = RECONNECT_S_MAX_DEFAULT,
     wait_s: float = 0.0,
 ) -> "Mesh":
     """``async with sidelink.connect() as mesh:`` — the sidecar at `path`, or the default one.
 
-    Entering raises Unreachable when there is none, at once or after `wait_s` seconds: for programs
-    that start beside their sidecar. If it goes away later, its agents are opened again as soon as
-    it is back, for `reconnect_s_max` seconds.
+    `path` is that of its socket, or ``tcp://127.0.0.1:7450``. A token says which agents this
+    program may act as: `token`, or SIDELINK_TOKEN, or what the file SIDELINK_TOKEN_FILE holds.
+
+    Raises LocalError for an address or a token that is none. Entering raises Unreachable when there
+    is no sidecar, at once or after `wait_s` seconds: for programs that start beside it. If it goes
+    away later, its agents are opened again as soon as it is back, for `reconnect_s_max` seconds.
     """
-    return Mesh(default_socket_path() if path is None else Path(path), reconnect_s_max, wait_s)
+    if path is None:
+        given = os.environ.get("SIDELINK_AGENT_SOCKET", "")
+        path = given if given.startswith(TCP_SCHEME) else default_socket_path()
+    address, read_token = parse_address(path), token_reader(token)
+    if isinstance(address, LoopbackAddress) and read_token is no_token:
+        raise LocalError(
+            "local.unauthorized",
+            f"a token is needed at {address}",
+            remedy="Ask for one with `sidelink agent token create`, and give it to this program.",
+        )
+    return Mesh(address, read_token, reconnect_s_max, wait_s)
 
 
 class Mesh:
     """Made by `connect`; use it as an async context manager."""
 
-    def __init__(self, path: Path, reconnect_s_max: float, wait_s: float) -> None:
-        self._path = path
+    def __init__(
+        self, address: Address, read_token: ReadToken, reconnect_s_max: float, wait_s: float
+    ) -> None:
+        self._address = address
+        self._read_token = read_token
+        self._token: str | None = None
         self._reconnect_s_max = reconnect_s_max
         self._wait_s = wait_s
         self._connection: Connection | None = None
@@ -87,13 +106,7 @@ class Mesh:
     async def __aenter__(self) -> Self:
         if self._supervisor is not None:
             raise LocalError("local.bad_request", "connect() is used once; call it again")
-        length = len(os.fsencode(self._path))
-        if length > SOCKET_PATH_BYTES_MAX:
-            raise LocalError(
-                "config.invalid",
-                f"the socket path {self._path} has {length} bytes, not {SOCKET_PATH_BYTES_MAX}",
-                remedy="Choose a shorter state folder for the sidecar.",
-            )
+        self._address.check()
         self._connection = await self._first_connection()
         if self._connection.lost is not None:
             self._lost.set()  # Behind its Welcome, when nobody was told yet.
@@ -216,7 +229,10 @@ class Mesh:
             delay_s = min(2 * delay_s, RETRY_DELAY_S_MAX)
 
     async def _open_connection(self) -> Connection:
-        return await open_connection(self._path, self._connection_lost, self._backlog.requests)
+        self._token = self._read_token()
+        return await open_connection(
+            self._address, self._token, self._connection_lost, self._backlog.requests
+        )
 
     def _connection_lost(self, connection: Connection) -> None:
         if connection is not self._connection or self._closed:
@@ -246,12 +262,20 @@ class Mesh:
             announced_s = min(connection.retry_at_s - loop.time(), ANNOUNCED_DELAY_S_MAX)
             delay_s = max(RETRY_DELAY_S_MIN, announced_s)
             while error is not None:
-                if error.code in _FINAL_CODES or loop.time() + delay_s > deadline_s:
+                if self._is_final(error) or loop.time() + delay_s > deadline_s:
                     self._give_up(error)
                     break
                 await asyncio.sleep(delay_s)
                 delay_s = min(max(2 * delay_s, RETRY_DELAY_S_MIN), RETRY_DELAY_S_MAX)
                 error = await self._come_back()
+
+    def _is_final(self, error: SidelinkError) -> bool:
+        if error.code != "local.unauthorized":
+            return error.code in _FINAL_CODES
+        try:
+            return self._read_token() == self._token
+        except LocalError:
+            return False  # Somebody is about to write another one.
 
     async def _come_back(self) -> SidelinkError | None:
         """One try. Returns what stands in the way, or None when all is as before."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidelink import wire
+from sidelink.tokens import token_of
 
 from channel import Prologue, StreamOpen, encode_stream_open
 from channel.limits import MAC_BYTES
@@ -145,4 +146,8 @@ def text_examples() -> Mapping[str, str]:
     """Each fenced block ``text NAME`` of the document, by name."""
     gateway = GatewayAddress("127.0.0.1", 7440, IDENTIFIER)
     ticket = Ticket("acme", IDENTIFIER, (gateway,), bytes(range(16)), 2_000_000_000)
-    return {"identifier": str(IDENTIFIER), "ticket": ticket.encode()}
+    return {
+        "identifier": str(IDENTIFIER),
+        "ticket": ticket.encode(),
+        "local-token": token_of(bytes(range(32))),
+    }

@@ -2,15 +2,19 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 from sidelink import wire
 from sidelink.errors import WireError
 
 from identity import Code
+from node.clocks import ManualClock
+from sidecar.local_access import LocalAccess
 from sidecar.local_port import PeerCredentials
 from sidecar.local_router import RouterPort
 from sidecar.local_session import LocalLimits, Session
+from sidecar.tokens import TOKEN_SECONDS_MAX, TokenBook
 from tests.fuzz.machines import machine_target
 from tests.fuzz.program import Program
 from tests.fuzz.sidecar_people import FuzzedSidecar
@@ -25,6 +29,7 @@ RECEIVERS: Final = (
     "agent://acme/beta/bob",
     "nobody",
 )
+TOKEN_AGENT: Final = "agent://acme/alpha/alice"
 ATTRIBUTES: Final[tuple[Any, ...]] = ({}, {}, {"role": "planner"}, {"clearance": 3}, {"name": "x"})
 SIZES: Final = (0, 1, 100, 60_000, wire.MESSAGE_BYTES_MAX, wire.MESSAGE_BYTES_MAX + 1)
 
@@ -61,9 +66,11 @@ class Pipe:
 class Process:
     """One agent process: its connection, and what it was told on it."""
 
-    def __init__(self, home: Any) -> None:
+    def __init__(self, home: Any, *, is_vouched: bool = True) -> None:
         self.pipe: Any = Pipe()
-        self.session = Session(home)
+        self.session = Session(home, is_vouched=is_vouched)
+        self.is_vouched = is_vouched
+        self.token: str | None = None
         self.reader = wire.server_frame_reader()
         self.own = wire.client_frame_reader()
         self.opened: dict[int, str] = {}
@@ -100,8 +107,10 @@ class Process:
         match frame:
             case wire.Welcome():
                 assert not self.has_welcome
+                assert self.is_vouched or self.token, "nobody is let in by nothing"
                 self.has_welcome = True
             case wire.Opened():
+                assert not self.token or frame.uri == TOKEN_AGENT, "an agent that is not its own"
                 self.opened[frame.agent] = frame.uri
                 self.answered[frame.request] += 1
             case wire.Receipt() | wire.Failed() | wire.Reply():
@@ -116,12 +125,28 @@ class Home:
     def __init__(self, router: RouterPort) -> None:
         self.router = router
         self.limits = LocalLimits(agents_per_connection_max=2)
+        self.tokens = TokenBook(Path(":memory:"))
+        self.token, _ = self.tokens.create(["alpha/alice"], unix_s=0, lifetime_s=TOKEN_SECONDS_MAX)
+        self.access = LocalAccess(tokens=self.tokens, clock=ManualClock(unix=1))
+        self.strangers: set[Session] = set()
         self.peer_credentials = lambda _: PeerCredentials(1, os.geteuid(), 0)
         self.sessions: set[Session] = set()
         self.goodbyes: Counter[Code] = Counter()
 
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    def stranger_came(self, session: Session) -> None:
+        self.strangers.add(session)
+
+    def stranger_proved(self, session: Session) -> bool:
+        self.strangers.discard(session)
+        return True
+
     def session_gone(self, session: Session) -> None:
         self.sessions.discard(session)
+        self.strangers.discard(session)
 
 
 class LocalMachine(FuzzedSidecar):
@@ -155,9 +180,15 @@ class LocalMachine(FuzzedSidecar):
             self.end(process)
         self.check()
         deliveries = self.sidecar.router.deliveries
-        tables: list[Any] = [self.home.sessions, self.router_port._agents, deliveries._listeners]
+        tables: list[Any] = [
+            self.home.sessions,
+            self.home.strangers,
+            self.router_port._agents,
+            deliveries._listeners,
+        ]
         tables += [deliveries._agents, deliveries._held, deliveries._leases]
         assert not any(tables)
+        self.home.tokens.close()
 
     def end(self, process: Process) -> None:
         self.processes.remove(process)
@@ -170,14 +201,19 @@ class LocalMachine(FuzzedSidecar):
 
 def begin(machine: LocalMachine, program: Program) -> None:
     if len(machine.processes) < CONNECTIONS_MAX:
-        machine.processes.append(Process(machine.home))
-        if program.below(4):
+        kind = program.below(8)
+        machine.processes.append(Process(machine.home, is_vouched=kind < 4))
+        if kind % 4:
             _send(machine.processes[-1], wire.Hello(1))
 
 
 def greet(machine: LocalMachine, program: Program) -> None:
     if process := machine.choose(program):
-        _send(process, wire.Hello(program.below(3), program.choose((None, "a token"))))
+        version = program.below(3)
+        token = program.choose((None, "a token", machine.home.token))
+        if not process.has_welcome:
+            process.token = token
+        _send(process, wire.Hello(version, token))
 
 
 def open_agent(machine: LocalMachine, program: Program) -> None:
@@ -289,6 +325,24 @@ _TWO: Final = (
     *("open_agent", 0, 1, 0, 0, "open_agent", 1, 1, 1, 0),
     *("listen", 1, 2, 1, "listen", 0, 1, 1),
 )
+_BY_TOKEN: Final = (
+    "begin",
+    4,
+    "greet",
+    0,
+    1,
+    2,
+    "open_agent",
+    0,
+    1,
+    0,
+    0,
+    "open_agent",
+    0,
+    2,
+    1,
+    0,
+)
 
 TARGETS: Final[list[Target]] = [
     machine_target(
@@ -301,6 +355,7 @@ TARGETS: Final[list[Target]] = [
             (*_TWO, "send", 0, 0, 1, 0, 1, 4, "flush", 0, 3, 1, "stop_reading", 1, 1, "leave", 1),
             (*_TWO, "say_anything", 0, 0, 1, "say_anything", 0, 0, 2, "drain", 1, 1, "leave", 0),
             (*_TWO, "drain", 1, 0, "send", 0, 0, 1, 0, 1, 4, "drain", 1, 2, "drain", 1, 1),
+            (*_BY_TOKEN, "begin", 5, "begin", 4, "greet", 1, 1, 1, "greet", 2, 1, 0, "wait", 2),
             ("begin", 0, "greet", 0, 2, 0, "begin", 0, "greet", 1, 1, 1, "begin", 0, "wait", 2),
         ],
         in_loop=True,

@@ -23,7 +23,8 @@ from sidelink.wire import (
 )
 
 from identity import Code
-from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalLimits, read_peer_credentials
+from sidecar.local_access import LocalAccess
+from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalLimits
 from sidecar.local_port import LocalSession, PeerCredentials, failure
 
 DOMAIN = "acme"
@@ -195,9 +196,10 @@ async def local_api(
     router: FakeRouter,
     *,
     limits: LocalLimits = DEFAULT_LIMITS,
-    peer_credentials: PeerOf = read_peer_credentials,
+    access: LocalAccess | None = None,
+    peer_credentials: PeerOf | None = None,
 ) -> AsyncIterator[LocalApi]:
-    api = LocalApi(router, limits=limits, peer_credentials=peer_credentials)
+    api = LocalApi(router, limits=limits, access=access, peer_credentials=peer_credentials)
     await api.start(path)
     try:
         yield api

@@ -26,8 +26,8 @@ from sidelink.wire import (
 
 from identity import Code
 from sidecar import local_session as module
-from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalApiError
-from sidecar.local_port import PeerCredentials
+from sidecar.local_api import DEFAULT_LIMITS, LocalApi
+from sidecar.local_port import LocalApiError, PeerCredentials
 from tests.sdk.fakes import WAIT_S, FakeRouter, local_api
 from tests.sidecar.local_clients import Client, Clients, prefixed, tell
 

@@ -28,8 +28,9 @@ from sidelink.wire import (
 
 from identity import Code
 from sidecar import local_session as module
-from sidecar.local_api import DEFAULT_LIMITS, LocalApi, LocalApiError, read_peer_credentials
-from sidecar.local_port import failure
+from sidecar.local_api import DEFAULT_LIMITS, LocalApi
+from sidecar.local_port import LocalApiError, failure
+from sidecar.peer_credentials import read_peer_credentials
 from tests.sdk.fakes import FakeRouter, local_api, uri
 from tests.sidecar.local_clients import Clients, prefixed, tell, until
 
