@@ -184,6 +184,13 @@ class AgentRegistry:
         own = self._existing("/".join(agent.uri.path))
         return own.proof_for(NoisePublicKey(noise_key), Purpose.CHANNEL, unix_s=unix_s)
 
+    def look_up(self, path: str, unix_s: float) -> tuple[OwnIdentity, VerifiedIdentity]:
+        """An agent as it is on the disk, for an operator. Raises SidelinkError: local.bad_request,
+        local.agent_unknown."""
+        name, own = self._named(path)
+        agent = self._awake.get(name)
+        return own, self.issuer.verified(own, unix_s) if agent is None else agent.identity
+
     def reissue(self, agents: Iterable[LocalAgent], unix_s: float) -> list[LocalAgent]:
         """Bring the proofs of these agents up to what this node is now; returns those changed.
 

@@ -16,6 +16,7 @@ from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
 from node.settings import SidecarSettings
 from sidecar.addresses import AddressRules, own_addresses
+from sidecar.agent_admin import AgentAdmin
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.decisions import SidecarDecisions
 from sidecar.direct import DirectPaths
@@ -84,6 +85,8 @@ async def run(
             return agent_page_untrusted(running[0], request)
 
         parts.admin.add("GET", "/v1/agents", list_agents)
+        agent_admin = AgentAdmin(parts.admin, parts.clock)
+        stack.callback(agent_admin.close)
         await stack.enter_async_context(serve_operators(parts))
         if not await _unless_stopped(enrol(parts, settings, endpoint), stop):
             return
@@ -91,6 +94,7 @@ async def run(
         await stack.enter_async_context(sidecar)
         accepted.handler = sidecar.direct or accepted.handler
         running.append(sidecar)
+        agent_admin.serve(sidecar.agents, sidecar.agents_changed)
         await stop.wait()
         await sidecar.drain()
 
@@ -225,6 +229,10 @@ class Sidecar:
         Those that sleep are brought up to date when they wake.
         """
         self.agents.reissue(self.agents.awake_agents(), self._parts.clock.unix_s())
+        self.agents_changed()
+
+    def agents_changed(self) -> None:
+        """Agents that are awake have other proofs: those whom they talk to are to see them."""
         self.router.own_agents_changed()
         self._alarm.look()
 
