@@ -89,7 +89,10 @@ class Gateway:
         self._work_handle: asyncio.TimerHandle | None = None
         self._failed: asyncio.Future[None] | None = None
         self._neighbours = Neighbours(
-            parts.node, parts.clock, renewed=lambda hop: self._relay.hop_renewed(hop)
+            parts.node,
+            parts.clock,
+            parts.metrics,
+            renewed=lambda hop: self._relay.hop_renewed(hop),
         )
         parts.node.trust.on_news.append(self._judge)
         self._count()

@@ -25,6 +25,7 @@ from link.trust_messages import (
     list_parts,
 )
 from node.clocks import Clock
+from node.metrics import Metrics, by_code
 from node.own_node import OwnNode
 from transport import Hop
 
@@ -64,7 +65,12 @@ class Neighbours:
     """All hops of one program, as far as trust is concerned."""
 
     def __init__(
-        self, node: OwnNode, clock: Clock, *, renewed: Callable[[Hop], None] | None = None
+        self,
+        node: OwnNode,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        renewed: Callable[[Hop], None] | None = None,
     ) -> None:
         """``renewed`` is told of a hop whose peer has shown a newer proof."""
         self._node = node
@@ -76,6 +82,12 @@ class Neighbours:
         self._said_s = 0.0
         self.refused: Counter[Code] = Counter()
         """Lists and proofs that did not count."""
+        metrics.counter_read(
+            "neighbours_not_believed",
+            "Lists and proofs of neighbours that did not count, by code.",
+            lambda: by_code(self.refused),
+            label="code",
+        )
         node.trust.on_news.append(self._spread)
         node.on_change.append(self.show_proof)
 

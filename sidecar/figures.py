@@ -93,6 +93,11 @@ def _count_ways(sidecar: "Sidecar", parts: Parts) -> None:
         "Times that a channel went on over another link.",
         lambda: paths.counters.moved,
     )
+    read(
+        "proofs_shown",
+        "Newer proofs shown on live channels.",
+        lambda: router.standing.shown,
+    )
     read("channels_rested", "Channels put away for being idle.", lambda: rest.rested)
     read("streams_opened", "Byte streams opened.", lambda: streams.opened)
     read("hop_losses", "Hops to gateways that were lost.", lambda: uplink.hop_losses)

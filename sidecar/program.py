@@ -151,7 +151,7 @@ class Sidecar:
         self.streams = Streams(self.router, decisions, parts.clock)
         self.router.use_streams(self.streams)
         self._alarm = _Alarm(self.router)
-        self.neighbours = Neighbours(parts.node, parts.clock)
+        self.neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
         parts.node.trust.on_news.append(self._judge)
         parts.node.on_change.append(self._node_changed)
         self.direct = self._direct_paths() if settings.direct.enabled else None
