@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -39,6 +39,7 @@ class Flow:
         self.received: list[int] = []
         self.answered = 0
         self._talks = True
+        self._progress = asyncio.Event()
 
     async def __aenter__(self) -> "Flow":
         number = next(_numbers)
@@ -47,8 +48,7 @@ class Flow:
         self.sender = await (await self._a.__aenter__()).agent(f"finance/rotating-{number}")
         self.receiver = await (await self._b.__aenter__()).agent(f"billing/listening-{number}")
         self._tasks = [asyncio.create_task(task) for task in (self._listen(), self._talk())]
-        while self.answered < 3:
-            await asyncio.sleep(0.02)
+        await self.until(lambda: self.answered >= 3)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -62,17 +62,24 @@ class Flow:
         """Stop talking; wait until all that was sent has arrived."""
         self._talks = False
         await self._tasks[1]
-        while len(self.received) < self.sent:
-            await asyncio.sleep(0.02)
+        await self.until(lambda: len(self.received) >= self.sent)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something that was sent, received or answered makes this true."""
+        while not reached():
+            self._progress.clear()
+            await self._progress.wait()
 
     async def _talk(self) -> None:
         while self._talks:
             await self.sender.tell(self.receiver.uri, self.sent)
             self.sent += 1
+            self._progress.set()
             if self.sent % 10 == 0:
                 reply = await self.sender.ask(self.receiver.uri, "well?", timeout=10)
                 assert reply.body == "well"
                 self.answered += 1
+                self._progress.set()
             await asyncio.sleep(0.005)
 
     async def _listen(self) -> None:
@@ -81,6 +88,7 @@ class Flow:
                 await message.reply("well")
             else:
                 self.received.append(message.body)
+                self._progress.set()
 
 
 def identity_of(program: Program, agent: str | None = None) -> dict[str, Any]:
@@ -133,8 +141,7 @@ async def test_a_key_is_replaced_while_messages_flow_and_none_is_lost(
         hops_before = await asyncio.to_thread(hops_of, mesh)
         before, after = await rotated(programs[which], agent)
         sent_at_rotation = flow.sent
-        while flow.sent < sent_at_rotation + 100:
-            await asyncio.sleep(0.02)
+        await flow.until(lambda: flow.sent >= sent_at_rotation + 100)
         await flow.finish()
         hops_after = await asyncio.to_thread(hops_of, mesh)
 
