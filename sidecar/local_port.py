@@ -78,6 +78,9 @@ class LocalSession(Protocol):
     def agent_refused(self, failed: Failed) -> None:
         """The other answer to `open_agent`."""
 
+    def agent_gone(self, failed: Failed) -> None:
+        """The session acts as this agent no longer, and is told why."""
+
     def pause(self) -> None:
         """Stop reading from the agent process. What is read already (at most a batch) still comes.
 

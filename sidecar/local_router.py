@@ -59,6 +59,15 @@ class RouterPort:
             self._router.unlisten(found, session)
             self._router.let_go(found)
 
+    def end_agent(self, agent: LocalAgent, code: Code) -> None:
+        """An agent is nobody any more: no session acts as it from now on."""
+        for session, mine in self._agents.items():
+            if mine.pop(agent.handle, None) is not None:
+                self._router.unlisten(agent, session)
+                agent.users -= 1
+                text = f"{agent.uri} may not be used any more"
+                session.agent_gone(failure(0, code, text, agent=agent.handle))
+
     def send_batch(self, session: LocalSession, sends: list[Send]) -> None:
         mine = self._agents[session]
         start = 0

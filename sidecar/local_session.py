@@ -169,6 +169,10 @@ class Session(asyncio.Protocol):
         self._openings.discard(failed.request)
         self.deliver([failed])
 
+    def agent_gone(self, failed: Failed) -> None:
+        self._agents.discard(failed.agent)
+        self.deliver([failed])
+
     def pause(self) -> None:
         self._router_paused = True
         self._update_reading()

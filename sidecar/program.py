@@ -158,6 +158,7 @@ class Sidecar:
         self.uplink = Uplink(parts, self.router, self.streams, self.neighbours, self._alarm.look)
         self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
         self._local_api = door.api(self.port)
+        self.router.standing.on_agent_gone.append(self.port.end_agent)
         self.mcp = McpService(parts, settings, self.agents, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
         publish_figures(self, parts)

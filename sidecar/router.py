@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from sidelink import wire
 
 from channel import ChannelDenied, MakeCipher, Signal
-from identity import AgentUri, AttributeValue, Code
+from identity import AgentUri, AttributeValue, Code, SidelinkError
 from link import Frame, HopPort, LinkEnd
 from node.clocks import Clock
 from policy import Denial, Permit
@@ -170,8 +170,9 @@ class Router:
     # What agents ask for.
 
     def open_agent(self, name: str, attributes: Mapping[str, AttributeValue]) -> LocalAgent:
-        """Raises SidelinkError when this sidecar may not name such an agent."""
+        """Raises SidelinkError when this sidecar may not name such an agent, or it is revoked."""
         agent = self.agents.open(name, attributes, self._clock.unix_s())
+        self.standing.check_own(agent)
         self.channels.end_outdated(agent)
         self._end_turn()
         return agent
@@ -231,7 +232,13 @@ class Router:
     # What the channel table tells and asks (ChannelOwner).
 
     def find_agent(self, name: AgentUri) -> LocalAgent | None:
-        return self.agents.find(name, self._clock.unix_s())
+        agent = self.agents.find(name, self._clock.unix_s())
+        if agent is not None:
+            try:
+                self.standing.check_own(agent)
+            except SidelinkError:
+                return None
+        return agent
 
     def arm(self, slot: ChannelSlot) -> None:
         slot.armed_s = slot.links.channel.deadline_s

@@ -4,9 +4,10 @@ A live channel outlives renewals and rotations: each side shows its newer proof 
 the other decides again. It does not outlive a revocation of anybody in either chain.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from identity import Code, IdentityError, VerifiedIdentity
+from identity import Code, IdentityError, SidelinkError, VerifiedIdentity
 from node.clocks import Clock
 from policy import Denial
 from sidecar.agents import AgentRegistry, LocalAgent
@@ -46,6 +47,8 @@ class Standing:
         self._timers = timers
         self._judge = judge
         self._clock = clock
+        self.on_agent_gone: list[Callable[[LocalAgent, Code], None]] = []
+        """Told of an agent of ours that is nobody any more, and why: processes act as it."""
         self._to_show: dict[ChannelSlot, None] = {}
         self.shown = 0
         """Proofs that were shown on channels."""
@@ -56,15 +59,20 @@ class Standing:
             why = self._judge.why_cut(agent.identity)
             if why is not None:
                 self._judge.cut(agent.identity, "agent", why)
-                self._agents.forget(agent)
-                for slot in self._of(agent):
-                    self._channels.end(slot, why.code)
+                self._end_agent(agent, why.code)
         for slot in self._channels.slots():
             if slot.verified and not slot.dead:
                 why = self._judge.why_cut(slot.peer.identity)
                 if why is not None:
                     self._judge.cut(slot.peer.identity, "channel", why)
                     self._channels.end(slot, why.code)
+
+    def check_own(self, agent: LocalAgent) -> None:
+        """Raise SidelinkError (local.agent_revoked) for an agent of ours that may be none."""
+        why = self._judge.why_cut(agent.identity)
+        if why is not None:
+            self._agents.forget(agent)
+            raise SidelinkError(Code.LOCAL_AGENT_REVOKED, why.detail)
 
     def peer_renewed(self, slot: ChannelSlot, now_s: float) -> bool:
         """The peer has shown a newer proof. False if that has ended the channel."""
@@ -110,5 +118,9 @@ class Standing:
         slot.permits_out.clear()
         self.shown += 1
 
-    def _of(self, agent: LocalAgent) -> list[ChannelSlot]:
-        return [slot for slot in self._channels.slots() if slot.agent is agent]
+    def _end_agent(self, agent: LocalAgent, code: Code) -> None:
+        self._agents.forget(agent)
+        for slot in [slot for slot in self._channels.slots() if slot.agent is agent]:
+            self._channels.end(slot, code)
+        for listener in self.on_agent_gone:
+            listener(agent, Code.LOCAL_AGENT_REVOKED)
