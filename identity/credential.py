@@ -35,7 +35,7 @@ ATTRIBUTE_INTEGER_MIN: Final = -(2**63)
 DELEGABLE_ITEMS_MAX: Final = 64
 CHAIN_LINKS_MAX: Final = 8
 RESERVED_ATTRIBUTES: Final = frozenset(
-    ("identifier", "name", "trust_domain", "issuer", "kind", "role_of_node")
+    ("identifier", "name", "trust_domain", "issuer", "kind", "role_of_node", "from")
 )
 
 _ATTRIBUTE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")

@@ -28,6 +28,7 @@ FAULT: Final = 3
 """No result: a value was missing or of the wrong type. Grants nothing, and denies."""
 
 FIELDS: Final = ("identifier", "issuer", "kind", "name", "role_of_node", "trust_domain")
+FURTHER: Final = "from"
 _PARTIES: Final = ("subject", "object")
 _ROOTS: Final = ("subject", "object", "message", "args", "now")
 
@@ -71,7 +72,7 @@ class Facts:
 
 
 _Getter = Callable[[Facts, Party, Party], Any]
-_Read = Callable[[Party], AttributeValue | list[str] | None]
+_Read = Callable[[Party], AttributeValue | list[str] | dict[str, Any] | None]
 
 
 class Part:
@@ -177,6 +178,7 @@ class ConditionCompiler:
         for party in _PARTIES:
             self._variables |= {f"{party}.{field}": ValueType.TEXT for field in FIELDS}
             self._variables |= {f"{party}.{name}": kind for name, kind in attributes.items()}
+            self._variables[f"{party}.{FURTHER}"] = ValueType.MAP
         self._variables["now"] = ValueType.TIME
         self._schemas: dict[tuple[bool, bool], CelSchema] = {}
 
@@ -258,10 +260,25 @@ def _getter(name: str, kind: ValueType) -> _Getter:
     if name == SIZE_VARIABLE:
         return lambda facts, subject, obj: facts.message_bytes
     party, _, field = name.partition(".")
-    read = _field_reader(field) if field in FIELDS else _attribute_reader(field, kind)
+    if field == FURTHER:
+        read: _Read = _read_further
+    else:
+        read = _field_reader(field) if field in FIELDS else _attribute_reader(field, kind)
     if party == "subject":
         return lambda facts, subject, obj: read(subject)
     return lambda facts, subject, obj: read(obj)
+
+
+def _read_further(party: Party) -> dict[str, Any] | None:
+    """What other issuers say, as ``subject.from["sl1…"].role`` reads it; None if none says any."""
+    if not party.verified or not party.further:
+        return None
+    return {
+        issuer: {
+            name: list(value) if isinstance(value, tuple) else value for name, value in said.items()
+        }
+        for issuer, said in party.further.items()
+    }
 
 
 def _field_reader(field: str) -> _Read:

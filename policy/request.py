@@ -1,7 +1,7 @@
 """What policy is asked: an action, by whom, on what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -11,6 +11,7 @@ from identity import AgentUri, AttributeValue, Identifier, NamePrefix, VerifiedI
 Kind = Literal["agent", "node", "authority", "unenrolled", "unproved"]
 
 _NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
+_NOTHING_FURTHER: Final[Mapping[str, Mapping[str, AttributeValue]]] = MappingProxyType({})
 
 
 class Action(StrEnum):
@@ -93,6 +94,10 @@ class Party:
     ancestors: tuple["Party", ...] = ()
     verified: bool = True
     allowed_actions: tuple[str, ...] | None = None
+    further: Mapping[str, Mapping[str, AttributeValue]] = field(
+        default_factory=lambda: _NOTHING_FURTHER
+    )
+    """What other issuers say of it, by the issuer's identifier: never mixed with ``attributes``."""
 
     @classmethod
     def from_verified(cls, identity: VerifiedIdentity) -> "Party":
@@ -108,6 +113,7 @@ class Party:
             # Each ancestor lists its own ancestors too; for a decision one list is enough.
             ancestors=tuple(cls._from_ancestor(one) for one in identity.ancestors),
             allowed_actions=identity.allowed_actions,
+            further={str(issuer): said for issuer, said in identity.further.items()},
         )
 
     @classmethod
