@@ -1,4 +1,8 @@
-"""The authority's side of enrolment channels: one question, one answer, then closed. Pure."""
+"""The authority's side of enrolment channels: one question, one answer, then closed. Pure.
+
+An answer may take a moment, when keys must be fetched to judge a token: it is handed in later, and
+nobody minds if its visitor has gone meanwhile.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +24,8 @@ from link.limits import LANES
 from link.messages import decode_link_open_untrusted, encode_code
 from node.clocks import Clock
 from node.enrolment_wire import (
+    AnyRequest,
     EnrolRefusal,
-    EnrolRequest,
     decode_request_untrusted,
     encode_refusal,
 )
@@ -31,18 +35,27 @@ from policy import Denial, Permit
 
 CHANNELS_MAX: Final = 256
 CHANNEL_SECONDS_MAX: Final = 15.0
+# One to ask with, and some that lost answers left behind. A gateway holds strangers to as many.
+CHANNELS_PER_NODE_MAX: Final = 4
+
+Reply = Callable[[bytes], None]
+"""Takes the encoded answer to one question, now or later; once."""
 
 
-class EnrolNode(Protocol):
-    """Redeems a ticket for a proved node: returns the encoded grant, or raises SidelinkError."""
+class AnswerRequest(Protocol):
+    """Judges the question of a proved node. Gives the answer to ``reply``, or raises
+    SidelinkError at once."""
 
-    def __call__(self, request: EnrolRequest, node: Identifier, hop: HopPort) -> bytes: ...
+    def __call__(
+        self, request: AnyRequest, peer: VerifiedPeer, hop: HopPort, reply: Reply
+    ) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class _Visit:
     links: LinkChannel
     hop: HopPort
+    node: Identifier
     until_s: float
     answered: bool = False
 
@@ -54,12 +67,12 @@ class Desk:
         self,
         node: OwnNode,
         may_enrol: Callable[[VerifiedPeer], Permit | Denial],
-        enrol: EnrolNode,
+        answer: AnswerRequest,
         clock: Clock,
     ) -> None:
         self._node = node
         self._may_enrol = may_enrol
-        self._enrol = enrol
+        self._answer = answer
         self._clock = clock
         self._visits: dict[LinkEnd, _Visit] = {}
         self._last_link: dict[int, list[int]] = {}
@@ -113,10 +126,10 @@ class Desk:
         for event in events:
             match event:
                 case PeerVerified():
-                    self._verified(visit)
+                    self._verified(end, visit)
                 case DataReceived():
                     visit.links.consume(owed_bytes)
-                    self._answer_untrusted(visit, event.data)
+                    self._answer_untrusted(end, visit, event.data)
                 case _:
                     pass  # What ends a channel shows in its state; streams mean nothing here.
         visit.links.pump()
@@ -131,12 +144,14 @@ class Desk:
             raise FrameError(f"link {frame.link} is not the peer's to open")
         last[lane] = frame.link
         opening = decode_link_open_untrusted(frame.body)
+        # Whoever is behind the gateway, the gateway attests; without that it speaks for itself.
+        source = opening.source_node or hop.peer.identifier
         refusal = None
         if PROTOCOL_VERSION not in opening.versions:
             refusal = Code.CHANNEL_VERSION_UNSUPPORTED
         elif opening.target != self._node.identifier:
             refusal = Code.ROUTE_UNKNOWN
-        elif len(self._visits) >= CHANNELS_MAX:
+        elif len(self._visits) >= CHANNELS_MAX or self._is_crowded(source):
             refusal = Code.ROUTE_LINK_LIMIT
         if refusal is not None:
             hop.send_frame(frame.link, FrameKind.LINK_CLOSE, encode_code(refusal))
@@ -154,12 +169,17 @@ class Desk:
             verify=self._node.verify_channel,
             now_s=now_s,
         )
-        visit = _Visit(LinkChannel(hop, frame.link, channel), hop, now_s + CHANNEL_SECONDS_MAX)
+        links = LinkChannel(hop, frame.link, channel)
+        visit = _Visit(links, hop, source, now_s + CHANNEL_SECONDS_MAX)
         end = LinkEnd(hop.id, frame.link)
         self._visits[end] = visit
         self._handle(end, visit, channel.receive(Part.OPEN, opening.noise_1, now_s), 0)
 
-    def _verified(self, visit: _Visit) -> None:
+    def _is_crowded(self, source: Identifier) -> bool:
+        visits = sum(visit.node == source for visit in self._visits.values())
+        return visits >= CHANNELS_PER_NODE_MAX
+
+    def _verified(self, end: LinkEnd, visit: _Visit) -> None:
         channel = visit.links.channel
         answer = self._may_enrol(channel.peer)
         if isinstance(answer, Denial):
@@ -168,9 +188,9 @@ class Desk:
         for event in channel.accept(answer):
             if isinstance(event, DataReceived):
                 # It came before the yes; the window was given back when it arrived.
-                self._answer_untrusted(visit, event.data)
+                self._answer_untrusted(end, visit, event.data)
 
-    def _answer_untrusted(self, visit: _Visit, data: bytes) -> None:
+    def _answer_untrusted(self, end: LinkEnd, visit: _Visit, data: bytes) -> None:
         channel = visit.links.channel
         if channel.state is not ChannelState.OPEN:
             return
@@ -178,12 +198,17 @@ class Desk:
             channel.close(Code.CHANNEL_LIMIT_EXCEEDED)
             return
         visit.answered = True
+
+        def reply(answer: bytes) -> None:
+            if self._visits.get(end) is visit and channel.state is ChannelState.OPEN:
+                channel.send(answer, self._clock.now_s())
+                visit.links.pump()
+
         try:
             request = decode_request_untrusted(data)
-            answer = self._enrol(request, channel.peer.identifier, visit.hop)
+            self._answer(request, channel.peer, visit.hop, reply)
         except SidelinkError as exc:
-            answer = encode_refusal(EnrolRefusal(exc.code))
-        channel.send(answer, self._clock.now_s())
+            reply(encode_refusal(EnrolRefusal(exc.code)))
 
     def _end(self, end: LinkEnd, visit: _Visit, code: Code) -> None:
         del self._visits[end]

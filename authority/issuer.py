@@ -1,59 +1,75 @@
-"""What the authority does: turns a ticket into a credential. Pure but for its tables."""
+"""What the authority does: gives tickets out, and credentials to whoever may have one. Pure but for
+its tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from authority.tickets import TICKET_SECONDS_MAX, IssuedNode, Terms, TicketBook
+from authority.members import MemberBook
+from authority.tables import Tables
+from authority.terms import Terms, segment_of
+from authority.tickets import TicketBook, ticket_id
+from authority.wishes import bad_wish, read_wishes
 from identity import (
-    AgentUri,
-    AttributeValue,
     ChangeHistory,
     Code,
-    Delegable,
     GatewayAddress,
     Identifier,
     IdentityError,
-    NamePrefix,
+    Invitation,
     OwnIdentity,
     SidelinkError,
     SignatureBudget,
     SignedCredential,
     SigningKey,
     Ticket,
+    VerifiedPeer,
     create_history,
     issue_credential,
 )
-from node.enrolment_wire import EnrolGrant, EnrolRequest
-from policy import Action
+from node.enrolment_wire import EnrolGrant, EnrolRequest, RenewRequest
 
-NODE_DEPTH: Final = 3
-"""authority → node → agent → subagent: what a node may pass on reaches two generations."""
-AGENT_LIFETIME_SECONDS: Final = 7 * 86_400
-ROLES: Final = ("sidecar", "gateway")
+_NO_GATEWAY: Final = "no gateway of this authority has enrolled yet"
 
-# What agents may ever be allowed to do. Whether they are, policy decides each time.
-AGENT_ACTIONS: Final = tuple(
-    str(action)
-    for action in Action
-    if action not in (Action.HOP_ADMIT, Action.NODE_ENROL, Action.ROUTE_REGISTER, Action.LINK_RELAY)
-)
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a verified token gives its node. ``token_hash`` counts until ``until_unix_s``."""
+
+    terms: Terms
+    replaces: bool
+    token_hash: bytes
+    until_unix_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTicket:
+    """A new ticket, its id, and who holds its name now: nobody else can use it unless it
+    replaces."""
+
+    ticket: Ticket
+    id: str
+    held_by: Identifier | None
 
 
 class Issuer:
-    """One trust domain's issuer of node credentials."""
+    """One trust domain's issuer of node credentials. ``own`` is asked anew each time: its key may
+    be replaced while the program runs."""
 
     def __init__(
         self,
-        own: OwnIdentity,
+        own: Callable[[], OwnIdentity],
         trust_domain: str,
-        book: TicketBook,
+        tables: Tables,
         *,
         node_credential_ttl_s: int,
     ) -> None:
         self._own = own
         self._trust_domain = trust_domain
-        self._book = book
+        self._tables = tables
         self._ttl_s = node_credential_ttl_s
+        self.members = MemberBook(tables)
+        self.tickets = TicketBook(tables, self.members)
 
     def create_ticket(
         self,
@@ -61,26 +77,34 @@ class Issuer:
         gateways: tuple[GatewayAddress, ...],
         *,
         unix_s: float,
-    ) -> Ticket:
+    ) -> GivenTicket:
         """Give out a ticket. ``wishes`` come from the admin socket and are checked here.
 
         Raises SidelinkError: local.bad_request, enrol.no_gateway, local.limit.
         """
-        terms, seconds = self._terms(wishes)
-        self._rehearse(terms, int(unix_s))
-        if terms.role == "sidecar" and not gateways:
-            raise SidelinkError(
-                Code.ENROL_NO_GATEWAY, "no gateway of this authority has enrolled yet"
-            )
+        offer, seconds = read_wishes(self._trust_domain, wishes)
+        self._rehearse(offer.terms, int(unix_s), names_below=offer.names_below)
+        is_sidecar = offer.terms.role == "sidecar"
+        if is_sidecar and not gateways:
+            raise SidelinkError(Code.ENROL_NO_GATEWAY, _NO_GATEWAY)
         expires_unix_s = int(unix_s) + seconds
-        code = self._book.create(terms, unix_s=int(unix_s), expires_unix_s=expires_unix_s)
-        return Ticket(
+        code = self.tickets.create(offer, unix_s=int(unix_s), expires_unix_s=expires_unix_s)
+        ticket = Ticket(
             trust_domain=self._trust_domain,
-            authority=self._own.identifier,
-            gateways=gateways if terms.role == "sidecar" else (),
+            authority=self._own().identifier,
+            gateways=gateways if is_sidecar else (),
             code=code,
             expires_unix_s=expires_unix_s,
         )
+        is_claimed = not offer.names_below and not offer.replaces
+        held_by = self.members.holder_of(offer.terms.name, unix_s) if is_claimed else None
+        return GivenTicket(ticket, ticket_id(code), held_by)
+
+    def invitation(self, gateways: tuple[GatewayAddress, ...]) -> Invitation:
+        """Raises SidelinkError (enrol.no_gateway)."""
+        if not gateways:
+            raise SidelinkError(Code.ENROL_NO_GATEWAY, _NO_GATEWAY)
+        return Invitation(self._trust_domain, self._own().identifier, gateways)
 
     def enrol(
         self,
@@ -91,30 +115,99 @@ class Issuer:
         unix_s: float,
     ) -> tuple[EnrolGrant, Terms]:
         """Redeem a ticket for the node that the channel proved. Raises SidelinkError."""
+
+        def terms() -> tuple[Terms, bool]:
+            offer = self.tickets.redeem(request.code, node, unix_s, wish=request.name)
+            return offer.terms, offer.replaces
+
+        return self._admit(node, request.history, terms, gateways, unix_s)
+
+    def enrol_workload(
+        self,
+        workload: Workload,
+        history: bytes,
+        node: Identifier,
+        gateways: tuple[GatewayAddress, ...],
+        *,
+        unix_s: float,
+    ) -> tuple[EnrolGrant, Terms]:
+        """Use a token, which the caller has verified, for the node that the channel proved."""
+
+        def terms() -> tuple[Terms, bool]:
+            self.members.use_token(
+                workload.token_hash, node, unix_s=unix_s, until_unix_s=workload.until_unix_s
+            )
+            return workload.terms, workload.replaces
+
+        return self._admit(node, history, terms, gateways, unix_s)
+
+    def renew(
+        self,
+        request: RenewRequest,
+        peer: VerifiedPeer,
+        gateways: tuple[GatewayAddress, ...],
+        *,
+        unix_s: float,
+    ) -> tuple[EnrolGrant, Terms]:
+        """A new credential on the same terms, for a node that has shown one that still counts.
+
+        Raises SidelinkError: enrol.not_a_member for whoever has none of ours, or whose name was
+        given to another node since; enrol.revoked.
+        """
+        if peer.identity.kind != "node" or peer.identity.issuer != self._own().identifier:
+            raise SidelinkError(Code.ENROL_NOT_A_MEMBER, "it has shown no credential of ours")
+        node = peer.identifier
+        return self._admit(
+            node,
+            request.history,
+            lambda: (self.members.terms_of(node), False),
+            gateways,
+            unix_s,
+        )
+
+    def _admit(
+        self,
+        node: Identifier,
+        encoded_history: bytes,
+        terms_of: Callable[[], tuple[Terms, bool]],
+        gateways: tuple[GatewayAddress, ...],
+        unix_s: float,
+    ) -> tuple[EnrolGrant, Terms]:
+        """All or nothing: what is refused has used no ticket up and changed no book."""
+        own = self._own()
+        issued_unix_s = int(unix_s)
         try:
-            history = ChangeHistory.decode_untrusted(request.history)
+            history = ChangeHistory.decode_untrusted(encoded_history)
             if history.identifier != node:
                 raise SidelinkError(Code.ENROL_BAD_REQUEST, "the history is of somebody else")
-            # A history may be long: its signatures are checked for nobody without a ticket, and
-            # who has one may ask again with a history that is sound.
-            terms = self._book.redeem(request.code, node, unix_s)
-            history.verify_signatures(SignatureBudget(2 * len(history.changes)))
+            with self._tables.together():
+                self.members.check_not_revoked(node)
+                # A history may be long: its signatures are checked for nobody without a ticket, a
+                # token or a place in the book.
+                terms, replaces = terms_of()
+                history.verify_signatures(
+                    SignatureBudget(2 * len(history.changes)),
+                    trusted_prefix=self.members.pin_of(node),
+                )
+                self.members.admit(
+                    node,
+                    terms,
+                    history.pin,
+                    unix_s=issued_unix_s,
+                    expires_unix_s=issued_unix_s + self._ttl_s,
+                    replaces=replaces,
+                )
+                signed = self._issue(own, terms, history, issued_unix_s)
         except IdentityError as exc:
             raise SidelinkError(Code.ENROL_BAD_REQUEST, exc.detail) from exc
-        issued_unix_s = int(unix_s)
-        signed = self._issue(terms, history, issued_unix_s)
-        self._book.issued(
-            IssuedNode(
-                str(terms.name), node, terms.role, issued_unix_s, issued_unix_s + self._ttl_s
-            )
-        )
-        grant = EnrolGrant(signed.encoded, self._own.history.encode(), gateways)
-        return grant, terms
+        return EnrolGrant(signed.encoded, own.history.encode(), gateways), terms
 
-    def _issue(self, terms: Terms, subject: ChangeHistory, issued_unix_s: int) -> SignedCredential:
+    def _issue(
+        self, own: OwnIdentity, terms: Terms, subject: ChangeHistory, issued_unix_s: int
+    ) -> SignedCredential:
         return issue_credential(
-            self._own.signing_key,
-            self._own.history,
+            own.signing_key,
+            own.history,
             subject,
             name=terms.name,
             trust_domain=self._trust_domain,
@@ -126,90 +219,14 @@ class Issuer:
             expires_unix_s=issued_unix_s + self._ttl_s,
         )
 
-    def _rehearse(self, terms: Terms, unix_s: int) -> None:
+    def _rehearse(self, terms: Terms, unix_s: int, *, names_below: bool) -> None:
         """Issue for nobody: what no credential can hold is refused to whoever asks for a ticket,
         not to the node that comes with it."""
         nobody = create_history(
             SigningKey.generate(), created_unix_s=unix_s, expires_unix_s=unix_s + self._ttl_s
         )
         try:
-            self._issue(terms, nobody, unix_s)
+            named = terms.below(segment_of(nobody.identifier)) if names_below else terms
+            self._issue(self._own(), named, nobody, unix_s)
         except IdentityError as exc:
-            raise _bad(exc.detail) from exc
-
-    def _terms(self, wishes: Mapping[str, Any]) -> tuple[Terms, int]:
-        known = {"role", "name", "prefixes", "attributes", "allowed_attributes", "expires_in_s"}
-        unknown = sorted(set(wishes) - known)
-        if unknown:
-            raise _bad(f"unknown field {unknown[0]!r}")
-        role = wishes.get("role", "sidecar")
-        if role not in ROLES:
-            raise _bad(f"role must be one of {', '.join(ROLES)}")
-        seconds = wishes.get("expires_in_s", 3600)
-        if type(seconds) is not int or not 1 <= seconds <= TICKET_SECONDS_MAX:
-            raise _bad(f"expires_in_s must be from 1 to {TICKET_SECONDS_MAX}")
-        name = self._name(wishes.get("name") or ("gateway" if role == "gateway" else None))
-        try:
-            return Terms(
-                name=name,
-                role=role,
-                attributes=_attributes(wishes.get("attributes") or {}),
-                delegable=self._delegable(role, name, wishes),
-            ), seconds
-        except IdentityError as exc:
-            raise _bad(exc.detail) from exc
-
-    def _name(self, path: Any) -> AgentUri:
-        if not isinstance(path, str):
-            raise _bad("a node needs a name: its path within the trust domain")
-        try:
-            return AgentUri.in_domain(self._trust_domain, path)
-        except IdentityError as exc:
-            raise _bad(exc.detail) from exc
-
-    def _delegable(self, role: str, name: AgentUri, wishes: Mapping[str, Any]) -> Delegable | None:
-        if role == "gateway":
-            return None
-        paths = wishes.get("prefixes") or ["/".join(name.path)]
-        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise _bad("prefixes must be a list of paths")
-        prefixes = tuple(
-            NamePrefix(self._trust_domain, AgentUri.in_domain(self._trust_domain, path).path)
-            for path in paths
-        )
-        allowed = wishes.get("allowed_attributes") or {}
-        if not isinstance(allowed, Mapping):
-            raise _bad("allowed_attributes must be an object")
-        return Delegable(
-            name_prefixes=prefixes,
-            attributes={str(key): _allowed(values) for key, values in allowed.items()},
-            actions=AGENT_ACTIONS,
-            depth=NODE_DEPTH,
-            lifetime_s_max=AGENT_LIFETIME_SECONDS,
-        )
-
-
-def _attributes(given: Any) -> dict[str, AttributeValue]:
-    if not isinstance(given, Mapping):
-        raise _bad("attributes must be an object")
-    return {str(key): _attribute(value) for key, value in given.items()}
-
-
-def _allowed(values: Any) -> tuple[AttributeValue, ...] | None:
-    if values is None:
-        return None
-    if not isinstance(values, list):
-        raise _bad("the allowed values of an attribute are a list, or null for any")
-    return tuple(_attribute(item) for item in values)
-
-
-def _attribute(value: Any) -> AttributeValue:
-    if isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise _bad(f"{value!r} is neither text, integer, boolean nor a list of text")
-
-
-def _bad(detail: str) -> SidelinkError:
-    return SidelinkError(Code.LOCAL_BAD_REQUEST, detail)
+            raise bad_wish(exc.detail) from exc

@@ -1,18 +1,15 @@
 """The authority: issues credentials for one trust domain. It dials; nobody dials it."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 
 from authority.desk import Desk
-from authority.issuer import Issuer
-from authority.tickets import TicketBook
-from identity import Code, GatewayAddress, Identifier, SidelinkError
+from authority.registrar import Registrar
+from identity import Code, GatewayAddress, Identifier
 from link import Frame, HopPort
 from node.addresses import SocketAddress
-from node.enrolment_wire import EnrolRequest, encode_grant
 from node.hop_counters import show_counters
 from node.parts import Parts, open_parts, serve_operators
 from node.redial import Redial
@@ -41,35 +38,26 @@ class Authority:
     def __init__(self, parts: Parts, settings: AuthoritySettings) -> None:
         self._parts = parts
         self._settings = settings
-        self._book = TicketBook(parts.folder.database)
-        self._issuer = Issuer(
-            parts.node.own,
-            settings.trust_domain,
-            self._book,
-            node_credential_ttl_s=settings.node_credential_ttl_s,
+        self._registrar = Registrar(
+            parts,
+            settings,
+            gateways=self._gateways,
+            ticket_given=self._hurry,
+            gateway_enrolled=self._gateway_enrolled,
         )
+        self._members = self._registrar.members
         self._desk = Desk(
             parts.node,
             lambda peer: parts.admission.decide_hop(peer, HopPurpose.ENROL),
-            self._enrol,
+            self._registrar.answer,
             parts.clock,
         )
         self._dialled: dict[str, Redial] = {}
         self._open: dict[str, Hop] = {}
         self._enrolling: set[str] = set()
-        self._issued = parts.metrics.counter(
-            "credentials_issued", "Node credentials issued.", role=("sidecar", "gateway")
-        )
-        self._refused = parts.metrics.counter(
-            "enrolments_refused",
-            "Enrolments refused, by code.",
-            code=[code.text for code in Code if code.text.startswith("enrol.")],
-        )
         parts.metrics.gauge("gateways_connected", "Gateways connected.", lambda: len(self._open))
         parts.status["trust_domain"] = lambda: settings.trust_domain
         parts.status["gateways"] = self._gateway_status
-        parts.status["nodes"] = self._node_status
-        parts.admin.add("POST", "/v1/tickets", self._create_ticket)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dial the gateways and answer enrolments until ``stop``."""
@@ -99,7 +87,7 @@ class Authority:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await endpoint.close(Code.HOP_RESTARTING)
-            self._book.close()
+            await self._registrar.close()
 
     # HopHandler.
 
@@ -123,7 +111,7 @@ class Authority:
         self._dialled[address].opened()
         if hop.purpose is HopPurpose.ADMIT:
             self._open[address] = hop
-            self._book.set_gateway(address, hop.peer.identifier)
+            self._members.set_gateway(address, hop.peer.identifier)
         _log.info("gateway_connected", address=address, purpose=str(hop.purpose))
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
@@ -150,7 +138,7 @@ class Authority:
 
     def _chooser(self, address: SocketAddress) -> Any:
         def choose() -> tuple[HopPurpose, Identifier | None]:
-            known = self._book.gateway_at(str(address))
+            known = self._members.gateway_at(str(address))
             if known is None or str(address) in self._enrolling:
                 return HopPurpose.ENROL, None
             return HopPurpose.ADMIT, known
@@ -163,39 +151,23 @@ class Authority:
                 return address
         return None
 
-    def _enrol(self, request: EnrolRequest, node: Identifier, hop: HopPort) -> bytes:
-        try:
-            grant, terms = self._issuer.enrol(
-                request, node, self._gateways(), unix_s=self._parts.clock.unix_s()
-            )
-        except SidelinkError as exc:
-            self._refused.increment(code=exc.code.text)
-            _log.warning("enrolment_refused", node=str(node), code=exc.code.text, why=exc.detail)
-            raise
-        self._issued.increment(role=terms.role)
-        _log.info("enrolled", node=str(node), name=str(terms.name), role=terms.role)
-        if terms.role == "gateway" and hop.peer.identifier == node:
-            for address, redial in self._dialled.items():
-                if redial.hop is hop:
-                    self._book.set_gateway(address, node)
-                    self._enrolling.discard(address)
-        return encode_grant(grant)
+    def _gateway_enrolled(self, hop: HopPort, gateway: Identifier) -> None:
+        for address, redial in self._dialled.items():
+            if redial.hop is hop:
+                self._members.set_gateway(address, gateway)
+                self._enrolling.discard(address)
 
     def _gateways(self) -> tuple[GatewayAddress, ...]:
         found = []
         for address in self._settings.gateways:
-            identifier = self._book.gateway_at(str(address))
+            identifier = self._members.gateway_at(str(address))
             if identifier is not None:
                 found.append(GatewayAddress(address.host, address.port, identifier))
         return tuple(found)
 
-    async def _create_ticket(self, wishes: Mapping[str, Any]) -> object:
-        ticket = self._issuer.create_ticket(
-            wishes, self._gateways(), unix_s=self._parts.clock.unix_s()
-        )
+    def _hurry(self) -> None:
         for redial in self._dialled.values():
             redial.hurry()
-        return {"ticket": ticket.encode(), "expires_unix_s": ticket.expires_unix_s}
 
     async def _tidy(self) -> None:
         while True:
@@ -211,15 +183,4 @@ class Authority:
                 "fault": redial.fault,
             }
             for address, redial in self._dialled.items()
-        ]
-
-    def _node_status(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": node.name,
-                "identifier": str(node.identifier),
-                "role": node.role,
-                "expires_unix_s": node.expires_unix_s,
-            }
-            for node in self._book.nodes()
         ]

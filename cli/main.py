@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "identity": ("cli.identities:identity", "Who a program or an agent is; rotating its key."),
     "listen": ("cli.messages:listen", "Print the messages that arrive for an agent."),
     "policy": ("cli.policies:policy", "Check policies before they are used."),
+    "revoke": ("cli.revocations:revoke", "Shut an identity out of the trust domain, for good."),
     "send": ("cli.messages:send", "Send a message to an agent."),
     "status": ("cli.status:status", "What runs from this state folder, and what it waits for."),
     "ticket": ("cli.tickets:ticket", "Tickets, with which nodes enrol."),

@@ -33,6 +33,7 @@ _PROGRAM_OPTIONS: Final = (
 _TICKET_OPTIONS: Final = (
     click.option("--ticket-file", metavar="FILE", help="Holds the ticket; - reads standard input."),
     click.option("--ticket", metavar="TICKET", help="The ticket itself; others can see it."),
+    click.option("--node-name", metavar="NAME", help="To be called so, below the ticket's prefix."),
 )
 
 

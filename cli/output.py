@@ -52,9 +52,13 @@ def print_fields(fields: Mapping[str, Any]) -> None:
         click.echo(f"{_heading(name).ljust(width)}{CELL_SEPARATOR}{text}".rstrip())
     for name, rows in tables.items():
         click.echo(f"\n{name}:")
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [[_field_text(key, row.get(key)) for key in names] for row in rows]
-        print_table([_heading(key) for key in names], cells)
+        print_rows(list(dict.fromkeys(key for row in rows for key in row)), rows)
+
+
+def print_rows(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Objects as a table, with a column for each of these fields."""
+    cells = [[_field_text(key, row.get(key)) for key in names] for row in rows]
+    print_table([_heading(key) for key in names], cells)
 
 
 def _is_table(value: object) -> bool:

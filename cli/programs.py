@@ -72,6 +72,7 @@ def gateway_status(state: str | None, as_json: bool) -> int:
 @click.command()
 @program_options
 @ticket_options
+@click.option("--token-file", metavar="FILE", help="A workload token, for an invitation.")
 @click.option("--listen", metavar="HOST:PORT", help="UDP. [default: 0.0.0.0:0, any port]")
 @click.option("--agent-socket", metavar="FILE", help="Where agents connect.")
 @click.option("--agent-port", metavar="PORT", help="Where they connect by TCP, with a token.")

@@ -12,7 +12,13 @@ from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
 from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
 from link import Frame, FrameError, HopPort, LinkOpen
-from node.enrolment import EnrolmentExchange, adopt_grant, check_role, trust_ticket
+from node.enrolment import (
+    EnrolmentExchange,
+    adopt_grant,
+    check_role,
+    ticket_exchange,
+    trust_ticket,
+)
 from node.hop_counters import show_counters
 from node.metrics import by_code
 from node.neighbours import KINDS as NEIGHBOUR_KINDS
@@ -278,7 +284,10 @@ class Gateway:
 
     def _enrol(self, hop: Hop) -> None:
         assert self._ticket is not None
-        exchange = EnrolmentExchange(self._parts.node, self._ticket, hop, self._parts.clock)
+        parts = self._parts
+        exchange = ticket_exchange(
+            parts.node, self._ticket, hop, parts.clock, name=self._settings.node_name
+        )
         self._exchange = hop, exchange
         task = asyncio.create_task(self._finish_enrolment(hop, exchange, self._ticket))
         self._tasks.add(task)

@@ -31,7 +31,7 @@ from identity.revocation import (
     issue_revocations,
 )
 from identity.seen import SeenHistories, SeenInMemory
-from identity.ticket import GatewayAddress, Ticket
+from identity.ticket import GatewayAddress, Invitation, Ticket
 from identity.uri import AgentUri, NamePrefix, validate_trust_domain
 from identity.verified import TrustAnchor, VerifiedIdentity, VerifiedPeer
 from identity.verifier import ProofVerifier
@@ -52,6 +52,7 @@ __all__ = [
     "GatewayAddress",
     "Identifier",
     "IdentityError",
+    "Invitation",
     "Keystore",
     "MasterKey",
     "NamePrefix",

@@ -1,4 +1,5 @@
-"""Enrolment tickets: one string that takes a new node to its authority, and lets it in once."""
+"""What takes a new node to its authority: a ticket, which also lets it in, or an invitation, which
+holds no secret and needs a workload token beside it. One string each."""
 
 import base64
 import binascii
@@ -15,6 +16,7 @@ from identity.identifier import DIGEST_BYTES, Identifier
 from identity.uri import SEGMENT_CHARS_MAX, validate_trust_domain
 
 TICKET_PREFIX: Final = "slt1"
+INVITATION_PREFIX: Final = "sli1"
 TICKET_CHARS_MAX: Final = 8192
 TICKET_CODE_BYTES: Final = 16
 GATEWAYS_MAX: Final = 16
@@ -23,7 +25,8 @@ PORT_MAX: Final = 65_535
 
 _CHECKSUM_BYTES: Final = 4
 _TRUST_DOMAIN, _AUTHORITY, _GATEWAYS, _CODE, _EXPIRES = 1, 2, 3, 4, 5
-_KEYS: Final = frozenset((_TRUST_DOMAIN, _AUTHORITY, _GATEWAYS, _CODE, _EXPIRES))
+_INVITATION_KEYS: Final = frozenset((_TRUST_DOMAIN, _AUTHORITY, _GATEWAYS))
+_TICKET_KEYS: Final = _INVITATION_KEYS | {_CODE, _EXPIRES}
 # A DNS name or an address; whatever it is, it cannot be mistaken for an option or a path.
 _HOST: Final = re.compile(r"[A-Za-z0-9:][A-Za-z0-9:._-]{0,252}")
 _READ: Final = Reader(Code.ENROL_TICKET_MALFORMED)
@@ -56,53 +59,99 @@ class Ticket:
     def encode(self) -> str:
         """The text `slt1…`. IdentityError for contents that no node would accept."""
         body = cbor.encode(
-            {
-                _TRUST_DOMAIN: self.trust_domain,
-                _AUTHORITY: self.authority.digest,
-                _GATEWAYS: [
-                    [gateway.host, gateway.port, gateway.identifier.digest]
-                    for gateway in self.gateways
-                ],
-                _CODE: self.code,
-                _EXPIRES: self.expires_unix_s,
-            }
+            _place(self) | {_CODE: self.code, _EXPIRES: self.expires_unix_s},
         )
         _read_ticket(body)
-        return TICKET_PREFIX + _to_base64(body + _checksum(body))
+        return _to_text(TICKET_PREFIX, body)
 
     @classmethod
     def parse_untrusted(cls, text: str) -> "Ticket":
         """Read a ticket. White space round it is allowed: it comes from files and clipboards."""
-        if type(text) is not str or len(text) > TICKET_CHARS_MAX:
-            raise _READ.error(f"a ticket is a text of at most {TICKET_CHARS_MAX} characters")
-        text = text.strip(" \t\r\n")
-        if not text.startswith(TICKET_PREFIX):
-            raise _READ.error(f"a ticket starts with {TICKET_PREFIX}")
-        encoded = text[len(TICKET_PREFIX) :]
-        data = _from_base64(encoded)
-        body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-        if _to_base64(data) != encoded or checksum != _checksum(body):
-            raise _READ.error("the checksum of the ticket is wrong: part of it is missing")
-        return _read_ticket(body)
+        return _read_ticket(_from_text(TICKET_PREFIX, text))
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Where an authority is reached, and who it is. Anybody may know it: it lets nobody in."""
+
+    trust_domain: str
+    authority: Identifier
+    gateways: tuple[GatewayAddress, ...]
+
+    def encode(self) -> str:
+        """The text `sli1…`. IdentityError for contents that no node would accept."""
+        body = cbor.encode(_place(self))
+        _read_invitation(body)
+        return _to_text(INVITATION_PREFIX, body)
+
+    @classmethod
+    def parse_untrusted(cls, text: str) -> "Invitation":
+        """Read an invitation, with white space round it or without."""
+        return _read_invitation(_from_text(INVITATION_PREFIX, text))
+
+
+def _place(entry: Ticket | Invitation) -> dict[int, Any]:
+    return {
+        _TRUST_DOMAIN: entry.trust_domain,
+        _AUTHORITY: entry.authority.digest,
+        _GATEWAYS: [
+            [gateway.host, gateway.port, gateway.identifier.digest] for gateway in entry.gateways
+        ],
+    }
+
+
+def _to_text(prefix: str, body: bytes) -> str:
+    return prefix + _to_base64(body + _checksum(body))
+
+
+def _from_text(prefix: str, text: str) -> bytes:
+    """The body inside a text whose checksum is right."""
+    if type(text) is not str or len(text) > TICKET_CHARS_MAX:
+        raise _READ.error(f"a ticket is a text of at most {TICKET_CHARS_MAX} characters")
+    text = text.strip(" \t\r\n")
+    if not text.startswith(prefix):
+        raise _READ.error(f"it does not start with {prefix}")
+    encoded = text[len(prefix) :]
+    data = _from_base64(encoded)
+    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    if _to_base64(data) != encoded or checksum != _checksum(body):
+        raise _READ.error("the checksum of the ticket is wrong: part of it is missing")
+    return body
 
 
 def _read_ticket(body: bytes) -> Ticket:
+    fields = _read_fields(body, _TICKET_KEYS)
+    return Ticket(
+        *_read_place(fields),
+        code=_READ.fixed_bytes(fields[_CODE], TICKET_CODE_BYTES),
+        expires_unix_s=_READ.integer(fields[_EXPIRES], UNIX_S_MAX),
+    )
+
+
+def _read_invitation(body: bytes) -> Invitation:
+    invitation = Invitation(*_read_place(_read_fields(body, _INVITATION_KEYS)))
+    if not invitation.gateways:
+        raise _READ.error("an invitation names at least one gateway")
+    return invitation
+
+
+def _read_fields(body: bytes, keys: frozenset[int]) -> dict[int, Any]:
     value = cbor.decode_untrusted(
         body, bytes_max=TICKET_CHARS_MAX, depth_max=3, code=Code.ENROL_TICKET_MALFORMED
     )
-    fields = _READ.mapping(value, _KEYS)
+    return _READ.mapping(value, keys)
+
+
+def _read_place(fields: dict[int, Any]) -> tuple[str, Identifier, tuple[GatewayAddress, ...]]:
     try:
         trust_domain = validate_trust_domain(_READ.text(fields[_TRUST_DOMAIN], SEGMENT_CHARS_MAX))
     except IdentityError as error:
         raise _READ.error(error.detail) from error
-    return Ticket(
-        trust_domain=trust_domain,
-        authority=_read_identifier(fields[_AUTHORITY]),
-        gateways=tuple(
-            _read_gateway(item) for item in _READ.array(fields[_GATEWAYS], GATEWAYS_MAX)
-        ),
-        code=_READ.fixed_bytes(fields[_CODE], TICKET_CODE_BYTES),
-        expires_unix_s=_READ.integer(fields[_EXPIRES], UNIX_S_MAX),
+    gateways = _READ.array(fields[_GATEWAYS], GATEWAYS_MAX)
+    return (
+        trust_domain,
+        _read_identifier(fields[_AUTHORITY]),
+        tuple(_read_gateway(item) for item in gateways),
     )
 
 

@@ -1,13 +1,16 @@
 """What a node and its authority say to each other, inside their sealed channel. Canonical CBOR.
 
-request   {"op": "enrol", "code": bytes 16, "history": bytes}
+by ticket {"op": "enrol", "code": bytes 16, "history": bytes} and, if the node has a wish,
+          "name": one segment below the prefix that the ticket names
+by token  {"op": "enrol_token", "token": text, "history": bytes}
+renewal   {"op": "renew", "history": bytes}
 grant     {"op": "grant", "credential": bytes, "authority": bytes,
            "gateways": [[host, port, identifier bytes 32], …]}
 refusal   {"op": "refuse", "code": uint}
 """
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
 
 from identity import (
     CborError,
@@ -15,12 +18,14 @@ from identity import (
     GatewayAddress,
     Identifier,
     IdentityError,
+    NamePrefix,
     SidelinkError,
 )
 from identity.cbor import decode_untrusted, encode
 
 ENROLMENT_BYTES_MAX: Final = 768 << 10
 TICKET_CODE_BYTES: Final = 16
+TOKEN_CHARACTERS_MAX: Final = 16 << 10
 GATEWAYS_MAX: Final = 16
 
 
@@ -30,8 +35,29 @@ class EnrolmentError(SidelinkError):
 
 @dataclass(frozen=True, slots=True)
 class EnrolRequest:
-    code: bytes
+    """By ticket. ``name`` is the segment that the node would like to be called."""
+
+    code: bytes = field(repr=False)
     history: bytes
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """By workload token: a JWT, which anybody who holds it could use."""
+
+    token: str = field(repr=False)
+    history: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RenewRequest:
+    """By the credential that the channel proved. ``history`` is the node's as it is now."""
+
+    history: bytes
+
+
+AnyRequest = EnrolRequest | TokenRequest | RenewRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +72,18 @@ class EnrolRefusal:
     code: Code
 
 
-def encode_request(request: EnrolRequest) -> bytes:
-    return encode({"op": "enrol", "code": request.code, "history": request.history})
+def encode_request(request: AnyRequest) -> bytes:
+    match request:
+        case EnrolRequest():
+            wish = {} if request.name is None else {"name": request.name}
+            fields = {"op": "enrol", "code": request.code, "history": request.history} | wish
+        case TokenRequest():
+            fields = {"op": "enrol_token", "token": request.token, "history": request.history}
+        case RenewRequest():
+            fields = {"op": "renew", "history": request.history}
+        case _:
+            assert_never(request)
+    return encode(fields)
 
 
 def encode_grant(grant: EnrolGrant) -> bytes:
@@ -66,17 +102,40 @@ def encode_refusal(refusal: EnrolRefusal) -> bytes:
     return encode({"op": "refuse", "code": int(refusal.code)})
 
 
-def decode_request_untrusted(data: bytes) -> EnrolRequest:
+def decode_request_untrusted(data: bytes) -> AnyRequest:
     """Raises EnrolmentError (enrol.bad_request)."""
     fields = _map_untrusted(data)
-    code, history = fields.get("code"), fields.get("history")
-    if fields.get("op") != "enrol" or set(fields) != {"op", "code", "history"}:
-        raise _bad("not an enrolment request")
-    if not isinstance(code, bytes) or len(code) != TICKET_CODE_BYTES:
-        raise _bad("a ticket's code has 16 bytes")
+    history = fields.get("history")
     if not isinstance(history, bytes):
         raise _bad("a history must be bytes")
-    return EnrolRequest(code, history)
+    keys = set(fields) - {"op", "history"}
+    match fields.get("op"):
+        case "enrol" if keys in ({"code"}, {"code", "name"}):
+            code, name = fields["code"], fields.get("name")
+            if not isinstance(code, bytes) or len(code) != TICKET_CODE_BYTES:
+                raise _bad("a ticket's code has 16 bytes")
+            if "name" in fields:
+                _check_segment_untrusted(name)
+            return EnrolRequest(code, history, name)
+        case "enrol_token" if keys == {"token"}:
+            token = fields["token"]
+            if not isinstance(token, str) or len(token) > TOKEN_CHARACTERS_MAX:
+                raise _bad(f"a token is text of at most {TOKEN_CHARACTERS_MAX} characters")
+            return TokenRequest(token, history)
+        case "renew" if not keys:
+            return RenewRequest(history)
+        case _:
+            raise _bad("not a request of the enrolment protocol")
+
+
+def _check_segment_untrusted(name: object) -> None:
+    """One segment of a name: a slash would put the node elsewhere."""
+    if not isinstance(name, str):
+        raise _bad("a wished name is text")
+    try:
+        NamePrefix("domain", (name,))
+    except IdentityError as exc:
+        raise _bad(exc.detail) from exc
 
 
 def decode_answer_untrusted(data: bytes) -> EnrolGrant | EnrolRefusal:

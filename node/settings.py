@@ -4,37 +4,49 @@ Rising precedence: the YAML file, ``SIDELINK_*`` variables, flags. ``load_settin
 ``node.settings_load`` is the way to make one; nothing may change afterwards.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
-    StrictInt,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from identity import AgentUri, IdentityError, validate_trust_domain
 from identity.credential import CHAIN_LINKS_MAX
 from identity.revocation import GRACE_S
 from identity.verifier import CHAIN_LINKS
-from node.addresses import PORT_MAX, SocketAddress, parse_host, parse_ip
+from node.addresses import SocketAddress
+from node.settings_fields import (
+    Account,
+    Address,
+    AddressList,
+    AgentAttributes,
+    AgentPath,
+    AgentPattern,
+    AgentUriText,
+    Host,
+    LocalModel,
+    LocalPath,
+    LoopbackHost,
+    Port,
+    Seconds,
+    SegmentText,
+    ServiceName,
+    SocketPath,
+    TrustDomainText,
+    Whole,
+)
 from node.settings_source import StrictYamlSource, default_state_base
-from policy.patterns import NamePattern, PatternError
+from node.workload_settings import WORKLOADS_MAX, WorkloadSettings
 
 ENVIRONMENT_PREFIX: Final = "SIDELINK_"
 
@@ -47,6 +59,8 @@ AUTHORITY_OPS_PORT: Final = 7462
 DAY_S: Final = 86_400
 NODE_CREDENTIAL_TTL_S: Final = 30 * DAY_S
 NODE_CREDENTIAL_TTL_S_MAX: Final = 366 * DAY_S
+REVOCATION_NEXT_UPDATE_S_MIN: Final = 60
+REVOCATION_NEXT_UPDATE_S_MAX: Final = 30 * DAY_S
 STOP_GRACE_S: Final = 8.0
 STOP_GRACE_S_MAX: Final = 300.0
 REVOCATION_GRACE_S_MAX: Final = 30 * DAY_S
@@ -76,106 +90,14 @@ HOPS_MAX: Final = 65_536
 DATAGRAM_BYTES_MIN: Final = 1_200
 DATAGRAM_BYTES_MAX: Final = 16_000
 
-GATEWAYS_MAX: Final = 16
 MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
 ENVIRONMENT_ENTRIES_MAX: Final = 256
-ATTRIBUTES_MAX: Final = 64
 WRITABLE_FOLDERS_MAX: Final = 64
 AGENT_RULES_MAX: Final = 256
 AGENT_PATTERNS_MAX: Final = 64
-ACCOUNT_ID_MAX: Final = 2**32 - 2
-"""One less than the number that stands for no user."""
-_ACCOUNT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]{0,254}\$?")
 
 assert MAILBOX_BYTES >= MESSAGE_BYTES_MAX, "a mailbox must hold at least one message"
-
-SERVICE_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-
-
-def _account(value: Any) -> int | str:
-    """A user or a group, as a person names it. Whether there is one is asked at the start."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value)
-    if type(value) is int and 0 <= value <= ACCOUNT_ID_MAX:
-        return value
-    if isinstance(value, str) and _ACCOUNT_NAME.fullmatch(value):
-        return value
-    raise ValueError(f"{value!r} is neither the number nor the name of a user or group")
-
-
-def _address(value: Any) -> SocketAddress:
-    if isinstance(value, SocketAddress):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not host:port")
-    return SocketAddress.parse(value)
-
-
-def _address_list(value: Any) -> Any:
-    """A list, or (from the environment) one text with commas."""
-    if isinstance(value, str):
-        return [part for part in value.split(",") if part.strip()]
-    return value
-
-
-def _agent_path(value: str) -> str:
-    """A name within the trust domain, or a full agent URI."""
-    if value.startswith("agent://"):
-        return _agent_uri(value)
-    try:
-        AgentUri.in_domain("domain", value)
-    except IdentityError as error:
-        raise ValueError(error.detail) from None
-    return value
-
-
-def _agent_pattern(value: str) -> str:
-    """Paths within the trust domain, where `*` stands for one segment and `**` for the rest."""
-    try:
-        NamePattern.parse(f"agent://domain/{value}")
-    except PatternError as error:
-        raise ValueError(f"{value!r}: {error}") from None
-    return value
-
-
-def _agent_uri(value: str) -> str:
-    try:
-        return str(AgentUri.parse(value))
-    except IdentityError as error:
-        raise ValueError(error.detail) from None
-
-
-def _trust_domain(value: str) -> str:
-    try:
-        return validate_trust_domain(value)
-    except IdentityError as error:
-        raise ValueError(error.detail) from None
-
-
-def _loopback(value: str) -> str:
-    address = parse_ip(value)
-    if address is None or not address.is_loopback:
-        raise ValueError(f"{value!r} is no loopback address, like 127.0.0.1 or ::1")
-    return str(address)
-
-
-def _no_tcp(value: Path) -> Path:
-    """The SDK reads the same variable, and there it may be an address."""
-    if value.parts[:1] == ("tcp:",):
-        raise ValueError("a path is needed here; agents connect by TCP to agent_port")
-    return value
-
-
-def _no_boolean(value: Any) -> Any:
-    """YAML's true is no number, though Python would take it for 1."""
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
-    return value
-
-
-def _expanded(value: Path) -> Path:
-    return value.expanduser()
 
 
 def _service_names_are_unique(names: list[str]) -> None:
@@ -183,28 +105,6 @@ def _service_names_are_unique(names: list[str]) -> None:
     if repeated:
         raise ValueError(f"service {repeated[0]!r} is given more than once")
 
-
-Account = Annotated[int | str, BeforeValidator(_account)]
-"""A number of the system's, or a name that it knows."""
-Address = Annotated[SocketAddress, NoDecode, BeforeValidator(_address)]
-AddressList = Annotated[
-    tuple[Address, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
-]
-AgentPath = Annotated[str, AfterValidator(_agent_path)]
-AgentPattern = Annotated[str, AfterValidator(_agent_pattern)]
-AgentUriText = Annotated[str, AfterValidator(_agent_uri)]
-Host = Annotated[str, AfterValidator(parse_host)]
-LocalPath = Annotated[Path, AfterValidator(_expanded)]
-LoopbackHost = Annotated[str, AfterValidator(_loopback)]
-SocketPath = Annotated[LocalPath, AfterValidator(_no_tcp)]
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
-Port = Annotated[Whole, Field(ge=0, le=PORT_MAX)]
-ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
-TrustDomainText = Annotated[str, AfterValidator(_trust_domain)]
-
-AgentAttributes = Annotated[
-    Mapping[str, str | StrictInt | bool | tuple[str, ...]], Field(max_length=ATTRIBUTES_MAX)
-]
 
 Engine = Literal["auto", "qh3", "aioquic"]
 
@@ -238,9 +138,7 @@ class ProgramSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: for people when standard error is a terminal, else JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    stop_grace_s: Annotated[
-        float, BeforeValidator(_no_boolean), Field(gt=0, le=STOP_GRACE_S_MAX)
-    ] = STOP_GRACE_S
+    stop_grace_s: Annotated[Seconds, Field(gt=0, le=STOP_GRACE_S_MAX)] = STOP_GRACE_S
     """How long a graceful stop may take before what is left is cut."""
     revocation_grace_s: Annotated[Whole, Field(ge=60, le=REVOCATION_GRACE_S_MAX)] = GRACE_S
     """How long after a revocation list is due again nobody new is let in without the next one."""
@@ -276,6 +174,12 @@ class AuthoritySettings(ProgramSettings):
     node_credential_ttl_s: Annotated[Whole, Field(ge=60, le=NODE_CREDENTIAL_TTL_S_MAX)] = (
         NODE_CREDENTIAL_TTL_S
     )
+    revocation_next_update_s: Annotated[
+        Whole, Field(ge=REVOCATION_NEXT_UPDATE_S_MIN, le=REVOCATION_NEXT_UPDATE_S_MAX)
+    ] = DAY_S
+    """How long nodes go by a revocation list before they wait for the next."""
+    workloads: Annotated[tuple[WorkloadSettings, ...], Field(max_length=WORKLOADS_MAX)] = ()
+    """Whose tokens let nodes in without a ticket, and as what."""
 
 
 class EnrolledSettings(ProgramSettings):
@@ -285,6 +189,8 @@ class EnrolledSettings(ProgramSettings):
     """The ticket itself. Prefer ticket_file: other users can see arguments."""
     ticket_file: Path | None = None
     """A file that holds the ticket; - reads standard input."""
+    node_name: SegmentText | None = None
+    """One segment: what to be called, where the ticket leaves a choice and the name is free."""
 
     @field_validator("ticket_file")
     @classmethod
@@ -309,12 +215,6 @@ class GatewaySettings(EnrolledSettings):
     """What may wait for one node that takes less than it is sent; beyond it, its hop is closed."""
     queue_bytes_max: Annotated[Whole, Field(ge=QUEUE_BYTES_MIN, le=QUEUE_BYTES_MAX)] = QUEUE_BYTES
     """What may wait for all nodes together; beyond it, the fullest hop is closed."""
-
-
-class LocalModel(BaseModel):
-    """A part of a program's settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class McpIngress(LocalModel):
@@ -422,6 +322,8 @@ class SidecarSettings(EnrolledSettings):
 
     listen: Address = SocketAddress("0.0.0.0", 0)  # noqa: S104  # replies come from anywhere.
     ops_port: Port = SIDECAR_OPS_PORT
+    token_file: LocalPath | None = None
+    """Holds a workload token, for an invitation in place of a ticket. Read at each attempt."""
     agent_socket: SocketPath | None = None
     """Where agents connect; run/agent.sock of the state folder unless given."""
     agent_host: LoopbackHost = "127.0.0.1"
@@ -432,9 +334,9 @@ class SidecarSettings(EnrolledSettings):
     mcp_port: Port = MCP_INGRESS_PORT
     mcp: McpSettings = McpSettings()
     direct: DirectSettings = DirectSettings()
-    channel_idle_s: Annotated[
-        float, BeforeValidator(_no_boolean), Field(ge=CHANNEL_IDLE_S_MIN, le=CHANNEL_IDLE_S_MAX)
-    ] = CHANNEL_IDLE_S
+    channel_idle_s: Annotated[Seconds, Field(ge=CHANNEL_IDLE_S_MIN, le=CHANNEL_IDLE_S_MAX)] = (
+        CHANNEL_IDLE_S
+    )
     """A channel on which nothing is said for so long is put away until the next message."""
     channels_max: Annotated[Whole, Field(ge=16, le=CHANNELS_MAX)] = CHANNELS
     """Channels kept open: beyond it those that were used longest ago are put away first."""

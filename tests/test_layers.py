@@ -19,6 +19,7 @@ ADAPTED = {
     "aioquic": "transport",
     "cbor2": "identity",
     "cel_expr_python": "policy",
+    "jwt": "authority",
     "noise": "channel",
     "qh3": "transport",
     "ruamel": "policy",

@@ -13,7 +13,7 @@ from tests.authority.helpers import DeskUnderTest, Office
 def office(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path, ManualClock())
     yield office
-    office.book.close()
+    office.tables.close()
 
 
 @pytest.fixture

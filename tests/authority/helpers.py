@@ -1,20 +1,28 @@
 """An authority on real tables, and nodes that come to its desk over a simulated hop."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from authority.desk import Desk
-from authority.issuer import Issuer
-from authority.tickets import TicketBook
+from authority.desk import Desk, Reply
+from authority.issuer import GivenTicket, Issuer
+from authority.revocations import RevocationBook
+from authority.tables import Tables
 from channel import Channel, ChannelEvent, Prologue
-from identity import Code, GatewayAddress, Identifier, Purpose, Ticket, VerifiedPeer, new_identity
+from identity import (
+    Code,
+    GatewayAddress,
+    Purpose,
+    Ticket,
+    VerifiedIdentity,
+    VerifiedPeer,
+    new_identity,
+)
 from link import Frame, FrameKind, HopPort, LinkOpen
 from link.messages import decode_code_untrusted, encode_link_open
 from node.clocks import ManualClock
-from node.enrolment_wire import EnrolRequest, encode_grant
+from node.enrolment_wire import AnyRequest, EnrolRequest, RenewRequest, encode_grant
 from node.link_channel import LinkChannel
 from policy import Action, Denial, Party, Permit, Request
 from tests.simulation.people import authority, authority_node, engine, node, stranger, verifier_of
@@ -31,12 +39,34 @@ class Office:
     clock: ManualClock
 
     def __post_init__(self) -> None:
-        self.book = TicketBook(self.folder / "state.db")
-        self.issuer = Issuer(authority(), "acme", self.book, node_credential_ttl_s=DAY_S)
+        self.tables = Tables(self.folder / "state.db")
+        self.issuer = Issuer(authority, "acme", self.tables, node_credential_ttl_s=DAY_S)
+        self.book = self.issuer.tickets
+        self.members = self.issuer.members
+        self.revocations = RevocationBook(self.tables, authority, "acme", next_update_s=DAY_S)
 
     def ticket(self, **wishes: Any) -> Ticket:
-        fields: Mapping[str, Any] = {"name": "finance"} | wishes
-        return self.issuer.create_ticket(fields, GATEWAYS, unix_s=self.clock.unix_s())
+        named = {} if "name_prefix" in wishes else {"name": "finance"}
+        return self.given(**(named | wishes)).ticket
+
+    def given(self, **wishes: Any) -> GivenTicket:
+        return self.issuer.create_ticket(wishes, GATEWAYS, unix_s=self.clock.unix_s())
+
+    def enrol(self, code: bytes, own: Any, **changes: Any) -> Any:
+        """Redeem a ticket as the desk would for ``own``."""
+        fields = {"history": own.history.encode(), "node": own.identifier, "name": None} | changes
+        return self.issuer.enrol(
+            EnrolRequest(code, fields["history"], fields["name"]),
+            fields["node"],
+            GATEWAYS,
+            unix_s=self.clock.unix_s(),
+        )
+
+    def renew(self, own: Any, identity: VerifiedIdentity) -> Any:
+        peer = VerifiedPeer(identity, own.purpose_keys[Purpose.CHANNEL].key.public)
+        return self.issuer.renew(
+            RenewRequest(own.history.encode()), peer, GATEWAYS, unix_s=self.clock.unix_s()
+        )
 
 
 class OwnNodeOfAuthority:
@@ -88,8 +118,9 @@ class DeskUnderTest:
         self.office = office
         self.clock = office.clock
         self.denies = False
+        self.waiting: list[Reply] = []
         own: Any = OwnNodeOfAuthority(self.clock)
-        self.desk = Desk(own, self._may_enrol, self._enrol, self.clock)
+        self.desk = Desk(own, self._may_enrol, self._answer, self.clock)
         self.hop: Any = FakeHop()
         self.desk.hop_opened(self.hop)
 
@@ -101,9 +132,20 @@ class DeskUnderTest:
             return Denial(Code.POLICY_DENIED, "nobody today", "closed", "1", "1")
         return answer
 
-    def _enrol(self, request: EnrolRequest, who: Identifier, hop: HopPort) -> bytes:
-        grant, _terms = self.office.issuer.enrol(request, who, GATEWAYS, unix_s=self.clock.unix_s())
-        return encode_grant(grant)
+    def _answer(self, request: AnyRequest, peer: VerifiedPeer, hop: HopPort, reply: Reply) -> None:
+        """As the registrar does; a token's answer waits until the test gives it."""
+        unix_s = self.clock.unix_s()
+        match request:
+            case EnrolRequest():
+                granted, _ = self.office.issuer.enrol(
+                    request, peer.identifier, GATEWAYS, unix_s=unix_s
+                )
+                reply(encode_grant(granted))
+            case RenewRequest():
+                granted, _ = self.office.issuer.renew(request, peer, GATEWAYS, unix_s=unix_s)
+                reply(encode_grant(granted))
+            case _:
+                self.waiting.append(reply)
 
     def receive(self, link: int, kind: int, body: bytes) -> None:
         self.desk.frames_received(self.hop, [Frame(link, kind, body)])

@@ -5,16 +5,19 @@ from typing import Any
 import pytest
 
 from authority import desk as desk_module
-from authority.desk import CHANNEL_SECONDS_MAX
+from authority.desk import CHANNEL_SECONDS_MAX, CHANNELS_PER_NODE_MAX
 from channel import ChannelClosed, ChannelDenied, ChannelOpened, DataReceived
-from identity import AgentUri, Code
+from identity import AgentUri, Code, Identifier
 from link import FrameKind
 from link.messages import encode_code
 from node.enrolment_wire import (
     EnrolGrant,
     EnrolRefusal,
     EnrolRequest,
+    RenewRequest,
+    TokenRequest,
     decode_answer_untrusted,
+    encode_refusal,
     encode_request,
 )
 from tests.authority.helpers import DeskUnderTest, Visitor
@@ -81,6 +84,67 @@ def test_an_answer_in_words_is_given_to(at: DeskUnderTest, data: bytes | None, c
     visitor.say(question(visitor, bytes(16)) if data is None else data)
 
     assert answers(visitor) == [EnrolRefusal(code)]
+
+
+def test_a_node_that_shows_its_credential_gets_another(at: DeskUnderTest) -> None:
+    member = node("alpha")
+    at.office.enrol(at.office.ticket(name="alpha").code, member.own)
+    visitor = inside(at, who=member)
+    visitor.say(encode_request(RenewRequest(member.own.history.encode())))
+
+    assert isinstance(answers(visitor)[0], EnrolGrant)
+
+
+def test_a_stranger_cannot_renew_what_it_has_not(at: DeskUnderTest) -> None:
+    visitor = inside(at)
+    visitor.say(encode_request(RenewRequest(visitor.own.history.encode())))
+
+    assert answers(visitor) == [EnrolRefusal(Code.ENROL_NOT_A_MEMBER)]
+
+
+def token_question(visitor: Visitor) -> bytes:
+    return encode_request(TokenRequest("e30.e30.e30", visitor.own.history.encode()))
+
+
+def test_an_answer_may_come_later(at: DeskUnderTest) -> None:
+    visitor = inside(at)
+    visitor.say(token_question(visitor))
+    [reply] = at.waiting
+    assert answers(visitor) == []
+    reply(encode_refusal(EnrolRefusal(Code.ENROL_TOKEN_INVALID)))
+    visitor.exchange()
+
+    assert answers(visitor) == [EnrolRefusal(Code.ENROL_TOKEN_INVALID)]
+
+
+def test_nobody_asks_again_while_an_answer_is_awaited(at: DeskUnderTest) -> None:
+    visitor = inside(at)
+    visitor.say(token_question(visitor))
+    visitor.say(token_question(visitor))
+
+    assert len(at.waiting) == 1
+    assert visitor.of(ChannelClosed) == [ChannelClosed(Code.CHANNEL_LIMIT_EXCEEDED, sealed=True)]
+
+
+LEAVINGS: dict[str, Any] = {
+    "leaves": lambda at, visitor: visitor.links.channel.close(),
+    "stays too long": lambda at, visitor: at.clock.advance(CHANNEL_SECONDS_MAX),
+    "loses its hop": lambda at, visitor: at.desk.hop_closed(at.hop),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVINGS.values(), ids=LEAVINGS)
+def test_an_answer_for_a_visitor_does_no_harm_that(at: DeskUnderTest, leave: Any) -> None:
+    visitor = inside(at)
+    visitor.say(token_question(visitor))
+    leave(at, visitor)
+    visitor.exchange()
+    at.desk.tidy()
+    sent = len(at.hop.sent)
+    at.waiting[0](encode_refusal(EnrolRefusal(Code.ENROL_TOKEN_INVALID)))
+
+    assert at.desk.visits == 0
+    assert len(at.hop.sent) == sent
 
 
 def test_a_channel_gets_one_answer_and_no_second(at: DeskUnderTest) -> None:
@@ -175,13 +239,24 @@ def test_a_crowd_is_turned_away_until_somebody_leaves(
 ) -> None:
     monkeypatch.setattr(desk_module, "CHANNELS_MAX", 2)
     for number in range(3):
-        Visitor(at, FIRST + number).knock()
+        Visitor(at, FIRST + number).knock(source_node=Identifier(bytes([number]) * 32))
     assert at.hop.closes() == [(FIRST + 2, Code.ROUTE_LINK_LIMIT)]
     at.receive(FIRST, FrameKind.LINK_CLOSE, encode_code(Code.CHANNEL_CLOSED))
     Visitor(at, FIRST + 3).knock()
 
     assert at.desk.visits == 2
     assert len(at.hop.closes()) == 1
+
+
+def test_no_node_takes_all_the_places(at: DeskUnderTest) -> None:
+    """Members may open thousands of links, and one of them could keep all others away."""
+    for number in range(CHANNELS_PER_NODE_MAX + 1):
+        Visitor(at, FIRST + number).knock()
+    Visitor(at, FIRST + 100).knock(source_node=Identifier(bytes(32)))
+    Visitor(at, FIRST + 101).knock(source_node=None)
+
+    assert at.hop.closes() == [(FIRST + CHANNELS_PER_NODE_MAX, Code.ROUTE_LINK_LIMIT)]
+    assert at.desk.visits == CHANNELS_PER_NODE_MAX + 2
 
 
 def test_who_stays_too_long_is_shown_out(at: DeskUnderTest) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from authority.tickets import TICKET_SECONDS_MAX
+from authority.tickets import TICKET_SECONDS_MAX, TICKET_USES_MAX
 from identity import (
     AgentUri,
     ChainLink,
@@ -15,7 +15,6 @@ from identity import (
     SidelinkError,
     decode_credential_untrusted,
 )
-from node.enrolment_wire import EnrolRequest
 from tests.authority.helpers import DAY_S, GATEWAYS, Office, new_node
 from tests.simulation.people import authority, verifier_of
 
@@ -30,6 +29,19 @@ REFUSED_WISHES: dict[str, dict[str, Any]] = {
     "a lifetime that is text": {"expires_in_s": "60"},
     "a lifetime beyond the longest": {"expires_in_s": TICKET_SECONDS_MAX + 1},
     "no name": {"name": None},
+    "a name and a name prefix": {"name": "finance", "name_prefix": "workers"},
+    "a name prefix that is malformed": {"name": None, "name_prefix": "a//b"},
+    "a name prefix with prefixes": {"name": None, "name_prefix": "w", "prefixes": ["w"]},
+    "a name prefix too deep for a name below it": {
+        "name": None,
+        "name_prefix": "a/b/c/d/e/f/g/h",
+    },
+    "several uses of one name": {"uses": 2},
+    "no uses": {"uses": 0},
+    "uses that are true": {"uses": True},
+    "too many uses": {"name": None, "name_prefix": "w", "uses": TICKET_USES_MAX + 1},
+    "a replacement that is text": {"replace": "yes"},
+    "a replacement below a prefix": {"name": None, "name_prefix": "w", "replace": True},
     "a name that is a number": {"name": 5},
     "a name with an empty segment": {"name": "finance//x"},
     "a name that leaves its trust domain": {"name": "../globex"},
@@ -65,18 +77,12 @@ def test_a_sidecars_ticket_needs_a_gateway_to_go_through(office: Office) -> None
         office.issuer.create_ticket({"name": "finance"}, (), unix_s=office.clock.unix_s())
     assert caught.value.code is Code.ENROL_NO_GATEWAY
 
-    ticket = office.issuer.create_ticket({"role": "gateway"}, (), unix_s=office.clock.unix_s())
-    assert ticket.gateways == ()
+    given = office.issuer.create_ticket({"role": "gateway"}, (), unix_s=office.clock.unix_s())
+    assert given.ticket.gateways == ()
 
 
 def enrol(office: Office, code: bytes, own: Any, **changes: Any) -> Any:
-    fields = {"history": own.history.encode(), "node": own.identifier} | changes
-    return office.issuer.enrol(
-        EnrolRequest(code, fields["history"]),
-        fields["node"],
-        GATEWAYS,
-        unix_s=office.clock.unix_s(),
-    )
+    return office.enrol(code, own, **changes)
 
 
 def test_a_node_gets_what_its_ticket_says_and_every_peer_believes_it(office: Office) -> None:
@@ -109,7 +115,7 @@ def test_a_node_gets_what_its_ticket_says_and_every_peer_believes_it(office: Off
     assert dict(identity.delegable.attributes) == {"role": None, "clearance": (1, 2)}
     assert identity.expires_unix_s == int(office.clock.unix_s()) + DAY_S
     assert grant.gateways == GATEWAYS
-    assert [issued.name for issued in office.book.nodes()] == ["agent://acme/finance"]
+    assert [member.name for member in office.members.members()] == ["agent://acme/finance"]
 
 
 def test_a_gateway_may_name_nobody(office: Office) -> None:

@@ -94,6 +94,9 @@ WRONG_USE = {
     "an unknown command": ["fly"],
     "an unknown flag": ["up", "--fly"],
     "a missing argument": ["ask", "agent://acme/b"],
+    "nobody to revoke": ["revoke"],
+    "somebody to revoke, and a list": ["revoke", "laptop", "--list"],
+    "a ticket for half a node": ["ticket", "create", "--name", "a", "--uses", "0.5"],
     "an attribute without a value": ["ticket", "create", "--name", "a", "--attribute", "role"],
     "a lifetime in fortnights": ["ticket", "create", "--name", "a", "--expires", "1f"],
     "a body that is no JSON": ["send", "agent://acme/b", "{", "--body-json", "--as", "a"],
@@ -154,7 +157,7 @@ def test_a_ticket_is_the_only_thing_on_standard_output(
 
     async def create(body: Mapping[str, Any]) -> object:
         wishes.append(body)
-        return {"ticket": "slt1abc", "expires_unix_s": 1}
+        return {"ticket": "slt1abc", "id": "a1", "expires_unix_s": 1, "held_by": None}
 
     words = ["ticket", "create", "--name", "finance", "--prefix", "finance", "--expires", "2h"]
     words += ["--attribute", "site=berlin", "--allow", "role=planner,clerk", "--allow", "team"]
@@ -166,12 +169,127 @@ def test_a_ticket_is_the_only_thing_on_standard_output(
         {
             "role": "sidecar",
             "name": "finance",
+            "name_prefix": None,
+            "uses": 1,
+            "replace": False,
             "prefixes": ["finance"],
             "attributes": {"site": "berlin"},
             "allowed_attributes": {"role": ["planner", "clerk"], "team": None},
             "expires_in_s": 7200,
         }
     ]
+
+
+def test_who_asks_for_a_ticket_is_told_on_standard_error_that_its_name_is_held(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def create(_: Mapping[str, Any]) -> object:
+        return {"ticket": "slt1abc", "id": "a1", "expires_unix_s": 1, "held_by": "sl1holder"}
+
+    with program_in(tmp_path, "authority", {}, {"/v1/tickets": create}):
+        assert main(["ticket", "create", "--name", "finance"]) == 0
+
+    told = capsys.readouterr()
+    assert told.out == "slt1abc\n"
+    assert "sl1holder" in told.err
+    assert "--replace" in told.err
+
+
+def test_a_ticket_for_many_says_so_to_the_authority(tmp_path: Path) -> None:
+    wishes: list[Mapping[str, Any]] = []
+
+    async def create(body: Mapping[str, Any]) -> object:
+        wishes.append(body)
+        return {"ticket": "slt1abc", "id": "a1", "expires_unix_s": 1, "held_by": None}
+
+    words = ["ticket", "create", "--name-prefix", "workers", "--uses", "50", "--replace"]
+    with program_in(tmp_path, "authority", {}, {"/v1/tickets": create}):
+        assert main(words) == 0
+
+    assert [(one["name_prefix"], one["uses"], one["replace"]) for one in wishes] == [
+        ("workers", 50, True)
+    ]
+
+
+TICKET = {
+    "id": "0123456789ab",
+    "role": "sidecar",
+    "name": "agent://acme/workers/*",
+    "uses_left": 2,
+    "created_unix_s": 1_800_000_000,
+    "expires_unix_s": 1_800_003_600,
+    "state": "open",
+}
+
+
+def test_tickets_are_a_table_or_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def tickets(_: Mapping[str, Any]) -> object:
+        return {"tickets": [TICKET]}
+
+    with program_in(tmp_path, "authority", {}, {"/v1/tickets": tickets}):
+        assert main(["ticket", "list"]) == 0
+        table = capsys.readouterr().out.splitlines()
+        assert main(["ticket", "list", "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+
+    assert table[0].split() == ["id", "role", "name", "uses_left", "created", "expires", "state"]
+    assert table[1].split()[:4] == ["0123456789ab", "sidecar", "agent://acme/workers/*", "2"]
+    assert document == {"tickets": [TICKET]}
+
+
+def test_a_ticket_is_revoked_by_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[Mapping[str, Any]] = []
+
+    async def revoke(body: Mapping[str, Any]) -> object:
+        asked.append(body)
+        return {"id": body["id"], "used": 3}
+
+    with program_in(tmp_path, "authority", {}, {"/v1/tickets/revoke": revoke}):
+        assert main(["ticket", "revoke", "0123456789ab"]) == 0
+
+    assert asked == [{"id": "0123456789ab"}]
+    told = capsys.readouterr()
+    assert (told.out, "3" in told.err) == ("", True)
+
+
+def test_an_invitation_is_the_only_thing_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def invitation(_: Mapping[str, Any]) -> object:
+        return {"invitation": "sli1abc"}
+
+    with program_in(tmp_path, "authority", {}, {"/v1/invitation": invitation}):
+        assert main(["ticket", "invitation"]) == 0
+
+    assert capsys.readouterr().out == "sli1abc\n"
+
+
+REVOKED = {"identifier": "sl1abc", "revoked_unix_s": 1_800_000_000, "reason": "lost laptop"}
+
+
+def test_an_identity_is_revoked_with_its_reason_and_then_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Mapping[str, Any]] = []
+
+    async def revocations(body: Mapping[str, Any]) -> object:
+        if body:
+            asked.append(body)
+            return {"identifier": "sl1abc", "revoked_before": False}
+        return {"number": 7, "revocations": [REVOKED]}
+
+    with program_in(tmp_path, "authority", {}, {"/v1/revocations": revocations}):
+        assert main(["revoke", "laptop", "--reason", "lost laptop"]) == 0
+        told = capsys.readouterr()
+        assert main(["revoke", "--list"]) == 0
+        table = capsys.readouterr().out.splitlines()
+
+    assert asked == [{"who": "laptop", "reason": "lost laptop"}]
+    assert (told.out, told.err) == ("", "sidelink: sl1abc is revoked\n")
+    assert table[1].split()[0] == "sl1abc"
+    assert table[1].endswith("lost laptop")
 
 
 def test_without_an_authority_there_is_no_ticket(capsys: pytest.CaptureFixture[str]) -> None:

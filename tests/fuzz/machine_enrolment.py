@@ -3,15 +3,15 @@
 from types import SimpleNamespace
 from typing import Any, Final
 
-from authority.desk import CHANNELS_MAX, Desk
+from authority.desk import CHANNELS_MAX, Desk, Reply
 from channel import Channel, Part, Prologue
 from identity import Code, Identifier, Purpose, SidelinkError, Ticket, VerifiedPeer
 from link import Frame, FrameKind, HopPort, LinkOpen
 from link.limits import ACCEPTOR_LINK_BIT
 from link.messages import decode_link_open_untrusted, encode_code, encode_link_open
 from node.clocks import ManualClock
-from node.enrolment import EnrolmentExchange
-from node.enrolment_wire import EnrolGrant, EnrolRequest, encode_grant
+from node.enrolment import ticket_exchange
+from node.enrolment_wire import AnyRequest, EnrolGrant, EnrolRequest, encode_grant
 from policy import Action, Denial, Party, Permit, Request
 from tests.authority.helpers import FakeHop, OwnNodeOfAuthority
 from tests.fuzz.loops import VirtualLoop
@@ -57,7 +57,7 @@ class EnrolmentMachine:
         own.verify_channel = lambda proof, key: verify(
             own.identifier, self.clock.unix_s(), proof, key
         )
-        self.desk = Desk(own, self._may_enrol, self._enrol, self.clock)
+        self.desk = Desk(own, self._may_enrol, self._answer, self.clock)
         self.desk.hop_opened(self.far)  # type: ignore[arg-type]
         self.exchange: Any = None
         self.to_desk: list[Frame] = []
@@ -76,7 +76,7 @@ class EnrolmentMachine:
             ),
         )
         hop: Any = self.near
-        self.exchange = EnrolmentExchange(node, TICKET, hop, self.clock)
+        self.exchange = ticket_exchange(node, TICKET, hop, self.clock)
         [opening] = self.near.sent
         self.opening = decode_link_open_untrusted(opening.body)
 
@@ -90,12 +90,13 @@ class EnrolmentMachine:
         )
         return engine().decide(asked, self.clock.unix_s())
 
-    def _enrol(self, request: EnrolRequest, who: Identifier, hop: HopPort) -> bytes:
-        assert who == stranger().own.identifier
+    def _answer(self, request: AnyRequest, peer: VerifiedPeer, hop: HopPort, reply: Reply) -> None:
+        assert peer.identifier == stranger().own.identifier
+        assert isinstance(request, EnrolRequest), "a question that nobody asked"
         self.enrolled.append(request)
         if self.refuses:
             raise SidelinkError(Code.ENROL_TICKET_USED, "for the test")
-        return encode_grant(GRANT)
+        reply(encode_grant(GRANT))
 
     def check(self) -> None:
         for hop, frames in ((self.near, self.to_desk), (self.far, self.to_node)):

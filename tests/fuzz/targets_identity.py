@@ -12,6 +12,7 @@ from identity import (
     GatewayAddress,
     Identifier,
     IdentityError,
+    Invitation,
     NamePrefix,
     Proof,
     Purpose,
@@ -23,7 +24,7 @@ from identity import (
 from identity.cose import SignedType
 from identity.cose import decode_untrusted as decode_cose_untrusted
 from identity.purpose import decode_attestation_untrusted
-from identity.ticket import TICKET_PREFIX
+from identity.ticket import INVITATION_PREFIX, TICKET_PREFIX
 from tests.fuzz.decoders import decoder, tree_of
 from tests.fuzz.program import Program, text_of
 from tests.fuzz.target import Target, check_same
@@ -144,10 +145,16 @@ def _ticket() -> Ticket:
     return Ticket("acme", Identifier(bytes(range(32))), gateways, bytes(16), NOW)
 
 
+def _invitation() -> Invitation:
+    ticket = _ticket()
+    return Invitation(ticket.trust_domain, ticket.authority, ticket.gateways)
+
+
 def run_ticket(data: bytes) -> None:
     text = text_of(data)
-    ticket = Ticket.parse_untrusted(text)
-    assert ticket.encode() == text.strip(" \t\r\n")
+    is_invitation = text.strip(" \t\r\n").startswith(INVITATION_PREFIX)
+    read = Invitation.parse_untrusted if is_invitation else Ticket.parse_untrusted
+    assert read(text).encode() == text.strip(" \t\r\n")
 
 
 def _sealed_ticket(tree: Any) -> bytes:
@@ -227,9 +234,13 @@ _VERIFY: Final = Target(
 )
 _TICKET: Final = Target(
     "identity.ticket",
-    "an enrolment ticket, as text",
+    "an enrolment ticket or an invitation, as text",
     run_ticket,
-    lambda: [_ticket().encode().encode(), b" " + _ticket().encode().encode() + b"\r\n"],
+    lambda: [
+        _ticket().encode().encode(),
+        b" " + _ticket().encode().encode() + b"\r\n",
+        _invitation().encode().encode(),
+    ],
     IdentityError,
 )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from authority.issuer import Issuer
+from authority.tables import Tables
 from cli.options import parse_attributes
 from cli.tickets import parse_allowed, parse_lifetime
 from identity import Code, GatewayAddress, Identifier, SidelinkError, Ticket
@@ -17,6 +18,8 @@ from node.enrolment_wire import (
     EnrolmentError,
     EnrolRefusal,
     EnrolRequest,
+    RenewRequest,
+    TokenRequest,
     decode_answer_untrusted,
     decode_request_untrusted,
     encode_grant,
@@ -91,21 +94,15 @@ def run_json_object(data: bytes) -> None:
     assert isinstance(asyncio.run(_json_object_untrusted(request)), dict)
 
 
-class _Book:
-    """As much of a TicketBook as giving out a ticket needs."""
-
-    def create(self, terms: Any, *, unix_s: int, expires_unix_s: int) -> bytes:
-        assert terms.name is not None
-        assert expires_unix_s > unix_s
-        return bytes(16)
-
-
 def run_wishes(data: bytes) -> None:
     """An admin's request for a ticket: what is given out can be read by the node it is for."""
     wishes = asyncio.run(_json_object_untrusted(_Request(data)))  # type: ignore[arg-type]
-    book: Any = _Book()
-    issuer = Issuer(authority(), "acme", book, node_credential_ttl_s=86_400)
-    ticket = issuer.create_ticket(wishes, _GATEWAYS, unix_s=1_900_000_000.0)
+    tables = Tables(Path(":memory:"))
+    try:
+        issuer = Issuer(authority, "acme", tables, node_credential_ttl_s=86_400)
+        ticket = issuer.create_ticket(wishes, _GATEWAYS, unix_s=1_900_000_000.0).ticket
+    finally:
+        tables.close()
     assert Ticket.parse_untrusted(ticket.encode()) == ticket
 
 
@@ -137,7 +134,11 @@ _REQUEST: Final = decoder(
     "node.enrol_request",
     "a node's question for its credential",
     decode_request_untrusted,
-    lambda: [encode_request(EnrolRequest(bytes(16), b"history"))],
+    lambda: [
+        encode_request(EnrolRequest(bytes(16), b"history", "pod-1")),
+        encode_request(TokenRequest("e30.e30.e30", b"history")),
+        encode_request(RenewRequest(b"history")),
+    ],
     error=EnrolmentError,
     encode=encode_request,
 )

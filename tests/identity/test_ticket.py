@@ -1,4 +1,4 @@
-"""Tickets: one string, read back whole or refused."""
+"""Tickets and invitations: one string each, read back whole or refused."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity import Code, GatewayAddress, Identifier, IdentityError, Ticket
+from identity import Code, GatewayAddress, Identifier, IdentityError, Invitation, Ticket
 from identity.cbor import encode
 from identity.ticket import _checksum, _to_base64
 from tests.identity.helpers import NOW
@@ -142,3 +142,52 @@ def test_no_text_raises_anything_else(text: str) -> None:
 def test_no_contents_raise_anything_else(body: bytes) -> None:
     with pytest.raises(IdentityError):
         Ticket.parse_untrusted("slt1" + _to_base64(body + _checksum(body)))
+
+
+INVITATION = Invitation("acme", AUTHORITY, TICKET.gateways)
+
+
+def test_an_invitation_is_a_ticket_without_its_secret() -> None:
+    text = INVITATION.encode()
+
+    assert text.startswith("sli1")
+    assert Invitation.parse_untrusted(f" {text}\n") == INVITATION
+
+
+def forged_invitation(**changes: Any) -> str:
+    names = ("trust_domain", "authority", "gateways", "code")
+    fields: dict[int, Any] = {
+        1: "acme",
+        2: AUTHORITY.digest,
+        3: [["127.0.0.1", 7440, GATEWAY.digest]],
+    }
+    fields |= {names.index(name) + 1: value for name, value in changes.items()}
+    body = encode({key: value for key, value in fields.items() if value is not ...})
+    return "sli1" + _to_base64(body + _checksum(body))
+
+
+WHAT_IS_NOT_AN_INVITATION = {
+    "nothing": "",
+    "a ticket": TEXT,
+    "a ticket that calls itself one": "sli1" + TEXT[4:],
+    "an invitation cut short": INVITATION.encode()[:-1],
+    "an invitation with a code": forged_invitation(code=bytes(16)),
+    "an invitation to no gateway": forged_invitation(gateways=[]),
+    "an invitation without an authority": forged_invitation(authority=...),
+    "a trust domain that is none": forged_invitation(trust_domain="Acme"),
+    "far too long a text": "sli1" + "A" * 9000,
+}
+
+
+@pytest.mark.parametrize(
+    "text", WHAT_IS_NOT_AN_INVITATION.values(), ids=WHAT_IS_NOT_AN_INVITATION.keys()
+)
+def test_what_is_not_an_invitation_is_refused(text: str) -> None:
+    with pytest.raises(IdentityError) as caught:
+        Invitation.parse_untrusted(text)
+
+    assert caught.value.code is Code.ENROL_TICKET_MALFORMED
+
+
+def test_the_table_of_invitations_starts_from_one_that_is_read() -> None:
+    assert Invitation.parse_untrusted(forged_invitation()).trust_domain == "acme"

@@ -10,10 +10,17 @@ import pytest
 
 from authority.desk import Desk
 from identity import Code, Keystore, MasterKey, Purpose, SidelinkError, Ticket, new_identity
-from link import Frame, FrameKind
+from link import Frame, FrameKind, LinkIds
 from link.messages import encode_code
 from node import enrolment
-from node.enrolment import EnrolmentExchange, adopt_grant, trust_ticket
+from node.enrolment import (
+    EnrolmentExchange,
+    adopt_grant,
+    adopt_renewal,
+    renewal_exchange,
+    ticket_exchange,
+    trust_ticket,
+)
 from node.enrolment_wire import EnrolGrant, EnrolRequest
 from node.own_node import OwnNode
 from node.store import Store
@@ -74,9 +81,7 @@ class Scene:
 
     def begin(self, ticket: Ticket) -> tuple[EnrolmentExchange, SimulatedHop]:
         trust_ticket(self.node, ticket, self.network.clock.unix_s())
-        newcomer = Newcomer(
-            lambda hop: EnrolmentExchange(self.node, ticket, hop, self.network.clock)
-        )
+        newcomer = Newcomer(lambda hop: ticket_exchange(self.node, ticket, hop, self.network.clock))
         shown = Node(self.node.own, replace(stranger().identity, identifier=self.node.identifier))
         hop = self.network.connect(
             newcomer,  # type: ignore[arg-type]
@@ -100,7 +105,7 @@ def scene(tmp_path: Path) -> Any:
     yield Scene(network, Gateway(network), office, DeskUnderTest(office), node, store)
     store.close()
     keystore.close()
-    office.book.close()
+    office.tables.close()
 
 
 async def failure_of(exchange: EnrolmentExchange) -> Code:
@@ -196,7 +201,7 @@ async def test_an_authority_that_a_ticket_does_not_name_is_told_nothing(scene: S
     ]
     scene.at.desk._node.identifier = other.identifier  # type: ignore[misc]
     asked: list[Any] = []
-    scene.at.desk._enrol = lambda *args: asked.append(args) or b""  # type: ignore[func-returns-value]
+    scene.at.desk._answer = lambda *args: asked.append(args)
     exchange, _ = scene.begin(ticket)
     scene.network.run_for(2)
 
@@ -253,6 +258,72 @@ async def test_a_grant_that_is_not_ours_or_not_theirs_is_not_adopted(scene: Scen
             scene.adopt(ticket, grant)
         assert not scene.node.enrolled, title
         assert scene.store.gateways() == ()
+
+
+async def test_a_node_renews_over_the_hop_that_it_has_with_other_links_on_it(
+    scene: Scene,
+) -> None:
+    scene.open_authority()
+    ticket = scene.office.ticket(allowed_attributes={"role": None})
+    exchange, _ = scene.begin(ticket)
+    scene.network.run_for(2)
+    scene.adopt(ticket, await exchange.answer())
+    before = scene.node.identity.expires_unix_s
+    scene.network.run_for(60)
+    ids = LinkIds(is_dialler=True)
+    for _ in range(6):
+        ids.take()
+    newcomer = Newcomer(
+        lambda hop: renewal_exchange(scene.node, hop, scene.network.clock, link=ids.take())
+    )
+    member = Node(scene.node.own, scene.node.identity)
+    scene.network.connect(
+        newcomer,  # type: ignore[arg-type]
+        scene.gateway,
+        (scene.gateway.node.peer, member.peer),
+    )
+    scene.network.run_for(2)
+    grant = await newcomer.exchange.answer()
+    adopt_renewal(scene.node, scene.store, grant, scene.network.clock)
+
+    assert newcomer.exchange.link == 7
+    assert scene.node.identity.expires_unix_s >= before + 60
+    assert scene.store.gateways() == GATEWAYS
+
+
+def test_a_node_without_a_credential_has_nothing_to_renew(scene: Scene) -> None:
+    hop: Any = None
+    with pytest.raises(SidelinkError) as caught:
+        renewal_exchange(scene.node, hop, scene.network.clock)
+
+    assert caught.value.code is Code.ENROL_NOT_A_MEMBER
+
+
+async def test_a_renewal_by_another_authority_is_not_adopted(scene: Scene) -> None:
+    ticket = scene.office.ticket()
+    trust_ticket(scene.node, ticket, scene.network.clock.unix_s())
+    grant, _ = scene.office.enrol(ticket.code, scene.node.own)
+    scene.adopt(ticket, grant)
+    held = scene.node.own.chain
+    other = new_identity(".node", unix_s=scene.network.clock.unix_s(), purposes=tuple(Purpose))
+    refused = {
+        "the history of another": replace(grant, authority_history=other.history.encode()),
+        "garbage for a credential": replace(grant, credential=b"garbage"),
+    }
+    for title, one in refused.items():
+        with pytest.raises(SidelinkError):
+            adopt_renewal(scene.node, scene.store, one, scene.network.clock)
+        assert scene.node.own.chain == held, title
+
+
+async def test_a_renewal_that_names_no_gateway_leaves_them_as_they_were(scene: Scene) -> None:
+    ticket = scene.office.ticket()
+    trust_ticket(scene.node, ticket, scene.network.clock.unix_s())
+    grant, _ = scene.office.enrol(ticket.code, scene.node.own)
+    scene.adopt(ticket, grant)
+    adopt_renewal(scene.node, scene.store, replace(grant, gateways=()), scene.network.clock)
+
+    assert scene.store.gateways() == GATEWAYS
 
 
 def test_a_ticket_that_is_over_is_not_even_tried(scene: Scene) -> None:

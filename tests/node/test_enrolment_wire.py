@@ -10,10 +10,14 @@ from identity import Code, GatewayAddress, Identifier
 from identity.cbor import encode
 from node.enrolment_wire import (
     GATEWAYS_MAX,
+    TOKEN_CHARACTERS_MAX,
+    AnyRequest,
     EnrolGrant,
     EnrolmentError,
     EnrolRefusal,
     EnrolRequest,
+    RenewRequest,
+    TokenRequest,
     decode_answer_untrusted,
     decode_request_untrusted,
     encode_grant,
@@ -27,8 +31,27 @@ GRANT = EnrolGrant(b"credential", b"authority", (GATEWAY,))
 REFUSAL = EnrolRefusal(Code.ENROL_TICKET_USED)
 
 
-def test_a_request_and_both_answers_are_read_as_they_were_written() -> None:
-    assert decode_request_untrusted(encode_request(REQUEST)) == REQUEST
+REQUESTS: dict[str, AnyRequest] = {
+    "by ticket": REQUEST,
+    "by ticket, with a wish": EnrolRequest(bytes(16), b"history", "pod-1"),
+    "by token": TokenRequest("e30.e30.x", b"history"),
+    "by token of the longest kind": TokenRequest("x" * TOKEN_CHARACTERS_MAX, b""),
+    "a renewal": RenewRequest(b"history"),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_a_request_is_read_as_it_was_written(request_: AnyRequest) -> None:
+    assert decode_request_untrusted(encode_request(request_)) == request_
+
+
+@pytest.mark.parametrize("secret", [REQUESTS["by ticket"], TokenRequest("sEcReT", b"")])
+def test_what_lets_a_node_in_does_not_show_in_its_repr(secret: AnyRequest) -> None:
+    assert "sEcReT" not in repr(secret)
+    assert "code" not in repr(secret)
+
+
+def test_both_answers_are_read_as_they_were_written() -> None:
     assert decode_answer_untrusted(encode_grant(GRANT)) == GRANT
     assert decode_answer_untrusted(encode_refusal(REFUSAL)) == REFUSAL
 
@@ -36,7 +59,36 @@ def test_a_request_and_both_answers_are_read_as_they_were_written() -> None:
 REFUSED_REQUESTS: dict[str, Any] = {
     "an array": [],
     "no fields": {},
-    "another operation": {"op": "renew", "code": bytes(16), "history": b""},
+    "another operation": {"op": "leave", "history": b""},
+    "an operation that is a number": {"op": 1, "history": b""},
+    "no operation": {"history": b""},
+    "a renewal by ticket": {"op": "renew", "code": bytes(16), "history": b""},
+    "a renewal without a history": {"op": "renew"},
+    "a wish that is a number": {"op": "enrol", "code": bytes(16), "history": b"", "name": 1},
+    "a wish that is null": {"op": "enrol", "code": bytes(16), "history": b"", "name": None},
+    "a wish of nothing": {"op": "enrol", "code": bytes(16), "history": b"", "name": ""},
+    "a wish of two segments": {"op": "enrol", "code": bytes(16), "history": b"", "name": "a/b"},
+    "a wish that climbs": {"op": "enrol", "code": bytes(16), "history": b"", "name": ".."},
+    "a wish in upper case": {"op": "enrol", "code": bytes(16), "history": b"", "name": "A"},
+    "a wish that is too long": {
+        "op": "enrol",
+        "code": bytes(16),
+        "history": b"",
+        "name": "a" * 64,
+    },
+    "a token that is bytes": {"op": "enrol_token", "token": b"x", "history": b""},
+    "a token that is too long": {
+        "op": "enrol_token",
+        "token": "x" * (TOKEN_CHARACTERS_MAX + 1),
+        "history": b"",
+    },
+    "a token and a ticket": {
+        "op": "enrol_token",
+        "token": "x",
+        "code": bytes(16),
+        "history": b"",
+    },
+    "a token with a wish": {"op": "enrol_token", "token": "x", "history": b"", "name": "a"},
     "a field too many": {"op": "enrol", "code": bytes(16), "history": b"", "x": 1},
     "a field too few": {"op": "enrol", "code": bytes(16)},
     "keys that are numbers": {1: "enrol"},
@@ -93,7 +145,9 @@ def test_a_code_that_nobody_knows_is_a_refusal_all_the_same() -> None:
     assert answer == EnrolRefusal(Code.PEER_ERROR_UNKNOWN)
 
 
-WHOLE = {"a request": encode_request(REQUEST), "a grant": encode_grant(GRANT)}
+WHOLE = {title: encode_request(request) for title, request in REQUESTS.items()} | {
+    "a grant": encode_grant(GRANT)
+}
 
 
 def code_of_refusal(data: bytes) -> Code | None:
