@@ -8,16 +8,18 @@ import structlog
 from authority.desk import Desk
 from authority.registrar import Registrar
 from identity import Code, GatewayAddress, Identifier
-from link import Frame, HopPort
+from link import Frame, FrameError, HopPort
 from node.addresses import SocketAddress
 from node.hop_counters import show_counters
+from node.neighbours import KINDS as NEIGHBOUR_KINDS
+from node.neighbours import Neighbours
 from node.parts import Parts, open_parts, serve_operators
 from node.redial import Redial
 from node.refuse_hops import RefuseHops
 from node.settings import AuthoritySettings
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
-TIDY_SECONDS: Final = 5.0
+TIDY_SECONDS: Final = 1.0
 
 # A gateway that starts after us should not have to wait long for the next attempt.
 DIAL_SECONDS: Final = 2.0
@@ -52,6 +54,8 @@ class Authority:
             self._registrar.answer,
             parts.clock,
         )
+        self._neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
+        parts.node.trust.on_news.append(self._judge)
         self._dialled: dict[str, Redial] = {}
         self._open: dict[str, Hop] = {}
         self._enrolling: set[str] = set()
@@ -77,6 +81,7 @@ class Authority:
         tasks = [asyncio.create_task(self._tidy())]
         try:
             async with serve_operators(self._parts):
+                self._registrar.publish()
                 for address in self._settings.gateways:
                     redial = Redial(endpoint, address, self._chooser(address), self)
                     self._dialled[str(address)] = redial
@@ -112,9 +117,17 @@ class Authority:
         if hop.purpose is HopPurpose.ADMIT:
             self._open[address] = hop
             self._members.set_gateway(address, hop.peer.identifier)
+            self._neighbours.hop_opened(hop)
         _log.info("gateway_connected", address=address, purpose=str(hop.purpose))
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
+        try:
+            for frame in frames:
+                if frame.kind in NEIGHBOUR_KINDS:
+                    self._neighbours.receive_untrusted(hop, frame)
+        except FrameError as exc:
+            hop.close(exc.code)
+            return
         self._desk.frames_received(hop, frames)
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
@@ -128,6 +141,7 @@ class Authority:
         if address is None:
             return
         self._desk.hop_closed(hop)
+        self._neighbours.hop_closed(hop)
         self._open.pop(address, None)
         if hop.purpose is HopPurpose.ENROL:
             self._enrolling.discard(address)
@@ -169,10 +183,18 @@ class Authority:
         for redial in self._dialled.values():
             redial.hurry()
 
+    def _judge(self) -> None:
+        """Close the hops of gateways that may be gateways no longer."""
+        for hop in list(self._open.values()):
+            self._parts.admission.close_hop_if_cut(hop)
+
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             self._desk.tidy()
+            self._registrar.publish()
+            self._neighbours.tick()
+            self._judge()
 
     def _gateway_status(self) -> list[dict[str, Any]]:
         return [

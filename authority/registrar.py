@@ -88,6 +88,35 @@ class Registrar:
         self._tasks: set[asyncio.Task[None]] = set()
         self._count()
         self._serve()
+        parts.node.on_change.append(self.publish)
+        parts.rotation.on_used.append(self.publish)
+        parts.awaiting["the newest state of this authority: its key was rotated since this one"] = (
+            lambda: not self._is_outdated()
+        )
+
+    def publish(self) -> None:
+        """Give the newest list to this node's own trust, which keeps it and passes it on.
+
+        Called when somebody was revoked, when the key changed, and now and then: a list is signed
+        anew at half of its time.
+        """
+        trust, own = self._parts.node.trust, self._parts.node.identifier
+        known = trust.encoded_list(own)
+        unix_s = self._parts.clock.unix_s()
+        try:
+            if known is not None and trust.lists.number(own) > self.revocations.number:
+                # A gateway has kept what a restored backup has forgotten.
+                is_new = self.revocations.merge_untrusted(known, unix_s=unix_s)
+                _log.warning("revocations_learned", number=trust.lists.number(own), new=is_new)
+            trust.offer_untrusted(self.revocations.current(unix_s))
+        except SidelinkError as exc:
+            _log.error("revocations_not_published", code=exc.code.text, why=exc.detail)
+
+    def _is_outdated(self) -> bool:
+        """Whether others have seen more of this authority's history than it has itself."""
+        own = self._parts.node.own
+        seen = self._parts.node.trust.verifier.anchor_history(own.identifier)
+        return seen is not None and seen.change_number > own.history.change_number
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -239,6 +268,7 @@ class Registrar:
             raise _bad("a reason is text")
         is_new = self.revocations.revoke(identifier, reason, unix_s=self._parts.clock.unix_s())
         _log.warning("revoked", identifier=str(identifier), asked=who, is_new=is_new, why=reason)
+        self.publish()
         return {"identifier": str(identifier), "revoked_before": not is_new}
 
     async def _list_revocations(self, _: Mapping[str, Any]) -> object:

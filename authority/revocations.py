@@ -105,7 +105,7 @@ class RevocationBook:
         entries = [
             Revocation(Identifier(digest), int(unix_s), LEARNED) for digest in content.revoked
         ]
-        if content.number <= self._number() and all(self._is_entered(one) for one in entries):
+        if content.number <= self.number and all(self._is_entered(one) for one in entries):
             return False
         self._enter(entries, unix_s, content.number)
         return True
@@ -151,7 +151,7 @@ class RevocationBook:
         return changed > 0
 
     def _advance(self, unix_s: float, above: int) -> int:
-        number = max(self._number() + 1, above + 1, int(unix_s))
+        number = max(self.number + 1, above + 1, int(unix_s))
         self._tables.write("INSERT OR REPLACE INTO authority_revocation_list VALUES (1, ?)", number)
         return number
 
@@ -166,7 +166,9 @@ class RevocationBook:
         )
         return _Issued(number, unix_s + self._next_update_s // 2, own, encoded)
 
-    def _number(self) -> int:
+    @property
+    def number(self) -> int:
+        """The number of the newest list; 0 before the first."""
         row = self._tables.row("SELECT number FROM authority_revocation_list")
         return 0 if row is None else int(row[0])
 
