@@ -207,6 +207,19 @@ async def test_no_keys_are_taken_from(issuer: Issuer, answer: Callable[[], Any])
     assert len(issuer.requests) == 1
 
 
+async def test_a_redirect_is_not_followed_though_keys_are_at_its_end(issuer: Issuer) -> None:
+    def answer() -> web.Response:
+        if len(issuer.requests) == 1:
+            return web.Response(status=302, headers={"Location": "/elsewhere"})
+        return web.Response(body=jwks())
+
+    issuer.answer = answer
+    async with issuer.serve() as url:
+        assert "302" in await refusal(url, issuer)
+
+    assert len(issuer.requests) == 1
+
+
 async def test_an_answer_without_end_ends_at_the_limit(issuer: Issuer) -> None:
     issuer.answer = lambda: _endless(issuer.requests[-1])
     async with issuer.serve() as url:

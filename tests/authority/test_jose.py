@@ -172,6 +172,16 @@ def test_another_signature_of_the_same_claims_is_the_same_token() -> None:
     assert twin.digest == verified(GOOD, jwks()).digest
 
 
+def test_a_key_verifies_only_by_an_algorithm_that_is_its_own() -> None:
+    """Whatever algorithm its issuer's set restricts it to."""
+    restricted = jwk(RSA_KEY, "rsa", alg="RS512")
+    [key] = read_keys_untrusted(jwks(restricted))
+
+    with pytest.raises(SidelinkError) as caught:
+        Token.parse_untrusted(token(by="rsa")).verify(key, issuer=ISSUER, audience=AUDIENCE)
+    assert caught.value.code is Code.ENROL_TOKEN_INVALID
+
+
 SECRET = {"kty": "oct", "k": to_base64(b"s" * 32), "kid": "ec", "alg": "HS256"}
 PASSED_OVER: dict[str, Any] = {
     "a shared secret": SECRET,

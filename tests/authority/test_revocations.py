@@ -15,9 +15,12 @@ from identity import (
     OwnIdentity,
     SidelinkError,
     SigningKey,
+    cbor,
+    cose,
     decode_revocations_untrusted,
     issue_revocations,
 )
+from identity.cose import SignedType
 from tests.authority.helpers import DAY_S, new_node
 from tests.simulation.people import authority
 
@@ -181,6 +184,13 @@ def _changed(book: Book) -> bytes:
     return bytes(changed)
 
 
+def _forged(book: Book) -> bytes:
+    """What the authority could have said, under its history, signed by somebody else."""
+    payload = decode_revocations_untrusted(later_list(book.own)).message.payload
+    message = cose.sign(SigningKey.generate(), SignedType.REVOCATIONS, payload)
+    return cbor.encode([message.encode(), book.own.history.encode()])
+
+
 def _of_another_domain(book: Book) -> bytes:
     return issue_revocations(
         book.own,
@@ -196,6 +206,7 @@ FORGED: dict[str, Any] = {
     "garbage": lambda _: b"\xff",
     "the list of another authority": lambda _: later_list(new_node()),
     "a changed list": _changed,
+    "a list that somebody else has signed": _forged,
     "a list of another trust domain": _of_another_domain,
     "a number far ahead of the clock": lambda book: later_list(book.own, number=NOW + 10 * DAY_S),
 }

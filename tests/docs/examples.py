@@ -23,6 +23,7 @@ from identity import (
     AgentUri,
     Code,
     GatewayAddress,
+    Invitation,
     NamePrefix,
     SigningKey,
     Ticket,
@@ -46,6 +47,8 @@ from node.enrolment_wire import (
     EnrolGrant,
     EnrolRefusal,
     EnrolRequest,
+    RenewRequest,
+    TokenRequest,
     encode_grant,
     encode_refusal,
     encode_request,
@@ -126,6 +129,8 @@ def hex_examples() -> Mapping[str, bytes]:
         "restarting": encode_frame(0, FrameKind.RESTARTING, encode_restarting(500)),
         "preamble": encode_stream_preamble(StreamPreamble(5, 1)),
         "enrol-request": encode_request(EnrolRequest(ticket_code, HISTORY.encode())),
+        "enrol-token": encode_request(TokenRequest("e30.e30.e30", HISTORY.encode())),
+        "enrol-renewal": encode_request(RenewRequest(HISTORY.encode())),
         "enrol-grant": encode_grant(EnrolGrant(b"C", b"H", (gateway,))),
         "enrol-refusal": encode_refusal(EnrolRefusal(Code.ENROL_TICKET_USED)),
         "questions": encode_batch([Tell(1, b"hi", "text/plain"), Ask(2, b"\xc0", "a/b", 30_000)]),
@@ -149,5 +154,6 @@ def text_examples() -> Mapping[str, str]:
     return {
         "identifier": str(IDENTIFIER),
         "ticket": ticket.encode(),
+        "invitation": Invitation("acme", IDENTIFIER, (gateway,)).encode(),
         "local-token": token_of(bytes(range(32))),
     }

@@ -96,6 +96,8 @@ CHOICES = {
     "byte streams that one side has on a channel": streams.STREAMS_PER_CHANNEL_MAX,
     "bytes of a stream that is not announced": streams.EARLY_BYTES_MAX,
     "enrolment channels of an authority": desk.CHANNELS_MAX,
+    "enrolment channels of an authority with one node": desk.CHANNELS_PER_NODE_MAX,
+    "workload token": enrolment_wire.TOKEN_CHARACTERS_MAX,
     "time of an enrolment channel, at the authority": desk.CHANNEL_SECONDS_MAX,
     "time a node waits for the authority's answer": enrolment.ANSWER_SECONDS_MAX,
     "MCP requests in flight at an ingress": mcp_ingress.REQUESTS_MAX,
