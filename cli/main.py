@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("cli.demo:demo", "Run a whole mesh on this machine and print what was proved."),
     "gateway": ("cli.programs:gateway", "The program that admits and relays."),
     "identity": ("cli.identities:identity", "Who a program or an agent is; rotating its key."),
+    "keystore": ("cli.keystore:keystore", "The private keys that a program keeps."),
     "listen": ("cli.messages:listen", "Print the messages that arrive for an agent."),
     "policy": ("cli.policies:policy", "Check policies before they are used."),
     "send": ("cli.messages:send", "Send a message to an agent."),

@@ -28,6 +28,7 @@ class StatePaths:
         self.config = folder / "config.yaml"
         self.policy = folder / "policy.yaml"
         self.master_key = folder / "master.key"
+        self.next_master_key = folder / "master.key.next"
         self.database = folder / "state.db"
         self.audit = folder / "audit.jsonl"
         self.lock = folder / "lock"
@@ -63,7 +64,7 @@ class StateFolder(StatePaths):
         try:
             _make_folder(paths.run)
             _check_owned_and_closed(paths.run, is_folder=True)
-            for path in (paths.master_key, paths.database, paths.audit):
+            for path in (paths.master_key, paths.next_master_key, paths.database, paths.audit):
                 _check_owned_and_closed(path, is_folder=False)
             for path in (paths.config, paths.policy):
                 _check_not_writable_by_others(path)
