@@ -58,11 +58,11 @@ class StateFolder(StatePaths):
         folder = folder.absolute()
         paths = StatePaths(folder)
         _check_socket_path_lengths(paths)
-        _make_folder(folder)
+        make_folder(folder)
         _check_owned_and_closed(folder, is_folder=True)
         lock_descriptor = _take_lock(paths.lock)
         try:
-            _make_folder(paths.run)
+            make_folder(paths.run)
             _check_owned_and_closed(paths.run, is_folder=True)
             for path in (paths.master_key, paths.next_master_key, paths.database, paths.audit):
                 _check_owned_and_closed(path, is_folder=False)
@@ -149,7 +149,8 @@ def _check_socket_path_lengths(paths: StatePaths) -> None:
         check_socket_path(path)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder and what is missing above it, closed to others."""
     try:
         for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
             missing.mkdir(mode=FOLDER_MODE, exist_ok=True)
