@@ -18,6 +18,10 @@ state_option = click.option(
     "$XDG_STATE_HOME/sidelink or ~/.local/state/sidelink]",
 )
 
+program_option = click.option(
+    "--program", type=click.Choice(PROGRAM_NAMES), required=True, help="Whose state folder."
+)
+
 # Values stay text: the settings model checks them, so that a flag, a variable and a file are
 # judged by the same rules and in the same words.
 _PROGRAM_OPTIONS: Final = (
@@ -58,6 +62,22 @@ def state_base(state: str | None) -> Path:
 
     given = state or os.environ.get("SIDELINK_STATE")
     return Path(given).expanduser() if given else default_state_base()
+
+
+def existing_state(program: str, state: str | None) -> Path:
+    """The program's state folder. Raises ConfigError if no program ever started there."""
+    from identity import Code
+    from node.errors import ConfigError
+    from node.state_folder import StatePaths
+
+    paths = StatePaths((state_base(state) / program).absolute())
+    if not paths.database.exists():
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            f"{paths.folder}: no {program} has kept anything there",
+            remedy="Name the folder of folders with --state or SIDELINK_STATE.",
+        )
+    return paths.folder
 
 
 def admin_socket(program: str, state: str | None) -> Path:

@@ -17,8 +17,14 @@ from identity.history import ChangeHistory, Pin, create_history, rotate_history
 from identity.identifier import Identifier
 from identity.interop import did_key, parse_did_key, spiffe_id
 from identity.keys import NoiseKey, NoisePublicKey, SigningKey, VerifyKey
-from identity.keystore import Keystore
-from identity.master_key import MasterKey, load_master_key
+from identity.keystore import Keystore, Resealed
+from identity.master_key import (
+    MasterKey,
+    environment_master_key,
+    load_master_key,
+    new_environment_master_key,
+    write_master_key,
+)
 from identity.own import OwnIdentity, new_identity
 from identity.proof import PROOF_BYTES_MAX, ChainLink, Proof
 from identity.purpose import Purpose, PurposeKey, attest
@@ -64,6 +70,7 @@ __all__ = [
     "ProofVerifier",
     "Purpose",
     "PurposeKey",
+    "Resealed",
     "RevocationList",
     "RevocationLists",
     "SeenHistories",
@@ -84,12 +91,15 @@ __all__ = [
     "decode_credential_untrusted",
     "decode_revocations_untrusted",
     "did_key",
+    "environment_master_key",
     "issue_credential",
     "issue_revocations",
     "load_master_key",
+    "new_environment_master_key",
     "new_identity",
     "parse_did_key",
     "rotate_history",
     "spiffe_id",
     "validate_trust_domain",
+    "write_master_key",
 ]

@@ -16,6 +16,8 @@ from identity.errors import IdentityError
 MASTER_KEY_BYTES: Final = 32
 MASTER_KEY_VARIABLE: Final = "SIDELINK_MASTER_KEY"
 MASTER_KEY_FILE_VARIABLE: Final = "SIDELINK_MASTER_KEY_FILE"
+NEW_MASTER_KEY_VARIABLE: Final = "SIDELINK_MASTER_KEY_NEW"
+NEW_MASTER_KEY_FILE_VARIABLE: Final = "SIDELINK_MASTER_KEY_NEW_FILE"
 _FILE_BYTES_MAX: Final = 256
 
 
@@ -51,19 +53,38 @@ def load_master_key(
     Raises IdentityError (CONFIG_MASTER_KEY, or CONFIG_STATE_UNSAFE for a file that others can
     read or that another user owns).
     """
-    if MASTER_KEY_VARIABLE in environment:
-        return MasterKey.parse(environment[MASTER_KEY_VARIABLE])
-    if MASTER_KEY_FILE_VARIABLE in environment:
-        # Links are followed here alone: orchestrators mount a secret as one.
-        return _read(Path(environment[MASTER_KEY_FILE_VARIABLE]).resolve())
+    key = environment_master_key(environment)
+    if key is not None:
+        return key
     if create_missing and not path.exists():
-        _create(path)
+        write_master_key(path, MasterKey.generate())
     return _read(path)
 
 
-def _create(path: Path) -> None:
-    """Write a new key so that the file appears whole or not at all, and never replaces one."""
-    text = base64.b64encode(MasterKey.generate().raw) + b"\n"
+def environment_master_key(environment: Mapping[str, str]) -> MasterKey | None:
+    """The key that the environment gives, or None: then it is in a file of the state folder."""
+    return _from_environment(environment, MASTER_KEY_VARIABLE, MASTER_KEY_FILE_VARIABLE)
+
+
+def new_environment_master_key(environment: Mapping[str, str]) -> MasterKey | None:
+    """The key that is to come after the one of the environment, or None."""
+    return _from_environment(environment, NEW_MASTER_KEY_VARIABLE, NEW_MASTER_KEY_FILE_VARIABLE)
+
+
+def _from_environment(
+    environment: Mapping[str, str], variable: str, file_variable: str
+) -> MasterKey | None:
+    if variable in environment:
+        return MasterKey.parse(environment[variable])
+    if file_variable in environment:
+        # Links are followed here alone: orchestrators mount a secret as one.
+        return _read(Path(environment[file_variable]).resolve())
+    return None
+
+
+def write_master_key(path: Path, key: MasterKey) -> None:
+    """Write a key so that the file appears whole or not at all, and never replaces one."""
+    text = base64.b64encode(key.raw) + b"\n"
     partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

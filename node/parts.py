@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import structlog
 
-from identity import Keystore, load_master_key
+from identity import Keystore
 from node.admission import Admission
 from node.audit import AuditLog
 from node.clocks import SystemClock
+from node.folder_keys import open_keystore
 from node.http_servers import AdminServer, OpsServer
 from node.identity_admin import IdentityAdmin
 from node.metrics import Metrics
@@ -92,12 +93,8 @@ async def open_parts(
         policy = load_policy(folder)
         clock = SystemClock()
         metrics = Metrics(settings.program, version("sidelink-node"))
-        master_key = load_master_key(
-            folder.master_key,
-            environment=os.environ,
-            create_missing=folder.is_first_start,  # A lost key is told, not replaced.
-        )
-        keystore = Keystore.open(folder.database, master_key)
+        # A lost key is told, not replaced.
+        keystore = open_keystore(folder, os.environ, create_missing=folder.is_first_start)
         stack.callback(keystore.close)
         store = stack.enter_context(Store.open(folder.database))
         node = OwnNode(

@@ -28,6 +28,7 @@ class StatePaths:
         self.config = folder / "config.yaml"
         self.policy = folder / "policy.yaml"
         self.master_key = folder / "master.key"
+        self.next_master_key = folder / "master.key.next"
         self.database = folder / "state.db"
         self.audit = folder / "audit.jsonl"
         self.lock = folder / "lock"
@@ -57,13 +58,13 @@ class StateFolder(StatePaths):
         folder = folder.absolute()
         paths = StatePaths(folder)
         _check_socket_path_lengths(paths)
-        _make_folder(folder)
+        make_folder(folder)
         _check_owned_and_closed(folder, is_folder=True)
         lock_descriptor = _take_lock(paths.lock)
         try:
-            _make_folder(paths.run)
+            make_folder(paths.run)
             _check_owned_and_closed(paths.run, is_folder=True)
-            for path in (paths.master_key, paths.database, paths.audit):
+            for path in (paths.master_key, paths.next_master_key, paths.database, paths.audit):
                 _check_owned_and_closed(path, is_folder=False)
             for path in (paths.config, paths.policy):
                 _check_not_writable_by_others(path)
@@ -148,7 +149,8 @@ def _check_socket_path_lengths(paths: StatePaths) -> None:
         check_socket_path(path)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder and what is missing above it, closed to others."""
     try:
         for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
             missing.mkdir(mode=FOLDER_MODE, exist_ok=True)

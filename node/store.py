@@ -21,6 +21,8 @@ GATEWAYS_MAX: Final = 64
 KEY_CHARACTERS_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 1 << 20
 BUSY_TIMEOUT_S: Final = 5.0
+RESTORED_UNIX_S: Final = "restored_unix_s"
+"""The key under which a state folder that was made of a backup has the time of its making."""
 
 # One entry for each version of the tables, oldest first. Entries are appended, never changed. The
 # version is kept in a table, since the keystore's tables of the same file have their own.

@@ -119,7 +119,7 @@ def _message_status(sidecar: "Sidecar") -> dict[str, Any]:
     }
 
 
-def agent_page_untrusted(sidecar: "Sidecar", request: Mapping[str, Any]) -> dict[str, Any]:
+def agent_page(sidecar: "Sidecar", request: Mapping[str, Any]) -> dict[str, Any]:
     """A page of the agents of this sidecar, awake or not: those after a name, in order.
 
     `next` is the name after which the next page comes, None behind the last one.

@@ -21,7 +21,7 @@ from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.decisions import SidecarDecisions
 from sidecar.direct import DirectPaths
 from sidecar.enrol import enrol
-from sidecar.figures import agent_page_untrusted, publish_figures
+from sidecar.figures import agent_page, publish_figures
 from sidecar.local_door import LocalDoor, open_door
 from sidecar.local_router import RouterPort
 from sidecar.mailbox import SharedRoom
@@ -82,7 +82,7 @@ async def run(
         async def list_agents(request: Mapping[str, Any]) -> object:
             if not running:
                 return {"agents": [], "next": None}
-            return agent_page_untrusted(running[0], request)
+            return agent_page(running[0], request)
 
         parts.admin.add("GET", "/v1/agents", list_agents)
         agent_admin = AgentAdmin(parts.admin, parts.clock)

@@ -7,7 +7,7 @@ import pytest
 
 from identity import Code, Purpose, SidelinkError
 from sidecar.agents import LOOKED_AT_MAX
-from sidecar.figures import agent_page_untrusted
+from sidecar.figures import agent_page
 from sidecar.issuing import AGENT_CREDENTIAL_SECONDS
 from sidecar.mailbox import Sender, Waiting
 from tests.simulation.people import DAY_S, START_UNIX_S, node, verifier_of
@@ -193,9 +193,9 @@ def test_a_page_of_agents_says_who_is_awake_and_where_the_next_one_begins() -> N
     router = SimpleNamespace(deliveries=SimpleNamespace(listens=lambda _: True))
     sidecar: Any = SimpleNamespace(agents=registry, router=router)
 
-    first = agent_page_untrusted(sidecar, {"limit": 1})
-    second = agent_page_untrusted(sidecar, {"limit": 1, "after": first["next"]})
-    last = agent_page_untrusted(sidecar, {"after": second["next"]})
+    first = agent_page(sidecar, {"limit": 1})
+    second = agent_page(sidecar, {"limit": 1, "after": first["next"]})
+    last = agent_page(sidecar, {"after": second["next"]})
 
     assert [(page["agents"][0]["uri"], page["agents"][0]["awake"]) for page in (first, second)] == [
         ("agent://acme/alpha/a", True),
@@ -210,4 +210,4 @@ def test_a_page_of_agents_says_who_is_awake_and_where_the_next_one_begins() -> N
 def test_a_request_for_no_page_is_refused(request_: dict[str, Any]) -> None:
     sidecar: Any = SimpleNamespace()
 
-    assert refusal(lambda: agent_page_untrusted(sidecar, request_)) is Code.LOCAL_BAD_REQUEST
+    assert refusal(lambda: agent_page(sidecar, request_)) is Code.LOCAL_BAD_REQUEST
