@@ -60,6 +60,11 @@ _CHILDREN_NAMES: Final = (
     "SELECT name FROM keystore_rows WHERE issued_by = ? AND name > CAST(? AS TEXT) "
     "AND typeof(name) = 'text' ORDER BY name LIMIT ?"
 )
+# By the order of the index, so that a page costs the same wherever it begins.
+_CHILDREN_AFTER: Final = (
+    "SELECT issued_by, name FROM keystore_rows WHERE (issued_by, name) > (?, CAST(? AS TEXT)) "
+    "AND typeof(name) = 'text' ORDER BY issued_by, name LIMIT ?"
+)
 _ROWS_AFTER: Final = (
     "SELECT rowid, name, issued_by, public, sealed FROM keystore_rows WHERE rowid > ? "
     "ORDER BY rowid LIMIT ?"
@@ -151,11 +156,24 @@ class Keystore:
         """A page of their names, as ``names`` gives them."""
         return self._names(_CHILDREN_NAMES, name, _raw(after), limit)
 
+    def children_after(
+        self, issuer: str, name: str, limit: int = NAMES_MAX
+    ) -> tuple[tuple[str, str], ...]:
+        """A page of (issuer's name, name) of all whom somebody issued, in that order, behind this
+        one."""
+        with self._database() as connection:
+            found = connection.execute(_CHILDREN_AFTER, (issuer, _raw(name), limit))
+            return tuple((above, below) for above, below in found)
+
     def remove(self, name: str) -> bool:
         """Remove a row, damaged or not; True if there was one."""
+        return self.remove_many((name,)) > 0
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        """Remove rows in one transaction, all or none; how many there were."""
         with self._transaction() as connection:
-            removed = connection.execute(_REMOVE, (_raw(name),))
-            return removed.rowcount > 0
+            rows = [(_raw(name),) for name in names]
+            return connection.executemany(_REMOVE, rows).rowcount if rows else 0
 
     def reseal(self, master_key: MasterKey) -> Resealed:
         """Put every private key under another master key, in one transaction.

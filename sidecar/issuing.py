@@ -1,7 +1,8 @@
-"""What this node says of its agents: whether a credential still serves, and a new one if not.
+"""What this node says of its agents, and they of their children: whether a credential still
+serves, and a new one if not.
 
-An agent's credential is issued by this node within what its own credential delegates; so whoever
-verifies the agent also verifies that the node could not have said more.
+Each is issued within what the issuer's own credential delegates; so whoever verifies the agent also
+verifies that neither the node nor an agent above it could have said more.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from identity import (
     Credential,
     Delegable,
     IdentityError,
+    NamePrefix,
     OwnIdentity,
     Purpose,
     SidelinkError,
@@ -33,7 +35,10 @@ DECODED_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Issuer:
-    """This node as it signs now. Another one takes its place when its key or credential changes."""
+    """This node, or an agent with children, as it signs now.
+
+    Another one takes its place when its key or credential changes.
+    """
 
     own: OwnIdentity
     identity: VerifiedIdentity
@@ -44,7 +49,7 @@ class Issuer:
 
     @classmethod
     def of(cls, own: OwnIdentity, identity: VerifiedIdentity) -> Self:
-        assert identity.delegable is not None, "a sidecar's credential delegates names"
+        assert identity.delegable is not None, "it may issue credentials"
         return cls(
             own=own,
             identity=identity,
@@ -67,17 +72,39 @@ class Issuer:
         own: OwnIdentity,
         attributes: Mapping[str, AttributeValue],
         unix_s: float,
+        *,
+        delegates: bool = False,
     ) -> OwnIdentity:
         """The identity with a credential and Noise keys that serve; itself if those it has do.
 
-        Raises SidelinkError (local.attribute_denied) for what this node may not say.
+        With ``delegates`` it may have children, and so from then on. Raises SidelinkError for what
+        this issuer may not say: local.attribute_denied of the node, local.delegation_denied of an
+        agent; and local.agent_expired when its time is over.
         """
+        if own.ends_unix_s is not None and unix_s >= own.ends_unix_s:
+            raise SidelinkError(Code.LOCAL_AGENT_EXPIRED, f"{name}: its time to live is over")
         if not _has_fresh_keys(own, unix_s):
             own = own.with_new_purpose_keys(unix_s=unix_s)
         held = credential_of(own)
-        if held is None or not self._serves(held, own, attributes, unix_s):
-            own = own.below(self.own, self._issue(name, own, attributes, unix_s))
+        delegates = delegates or (held is not None and held.delegable is not None)
+        may = self._passed_on(name, attributes) if delegates else None
+        if held is None or not self._serves(held, own, attributes, may, unix_s):
+            own = own.below(self.own, self._issue(name, own, attributes, may, unix_s))
         return own
+
+    def _passed_on(
+        self, name: AgentUri, attributes: Mapping[str, AttributeValue]
+    ) -> Delegable | None:
+        """What an agent may pass on to children: names below its own, and what it has itself."""
+        if self.delegable.depth <= 1:
+            return None
+        return Delegable(
+            name_prefixes=(NamePrefix(name.trust_domain, name.path),),
+            attributes={key: (value,) for key, value in attributes.items()},
+            actions=self.delegable.actions,
+            depth=self.delegable.depth - 1,
+            lifetime_s_max=self.delegable.lifetime_s_max,
+        )
 
     def verified(self, own: OwnIdentity, unix_s: float) -> VerifiedIdentity:
         """What peers see once they have verified an identity that was ``fitted``."""
@@ -103,11 +130,14 @@ class Issuer:
         held: Credential,
         own: OwnIdentity,
         attributes: Mapping[str, AttributeValue],
+        may: Delegable | None,
         unix_s: float,
     ) -> bool:
         return (
             # One that begins in the future is what a clock that was put right leaves behind.
-            held.not_before_unix_s <= unix_s < half_life_of(held)
+            held.not_before_unix_s <= unix_s < due_of(own, held)
+            and (own.ends_unix_s is None or held.expires_unix_s <= own.ends_unix_s)
+            and (held.delegable is None) == (may is None)
             and held.issuer == self.own.identifier
             # A key that was superseded verifies for its overlap only.
             and held.issuer_change_number == self.change_number
@@ -129,10 +159,14 @@ class Issuer:
         name: AgentUri,
         own: OwnIdentity,
         attributes: Mapping[str, AttributeValue],
+        may: Delegable | None,
         unix_s: float,
     ) -> bytes:
         now_s = int(unix_s)
         lifetime_s = min(AGENT_CREDENTIAL_SECONDS, self.delegable.lifetime_s_max)
+        expires_unix_s = min(now_s + lifetime_s, self.credential.expires_unix_s)
+        if own.ends_unix_s is not None:
+            expires_unix_s = min(expires_unix_s, own.ends_unix_s)
         try:
             signed = issue_credential(
                 self.own.signing_key,
@@ -143,13 +177,15 @@ class Issuer:
                 kind="agent",
                 role_of_node=None,
                 attributes=attributes,
-                delegable=None,
+                delegable=may,
                 not_before_unix_s=now_s,
-                expires_unix_s=min(now_s + lifetime_s, self.credential.expires_unix_s),
+                expires_unix_s=expires_unix_s,
             )
             check_delegation(self.credential, signed.credential)
         except IdentityError as exc:
-            raise SidelinkError(Code.LOCAL_ATTRIBUTE_DENIED, exc.detail) from exc
+            is_node = self.credential.kind == "node"
+            code = Code.LOCAL_ATTRIBUTE_DENIED if is_node else Code.LOCAL_DELEGATION_DENIED
+            raise SidelinkError(code, exc.detail) from exc
         return signed.encoded
 
 
@@ -163,7 +199,11 @@ def _decode(encoded: bytes) -> Credential:
     return decode_credential_untrusted(encoded).credential
 
 
-def half_life_of(held: Credential) -> float:
+def due_of(own: OwnIdentity, held: Credential) -> float:
+    """When the credential is due for another: at half its life, or never if its subject ends
+    with it."""
+    if held.expires_unix_s == own.ends_unix_s:
+        return held.expires_unix_s
     return (held.issued_unix_s + held.expires_unix_s) / 2
 
 

@@ -80,6 +80,22 @@ class MemoryKeystore:
     def save_many(self, identities: Iterable[OwnIdentity]) -> None:
         self.rows.update((own.name, own) for own in identities)
 
+    def children(self, name: str) -> int:
+        return sum(own.issued_by == name for own in self.rows.values())
+
+    def children_names(self, name: str, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        below = sorted(own.name for own in self.rows.values() if own.issued_by == name)
+        return tuple(one for one in below if one > after)[:limit]
+
+    def children_after(
+        self, issuer: str, name: str, limit: int = 1_000
+    ) -> tuple[tuple[str, str], ...]:
+        pairs = sorted((own.issued_by, own.name) for own in self.rows.values() if own.issued_by)
+        return tuple(pair for pair in pairs if pair > (issuer, name))[:limit]
+
+    def remove_many(self, names: Iterable[str]) -> int:
+        return sum(self.rows.pop(name, None) is not None for name in list(names))
+
     def names(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
         return tuple(sorted(name for name in self.rows if name > after)[:limit])
 
