@@ -20,10 +20,12 @@ from node.enrolment import (
     trust_ticket,
 )
 from node.hop_counters import show_counters
+from node.membership import Membership
 from node.metrics import by_code
 from node.neighbours import KINDS as NEIGHBOUR_KINDS
 from node.neighbours import Neighbours
 from node.parts import Parts, open_parts, serve_operators
+from node.renewal import Renewal
 from node.settings import GatewaySettings
 from node.tickets import load_ticket
 from policy import Denial, Permit
@@ -100,7 +102,10 @@ class Gateway:
             parts.metrics,
             renewed=lambda hop: self._relay.hop_renewed(hop),
         )
-        parts.node.trust.on_news.append(self._judge)
+        self._membership = Membership(parts, self._way_to_authority)
+        self._renewal = Renewal(parts.node, parts.clock, parts.metrics, self._membership.renew)
+        parts.node.trust.on_news += [self._judge, self._renewal.look_again]
+        parts.rotation.on_used.append(self._renewal.hurry)
         self._count()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -123,6 +128,7 @@ class Gateway:
         self._relay.take_turns(self._work_later)
         self._failed = asyncio.get_running_loop().create_future()
         looking = asyncio.create_task(self._look_now_and_then())
+        renewing = asyncio.create_task(self._renewal.run())
         try:
             async with serve_operators(self._parts):
                 waiting = asyncio.create_task(stop.wait())
@@ -134,11 +140,12 @@ class Gateway:
                 await self._wait_drained()
         finally:
             looking.cancel()
+            renewing.cancel()
             if self._work_handle is not None:
                 self._work_handle.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(looking, *self._tasks, return_exceptions=True)
+            await asyncio.gather(looking, renewing, *self._tasks, return_exceptions=True)
             await endpoint.close(Code.HOP_RESTARTING)
 
     async def _wait_drained(self) -> None:
@@ -214,7 +221,7 @@ class Gateway:
         if self._exchange is not None and self._exchange[0] is hop:
             self._exchange[1].frames_received(frames)
             return
-        relayed = self._hear_neighbours(hop, frames)
+        relayed = self._membership.take(hop, self._hear_neighbours(hop, frames))
         self._relay.frames_received(hop, relayed, self._parts.clock.now_s())
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
@@ -235,6 +242,7 @@ class Gateway:
                 del self._members[hop.peer.identifier]
         self._closed_by_code[code] += 1
         self._neighbours.hop_closed(hop)
+        self._membership.hop_closed(hop, code, detail)
         self._streams.hop_closed(hop)
         self._relay.hop_closed(hop)
 
@@ -250,6 +258,11 @@ class Gateway:
             hop.close(exc.code)
             return []
         return [frame for frame in frames if frame.kind not in NEIGHBOUR_KINDS]
+
+    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+        authority = self._parts.node.identity.issuer
+        state = None if authority is None else self._relay.hops.authority(authority)
+        return None if state is None else (state.hop, state.ids.take())
 
     def _judge(self) -> None:
         """A hop lives no longer than what its peer has proved."""
@@ -354,6 +367,7 @@ class Gateway:
         status = self._parts.status
         status["hops"] = self._hop_status
         status["links"] = lambda: self._relay.links
+        status["renewal"] = self._renewal.status
         status["refused"] = lambda: by_code(counters.refused)
         status["hops_closed"] = lambda: by_code(self._closed_by_code)
         status["routes"] = lambda: [

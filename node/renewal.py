@@ -5,6 +5,7 @@ The credential that it has is kept while a renewal fails; nothing that runs ends
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -35,23 +36,28 @@ class Renewal:
         self._clock = clock
         self._renew = renew
         self._hurried = asyncio.Event()
-        self._wanted = False
         self._failures = 0
         self._retry_s = 0.0
         self.fault: str | None = None
         """Why the last attempt failed."""
+        node.on_change.append(self.look_again)
         self._results = metrics.counter(
             "credential_renewals", "Renewals of this node's credential.", result=("ok", "failed")
         )
         metrics.gauge(
             "credential_renewal_due_unix_seconds",
             "When this node's credential is renewed next.",
-            lambda: self.due_unix_s,
+            lambda: 0 if math.isinf(self.due_unix_s) else self.due_unix_s,
         )
 
     @property
     def due_unix_s(self) -> float:
-        """Half-way through the life of the credential, a little earlier or later for each node."""
+        """Half-way through the life of the credential, a little earlier or later for each node.
+
+        Infinite before there is one.
+        """
+        if not self._node.own.chain:
+            return math.inf
         held = decode_credential_untrusted(self._node.own.chain[0].credential).credential
         # A key of the authority that ends sooner than the credential ends it.
         life_s = max(0, self._node.identity.expires_unix_s - held.not_before_unix_s)
@@ -59,8 +65,7 @@ class Renewal:
         return held.not_before_unix_s + life_s * (0.5 + JITTER * spread)
 
     def hurry(self) -> None:
-        """Renew now: what the credential pins has changed."""
-        self._wanted = True
+        """The key has changed, and with it what the credential must pin: ask now."""
         self._failures = 0
         self._retry_s = 0.0
         self._hurried.set()
@@ -70,28 +75,42 @@ class Renewal:
         self._hurried.set()
 
     def status(self) -> dict[str, Any]:
-        return {"due_unix_s": round(self.due_unix_s), "fault": self.fault}
+        due_unix_s = self.due_unix_s
+        return {
+            "due_unix_s": None if math.isinf(due_unix_s) else round(due_unix_s),
+            "fault": self.fault,
+        }
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             self._hurried.clear()
             wait_s = self._wait_s()
-            if wait_s <= 0:
+            # One whose credential has ended is not answered: it enrols again, or waits for that.
+            if wait_s <= 0 and self._node.enrolled:
                 await self._try()
                 continue
             try:
                 # The wall clock may jump, so it is looked at now and then.
-                async with asyncio.timeout(min(wait_s, LOOK_SECONDS_MAX)):
+                async with asyncio.timeout(min(max(wait_s, 1.0), LOOK_SECONDS_MAX)):
                     await self._hurried.wait()
             except TimeoutError:
                 continue
 
     def _wait_s(self) -> float:
         retry_in_s = self._retry_s - self._clock.now_s()
-        if self._wanted:
+        if self._is_behind:
             return retry_in_s
         return max(self.due_unix_s - self._clock.unix_s(), retry_in_s)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the credential pins a key that this node signs with no longer."""
+        own = self._node.own
+        if not own.chain or own.next_key is not None:
+            return False
+        held = decode_credential_untrusted(own.chain[0].credential).credential
+        return held.pin != own.history.pin
 
     async def _try(self) -> None:
         try:
@@ -110,7 +129,6 @@ class Renewal:
                 remedy=exc.code.remedy,
             )
             return
-        self._wanted = False
         self._failures = 0
         self._retry_s = 0.0
         self.fault = None

@@ -9,11 +9,13 @@ import structlog
 
 from channel import MakeCipher
 from identity import Code, VerifiedPeer
-from link import Frame
+from link import Frame, HopPort
 from node.hop_counters import show_counters
+from node.membership import Membership
 from node.neighbours import Neighbours
 from node.parts import Parts, open_parts, serve_operators
 from node.refuse_hops import RefuseHops
+from node.renewal import Renewal
 from node.settings import SidecarSettings
 from sidecar.addresses import AddressRules, own_addresses
 from sidecar.agent_admin import AgentAdmin
@@ -152,10 +154,16 @@ class Sidecar:
         self.router.use_streams(self.streams)
         self._alarm = _Alarm(self.router)
         self.neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
-        parts.node.trust.on_news.append(self._judge)
+        self.membership = Membership(parts, self._way_to_authority)
+        self.renewal = Renewal(parts.node, parts.clock, parts.metrics, self.membership.renew)
+        parts.status["renewal"] = self.renewal.status
+        parts.node.trust.on_news += [self._judge, self.renewal.look_again]
+        parts.rotation.on_used.append(self.renewal.hurry)
         parts.node.on_change.append(self._node_changed)
         self.direct = self._direct_paths() if settings.direct.enabled else None
-        self.uplink = Uplink(parts, self.router, self.streams, self.neighbours, self._alarm.look)
+        self.uplink = Uplink(
+            parts, self.router, self.streams, self.neighbours, self.membership, self._alarm.look
+        )
         self.port = RouterPort(self.router, str(parts.node.identity.name), self._alarm.look)
         self._local_api = door.api(self.port)
         self.router.standing.on_agent_gone.append(self.port.end_agent)
@@ -174,7 +182,10 @@ class Sidecar:
             raise
         parts.folder.write_ports(parts.ports)
         gateways = parts.store.gateways()
-        self._tasks = [asyncio.create_task(self.uplink.run(self.endpoint, gateways))]
+        self._tasks = [
+            asyncio.create_task(self.uplink.run(self.endpoint, gateways)),
+            asyncio.create_task(self.renewal.run()),
+        ]
         if self.direct is not None:
             self._tasks.append(asyncio.create_task(self.direct.run()))
         return self
@@ -223,6 +234,11 @@ class Sidecar:
             self.direct.judge()
         self.router.judge()
         self._alarm.look()
+
+    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+        hops = self.router.channels.hops
+        hop = next(iter(hops.gateways()), None)
+        return None if hop is None else (hop, hops.take_link(hop))
 
     def _node_changed(self) -> None:
         """The node's key or credential is another: agents show chains that end in what it is now.

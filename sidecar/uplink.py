@@ -16,6 +16,7 @@ from link.messages import (
     encode_restarting,
 )
 from node.addresses import SocketAddress
+from node.membership import Membership
 from node.neighbours import KINDS as NEIGHBOUR_KINDS
 from node.neighbours import Neighbours
 from node.parts import Parts
@@ -38,9 +39,11 @@ class Uplink:
         router: Router,
         streams: Streams,
         neighbours: Neighbours,
+        membership: Membership,
         wake: Any,
     ) -> None:
         self._parts = parts
+        self._membership = membership
         self._neighbours = neighbours
         self._router = router
         self._streams = streams
@@ -111,7 +114,7 @@ class Uplink:
                 except FrameError as exc:
                     hop.close(exc.code)
                     return
-        self._router.frames_received(hop, frames)
+        self._router.frames_received(hop, self._membership.take(hop, frames))
         self._wake()
 
     def stream_received(self, hop: Hop, stream: int, data: bytes, ended: bool) -> None:
@@ -124,6 +127,7 @@ class Uplink:
         if self._open.pop(hop.id, None) is not None:
             self.hop_losses += 1
             self._neighbours.hop_closed(hop)
+            self._membership.hop_closed(hop, code, detail)
             self._epochs.clear()
             self._streams.hop_closed(hop)
             self._router.hop_closed(hop, _as_route(code))

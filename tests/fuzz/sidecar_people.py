@@ -140,7 +140,7 @@ class FuzzedSidecar(Lonely):
         self.streams = Streams(self.router, decisions, self.network.clock)
         self.router.use_streams(self.streams)
         parts: Any = SimpleNamespace(node=SimpleNamespace(identity=self.sidecar.node.identity))
-        self.uplink = Uplink(parts, self.router, self.streams, QUIET, wake=self.sidecar.look)
+        self.uplink = Uplink(parts, self.router, self.streams, QUIET, QUIET, wake=self.sidecar.look)
         self.is_patient = True
         self.dialled: list[DirectHop] = []
         self.direct_hops: list[DirectHop] = []

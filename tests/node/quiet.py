@@ -16,13 +16,16 @@ class NobodyIsCut:
 
 
 class QuietNeighbours:
-    """Stands where ``node.neighbours.Neighbours`` would, and says nothing."""
+    """Stands where ``node.neighbours`` or ``node.membership`` would, and says nothing."""
 
     def hop_opened(self, hop: Any) -> None:
         pass
 
-    def hop_closed(self, hop: Any) -> None:
+    def hop_closed(self, hop: Any, code: Any = None, detail: str = "") -> None:
         pass
+
+    def take(self, hop: Any, frames: list[Any]) -> list[Any]:
+        return frames
 
     def receive_untrusted(self, hop: Any, frame: Any) -> None:
         pass

@@ -103,7 +103,7 @@ class Stage:
 
 def _identity() -> Any:
     fields = "identifier name kind role_of_node trust_domain issuer attributes allowed_actions"
-    return SimpleNamespace(**dict.fromkeys(fields.split()), ancestors=())
+    return SimpleNamespace(**dict.fromkeys(fields.split()), ancestors=(), further={})
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def uplink() -> Uplink:
     parts: Any = SimpleNamespace(node=SimpleNamespace(identity=identity))
     router: Any = SimpleNamespace(frames_received=lambda hop, frames: None)
     streams: Any = None
-    return Uplink(parts, router, streams, QUIET, wake=lambda: None)
+    return Uplink(parts, router, streams, QUIET, QUIET, wake=lambda: None)
 
 
 def told(kind: FrameKind, prefix: NamePrefix) -> list[Frame]:
