@@ -146,6 +146,9 @@ async def open_parts(
             admin=admin,
             rotation=rotation,
         )
+        parts.awaiting["an identity that its authority has not revoked"] = lambda: (
+            not node.trust.is_revoked(node.identity)
+        )
         parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: policy.ready
         yield parts
 

@@ -19,6 +19,7 @@ from identity import (
     RevocationLists,
     SeenInMemory,
     TrustAnchor,
+    VerifiedIdentity,
     decode_revocations_untrusted,
 )
 from node.clocks import Clock
@@ -120,6 +121,15 @@ class Trust:
         )
         self._tell()
         return taken
+
+    def is_revoked(self, identity: VerifiedIdentity) -> bool:
+        """Whether the newest list of its authority names it, or anybody above it."""
+        try:
+            for authority, identifier in identity.depends_on:
+                self.lists.check(authority, identifier)
+        except IdentityError:
+            return True
+        return False
 
     def encoded_list(self, authority: Identifier) -> bytes | None:
         """The newest list of an authority, as it is passed on."""

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -152,6 +153,13 @@ class Program:
 
         found: list[dict[str, Any]] = wait_until(look, f"an audit line of {self.name}")
         return found[0]
+
+    def metrics(self) -> str:
+        """What Prometheus would scrape."""
+        port = self.status()["ports"]["ops"]
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
 
     def wait_end(self, timeout_s: float = WAIT_S) -> int:
         """The exit code."""
