@@ -9,10 +9,12 @@ from authority.members import MemberBook
 from authority.tables import Tables
 from authority.terms import Terms, segment_of
 from authority.tickets import TicketBook, ticket_id
-from authority.wishes import bad_wish, read_wishes
+from authority.wishes import bad_wish, read_voucher_wishes, read_wishes
 from identity import (
+    ChainLink,
     ChangeHistory,
     Code,
+    Credential,
     GatewayAddress,
     Identifier,
     IdentityError,
@@ -105,6 +107,28 @@ class Issuer:
         if not gateways:
             raise SidelinkError(Code.ENROL_NO_GATEWAY, _NO_GATEWAY)
         return Invitation(self._trust_domain, self._own().identifier, gateways)
+
+    def vouch(self, wishes: Mapping[str, Any], *, unix_s: float) -> tuple[ChainLink, Credential]:
+        """A credential for an agent of somebody else. Raises SidelinkError (local.bad_request)."""
+        subject, name, attributes, seconds = read_voucher_wishes(self._trust_domain, wishes)
+        own = self._own()
+        try:
+            signed = issue_credential(
+                own.signing_key,
+                own.history,
+                subject,
+                name=name,
+                trust_domain=self._trust_domain,
+                kind="agent",
+                role_of_node=None,
+                attributes=attributes,
+                delegable=None,
+                not_before_unix_s=int(unix_s),
+                expires_unix_s=int(unix_s) + seconds,
+            )
+        except IdentityError as exc:
+            raise bad_wish(exc.detail) from exc
+        return ChainLink(signed.encoded, own.history.encode()), signed.credential
 
     def enrol(
         self,

@@ -22,6 +22,7 @@ from identity import (
     SidelinkError,
     VerifiedPeer,
     decode_revocations_untrusted,
+    encode_voucher,
 )
 from link import HopPort
 from node.enrolment_wire import (
@@ -218,6 +219,7 @@ class Registrar:
         add("GET", "/v1/tickets", self._list_tickets)
         add("POST", "/v1/tickets/revoke", self._revoke_ticket)
         add("GET", "/v1/invitation", self._invitation)
+        add("POST", "/v1/vouchers", self._vouch)
         add("POST", "/v1/revocations", self._revoke)
         add("GET", "/v1/revocations", self._list_revocations)
         self._parts.status["nodes"] = self._node_status
@@ -259,6 +261,18 @@ class Registrar:
 
     async def _invitation(self, _: Mapping[str, Any]) -> object:
         return {"invitation": self._issuer.invitation(self._gateways()).encode()}
+
+    async def _vouch(self, wishes: Mapping[str, Any]) -> object:
+        link, credential = self._issuer.vouch(wishes, unix_s=self._parts.clock.unix_s())
+        if self.revocations.is_revoked(credential.subject):
+            raise SidelinkError(Code.ENROL_REVOKED, f"{credential.subject} is revoked here")
+        _log.warning("vouched", subject=str(credential.subject), name=str(credential.name))
+        return {
+            "voucher": encode_voucher(link),
+            "subject": str(credential.subject),
+            "name": str(credential.name),
+            "expires_unix_s": credential.expires_unix_s,
+        }
 
     async def _revoke(self, body: Mapping[str, Any]) -> object:
         who = _only_text(body, "who", "reason")

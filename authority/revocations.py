@@ -105,7 +105,9 @@ class RevocationBook:
         entries = [
             Revocation(Identifier(digest), int(unix_s), LEARNED) for digest in content.revoked
         ]
-        if content.number <= self.number and all(self._is_entered(one) for one in entries):
+        if content.number <= self.number and all(
+            self.is_revoked(one.identifier) for one in entries
+        ):
             return False
         self._enter(entries, unix_s, content.number)
         return True
@@ -172,10 +174,10 @@ class RevocationBook:
         row = self._tables.row("SELECT number FROM authority_revocation_list")
         return 0 if row is None else int(row[0])
 
-    def _is_entered(self, one: Revocation) -> bool:
+    def is_revoked(self, identifier: Identifier) -> bool:
         return (
             self._tables.row(
-                "SELECT 1 FROM authority_revocations WHERE identifier = ?", one.identifier.digest
+                "SELECT 1 FROM authority_revocations WHERE identifier = ?", identifier.digest
             )
             is not None
         )

@@ -8,15 +8,19 @@ from authority.tickets import TICKET_SECONDS_MAX, TICKET_USES_MAX, Offer
 from identity import (
     AgentUri,
     AttributeValue,
+    ChangeHistory,
     Code,
     Delegable,
     IdentityError,
     NamePrefix,
     SidelinkError,
+    parse_card_untrusted,
 )
 
 ROLES: Final = ("sidecar", "gateway")
 TICKET_SECONDS: Final = 3_600
+VOUCHER_SECONDS: Final = 30 * 86_400
+VOUCHER_SECONDS_MAX: Final = 366 * 86_400
 # Gateways need no name of anybody's choice, and each needs one of its own.
 GATEWAYS_BELOW: Final = "gateway"
 
@@ -63,6 +67,26 @@ def read_wishes(trust_domain: str, wishes: Mapping[str, Any]) -> tuple[Offer, in
         raise bad_wish(exc.detail) from exc
     seconds = _read_whole(wishes, "expires_in_s", TICKET_SECONDS, TICKET_SECONDS_MAX)
     return Offer(terms, uses, names_below, replaces), seconds
+
+
+def read_voucher_wishes(
+    trust_domain: str, wishes: Mapping[str, Any]
+) -> tuple[ChangeHistory, AgentUri, dict[str, AttributeValue], int]:
+    """Of whom, under which name, what, and for how many seconds. Raises SidelinkError."""
+    unknown = sorted(set(wishes) - {"card", "name", "attributes", "expires_in_s"})
+    if unknown:
+        raise bad_wish(f"unknown field {unknown[0]!r}")
+    path = wishes.get("name")
+    if not isinstance(path, str):
+        raise bad_wish("name must be a path within the trust domain")
+    try:
+        history = parse_card_untrusted(wishes.get("card", ""))
+        name = AgentUri.in_domain(trust_domain, path)
+    except IdentityError as exc:
+        raise bad_wish(exc.detail) from exc
+    attributes = _read_attributes(wishes.get("attributes") or {})
+    seconds = _read_whole(wishes, "expires_in_s", VOUCHER_SECONDS, VOUCHER_SECONDS_MAX)
+    return history, name, attributes, seconds
 
 
 def bad_wish(detail: str) -> SidelinkError:

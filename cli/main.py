@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ask": ("cli.messages:ask", "Send a message to an agent and print its reply."),
     "authority": ("cli.programs:authority", "The program that issues credentials."),
     "backup": ("cli.backup:backup", "Write the state of a program into a sealed file."),
+    "credential": ("cli.credentials:credential", "What other authorities say of an agent."),
     "demo": ("cli.demo:demo", "Run a whole mesh on this machine and print what was proved."),
     "gateway": ("cli.programs:gateway", "The program that admits and relays."),
     "identity": ("cli.identities:identity", "Who a program or an agent is; rotating its key."),

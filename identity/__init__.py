@@ -1,5 +1,11 @@
 """Who somebody is: keys, names, histories, credentials, proofs, and the registry of codes."""
 
+from identity.cards import (
+    encode_card,
+    encode_voucher,
+    parse_card_untrusted,
+    parse_voucher_untrusted,
+)
 from identity.codes import Code
 from identity.cose import SIGNATURE_CHECKS_MAX, SignatureBudget
 from identity.credential import (
@@ -91,13 +97,17 @@ __all__ = [
     "decode_credential_untrusted",
     "decode_revocations_untrusted",
     "did_key",
+    "encode_card",
+    "encode_voucher",
     "environment_master_key",
     "issue_credential",
     "issue_revocations",
     "load_master_key",
     "new_environment_master_key",
     "new_identity",
+    "parse_card_untrusted",
     "parse_did_key",
+    "parse_voucher_untrusted",
     "rotate_history",
     "spiffe_id",
     "validate_trust_domain",

@@ -44,12 +44,19 @@ class OwnIdentity:
         attestation = self.purpose_keys[purpose].attestation
         return Proof(self.history.encode(), attestation, self.chain).encode()
 
-    def full_proof(self, purpose: Purpose) -> bytes:
-        """The same and all further credentials: for whoever has proved who they are."""
+    def full_proof(self, purpose: Purpose, further: tuple[tuple[ChainLink, ...], ...]) -> bytes:
+        """The same and these of its further credentials: for whoever has proved who they are."""
         attestation = self.purpose_keys[purpose].attestation
-        return Proof(self.history.encode(), attestation, self.chain, self.further).encode()
+        return Proof(self.history.encode(), attestation, self.chain, further).encode()
 
-    def proof_for(self, noise_key: NoisePublicKey, purpose: Purpose, *, unix_s: float) -> bytes:
+    def proof_for(
+        self,
+        noise_key: NoisePublicKey,
+        purpose: Purpose,
+        further: tuple[tuple[ChainLink, ...], ...] = (),
+        *,
+        unix_s: float,
+    ) -> bytes:
         """The full proof for a Noise key of ours that was replaced, and is still in use where a
         handshake has shown it."""
         attestation = attest(
@@ -60,7 +67,7 @@ class OwnIdentity:
             not_before_unix_s=int(unix_s),
             expires_unix_s=int(unix_s) + ATTESTATION_LIFETIME_S,
         )
-        return Proof(self.history.encode(), attestation, self.chain, self.further).encode()
+        return Proof(self.history.encode(), attestation, self.chain, further).encode()
 
     def with_chain(self, chain: tuple[ChainLink, ...]) -> "OwnIdentity":
         return replace(self, chain=chain)

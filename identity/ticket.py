@@ -1,9 +1,6 @@
 """What takes a new node to its authority: a ticket, which also lets it in, or an invitation, which
 holds no secret and needs a workload token beside it. One string each."""
 
-import base64
-import binascii
-import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +10,7 @@ from identity.codes import Code
 from identity.errors import IdentityError
 from identity.fields import UNIX_S_MAX, Reader
 from identity.identifier import DIGEST_BYTES, Identifier
+from identity.texts import from_text, to_text
 from identity.uri import SEGMENT_CHARS_MAX, validate_trust_domain
 
 TICKET_PREFIX: Final = "slt1"
@@ -23,7 +21,6 @@ GATEWAYS_MAX: Final = 16
 HOST_CHARS_MAX: Final = 253
 PORT_MAX: Final = 65_535
 
-_CHECKSUM_BYTES: Final = 4
 _TRUST_DOMAIN, _AUTHORITY, _GATEWAYS, _CODE, _EXPIRES = 1, 2, 3, 4, 5
 _INVITATION_KEYS: Final = frozenset((_TRUST_DOMAIN, _AUTHORITY, _GATEWAYS))
 _TICKET_KEYS: Final = _INVITATION_KEYS | {_CODE, _EXPIRES}
@@ -62,12 +59,14 @@ class Ticket:
             _place(self) | {_CODE: self.code, _EXPIRES: self.expires_unix_s},
         )
         _read_ticket(body)
-        return _to_text(TICKET_PREFIX, body)
+        return to_text(TICKET_PREFIX, body)
 
     @classmethod
     def parse_untrusted(cls, text: str) -> "Ticket":
         """Read a ticket. White space round it is allowed: it comes from files and clipboards."""
-        return _read_ticket(_from_text(TICKET_PREFIX, text))
+        return _read_ticket(
+            from_text(TICKET_PREFIX, text, read=_READ, what="a ticket", chars_max=TICKET_CHARS_MAX)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +81,16 @@ class Invitation:
         """The text `sli1…`. IdentityError for contents that no node would accept."""
         body = cbor.encode(_place(self))
         _read_invitation(body)
-        return _to_text(INVITATION_PREFIX, body)
+        return to_text(INVITATION_PREFIX, body)
 
     @classmethod
     def parse_untrusted(cls, text: str) -> "Invitation":
         """Read an invitation, with white space round it or without."""
-        return _read_invitation(_from_text(INVITATION_PREFIX, text))
+        return _read_invitation(
+            from_text(
+                INVITATION_PREFIX, text, read=_READ, what="a ticket", chars_max=TICKET_CHARS_MAX
+            )
+        )
 
 
 def _place(entry: Ticket | Invitation) -> dict[int, Any]:
@@ -100,23 +103,8 @@ def _place(entry: Ticket | Invitation) -> dict[int, Any]:
     }
 
 
-def _to_text(prefix: str, body: bytes) -> str:
-    return prefix + _to_base64(body + _checksum(body))
-
-
-def _from_text(prefix: str, text: str) -> bytes:
-    """The body inside a text whose checksum is right."""
-    if type(text) is not str or len(text) > TICKET_CHARS_MAX:
-        raise _READ.error(f"a ticket is a text of at most {TICKET_CHARS_MAX} characters")
-    text = text.strip(" \t\r\n")
-    if not text.startswith(prefix):
-        raise _READ.error(f"it does not start with {prefix}")
-    encoded = text[len(prefix) :]
-    data = _from_base64(encoded)
-    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if _to_base64(data) != encoded or checksum != _checksum(body):
-        raise _READ.error("the checksum of the ticket is wrong: part of it is missing")
-    return body
+def _body_of(prefix: str, text: str) -> bytes:
+    return from_text(prefix, text, read=_READ, what="a ticket", chars_max=TICKET_CHARS_MAX)
 
 
 def _read_ticket(body: bytes) -> Ticket:
@@ -166,19 +154,3 @@ def _read_gateway(item: Any) -> GatewayAddress:
 
 def _read_identifier(digest: Any) -> Identifier:
     return Identifier(_READ.fixed_bytes(digest, DIGEST_BYTES))
-
-
-def _checksum(body: bytes) -> bytes:
-    # Against slips of the mouse, not against forgery: the code and the authority see to that.
-    return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _READ.error("a ticket holds characters that do not belong") from error

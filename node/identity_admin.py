@@ -12,6 +12,7 @@ from identity import (
     TrustAnchor,
     VerifiedIdentity,
     did_key,
+    encode_card,
     spiffe_id,
     validate_trust_domain,
 )
@@ -31,6 +32,7 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
         "kind": identity.kind,
         "key": did_key(own.signing_key.verify_key),
         "announced_key": None if own.next_key is None else did_key(own.next_key.verify_key),
+        "card": encode_card(history),
         "changes": [
             {
                 "number": change.number,

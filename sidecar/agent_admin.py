@@ -1,4 +1,4 @@
-"""What an operator asks of a sidecar's agents: who they are, and another key for one of them."""
+"""What an operator asks of a sidecar's agents: who they are, a new key, what others say of them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,13 +6,22 @@ from typing import Any
 
 import structlog
 
-from identity import Code, IdentityError, SidelinkError, did_key, parse_did_key
+from identity import (
+    Code,
+    Identifier,
+    IdentityError,
+    SidelinkError,
+    did_key,
+    parse_did_key,
+    parse_voucher_untrusted,
+)
 from identity.interop import DID_KEY_PREFIX
 from node.clocks import Clock
 from node.http_servers import AdminServer
 from node.identity_admin import show_identity
 from node.rotation import NODE_ANNOUNCE_SECONDS, NODE_OVERLAP_SECONDS, overlap_and_announce
 from sidecar.agents import AgentRegistry
+from sidecar.further import further_credentials, with_voucher, without_issuer
 
 _log = structlog.get_logger("sidecar.agents")
 
@@ -26,6 +35,8 @@ class AgentAdmin:
         self._timers: set[asyncio.TimerHandle] = set()
         admin.add("POST", "/v1/agents/identity", self._show)
         admin.add("POST", "/v1/agents/rotate", self._rotate)
+        admin.add("POST", "/v1/agents/vouchers", self._vouch)
+        admin.add("POST", "/v1/agents/vouchers/remove", self._unvouch)
 
     def serve(self, agents: AgentRegistry, changed: Callable[[], None]) -> None:
         """``changed`` is called when an agent that is awake has another proof."""
@@ -48,7 +59,39 @@ class AgentAdmin:
 
     async def _show(self, wishes: Mapping[str, Any]) -> object:
         own, identity = self._agents.look_up(self._path(wishes), self._clock.unix_s())
-        return show_identity(own, identity)
+        return {
+            **show_identity(own, identity),
+            "further": [
+                {
+                    "issuer": str(held.issuer),
+                    "name": str(held.name),
+                    "expires_unix_s": held.expires_unix_s,
+                    "attributes": dict(held.attributes),
+                }
+                for held in further_credentials(own)
+            ],
+        }
+
+    async def _vouch(self, wishes: Mapping[str, Any]) -> object:
+        path, unix_s = self._path(wishes), self._clock.unix_s()
+        try:
+            link = parse_voucher_untrusted(wishes.get("voucher", ""))
+            self._agents.change(path, unix_s, lambda own: with_voucher(own, link, unix_s))
+        except IdentityError as exc:
+            raise SidelinkError(Code.LOCAL_BAD_REQUEST, exc.detail) from exc
+        self._changed()
+        return await self._show(wishes)
+
+    async def _unvouch(self, wishes: Mapping[str, Any]) -> object:
+        try:
+            issuer = Identifier.parse(wishes.get("issuer", ""))
+        except IdentityError as exc:
+            raise SidelinkError(Code.LOCAL_BAD_REQUEST, exc.detail) from exc
+        self._agents.change(
+            self._path(wishes), self._clock.unix_s(), lambda own: without_issuer(own, issuer)
+        )
+        self._changed()
+        return await self._show(wishes)
 
     async def _rotate(self, wishes: Mapping[str, Any]) -> object:
         path = self._path(wishes)

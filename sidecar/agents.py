@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -25,6 +25,7 @@ from identity import (
     new_identity,
 )
 from policy import Party
+from sidecar.further import shown_further
 from sidecar.issuing import Issuer, credential_of, due_of, keys_until
 from sidecar.mailbox import MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, Mailbox, SharedRoom
 
@@ -234,7 +235,8 @@ class AgentRegistry:
         if noise_key == agent.noise_key.public.raw:
             return agent.full_proof
         own = self._existing("/".join(agent.uri.path))
-        return own.proof_for(NoisePublicKey(noise_key), Purpose.CHANNEL, unix_s=unix_s)
+        further = shown_further(own, unix_s).chains
+        return own.proof_for(NoisePublicKey(noise_key), Purpose.CHANNEL, further, unix_s=unix_s)
 
     def look_up(self, path: str, unix_s: float) -> tuple[OwnIdentity, VerifiedIdentity]:
         """An agent as it is on the disk, for an operator. Raises SidelinkError: local.bad_request,
@@ -295,6 +297,12 @@ class AgentRegistry:
                 raise SidelinkError(Code.LOCAL_BAD_REQUEST, str(exc)) from exc
             return self._save_changed(name, own, unix_s)
         return self._awake.get(name)
+
+    def change(
+        self, path: str, unix_s: float, changed: Callable[[OwnIdentity], OwnIdentity]
+    ) -> None:
+        """Let an agent be another version of itself. Raises what ``changed`` raises."""
+        self._save_changed(self.named(path), changed(self._existing(path)), unix_s)
 
     def complete_rotation(self, path: str, unix_s: float) -> LocalAgent | None:
         """Let the announced key sign from now on. One that was completed at a wake stays so.
@@ -470,12 +478,13 @@ class AgentRegistry:
         agent.ends_unix_s = own.ends_unix_s
         agent.noise_key = own.purpose_keys[Purpose.CHANNEL].key
         agent.proof = agent.full_proof = own.proof(Purpose.CHANNEL)
-        if own.further:
-            agent.full_proof = own.full_proof(Purpose.CHANNEL)
-        agent.identity = fitted.issuer.verified(own, unix_s)
+        further = shown_further(own, unix_s)
+        if further.chains:
+            agent.full_proof = own.full_proof(Purpose.CHANNEL, further.chains)
+        agent.identity = replace(fitted.issuer.verified(own, unix_s), further=further.said)
         agent.party = Party.from_verified(agent.identity)
         agent.expires_unix_s = agent.identity.expires_unix_s
-        agent.renew_unix_s = min(due_of(own, held), keys_until(own))
+        agent.renew_unix_s = min(due_of(own, held), keys_until(own), further.until_unix_s)
 
 
 def _attributes_of(own: OwnIdentity) -> Mapping[str, AttributeValue]:

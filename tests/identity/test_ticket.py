@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity import Code, GatewayAddress, Identifier, IdentityError, Invitation, Ticket
 from identity.cbor import encode
-from identity.ticket import _checksum, _to_base64
+from identity.texts import _checksum, _to_base64
 from tests.identity.helpers import NOW
 
 AUTHORITY, GATEWAY = Identifier(b"\x01" * 32), Identifier(b"\x02" * 32)
