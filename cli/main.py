@@ -28,7 +28,6 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "policy": ("cli.policies:policy", "Check policies before they are used."),
     "restore": ("cli.backup:restore", "Make the state of a program from such a file."),
     "revoke": ("cli.revocations:revoke", "Shut an identity out of the trust domain, for good."),
-    "restore": ("cli.backup:restore", "Make the state of a program from such a file."),
     "send": ("cli.messages:send", "Send a message to an agent."),
     "status": ("cli.status:status", "What runs from this state folder, and what it waits for."),
     "ticket": ("cli.tickets:ticket", "Tickets, with which nodes enrol."),
