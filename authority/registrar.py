@@ -37,10 +37,10 @@ from node.enrolment_wire import (
 )
 from node.parts import Parts
 from node.settings import AuthoritySettings
+from node.store import RESTORED_UNIX_S
 from policy import Action, Denial, Party, Request
 
-# Written by `sidelink restore`; the second is what this program has done about it.
-RESTORED: Final = "restored_unix_s"
+# What this program has done about what `sidelink restore` wrote.
 _RESTORED_SEEN: Final = "authority_restored_seen"
 
 _log = structlog.get_logger("authority")
@@ -77,7 +77,7 @@ class Registrar:
             settings.trust_domain,
             next_update_s=settings.revocation_next_update_s,
         )
-        restored = parts.store.get(RESTORED)
+        restored = parts.store.get(RESTORED_UNIX_S)
         self._void_after_restore(restored)
         self._workloads = Workloads(
             settings.workloads,

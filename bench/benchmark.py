@@ -43,6 +43,7 @@ _MODULES: Final = {
     "messages": "bench.messages.command",
     "relay": "bench.relay.command",
     "handshakes": "bench.handshakes.command",
+    "identity": "bench.identity.command",
     "hop": "bench.hop.command",
     "fairness": "bench.fairness.command",
     "hostile": "bench.hostile.command",

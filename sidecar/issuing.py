@@ -83,9 +83,10 @@ class Issuer:
         """
         if own.ends_unix_s is not None and unix_s >= own.ends_unix_s:
             raise SidelinkError(Code.LOCAL_AGENT_EXPIRED, f"{name}: its time to live is over")
-        if not _has_fresh_keys(own, unix_s):
-            own = own.with_new_purpose_keys(unix_s=unix_s)
         held = credential_of(own)
+        # Without a credential it was made just now, and its keys with it.
+        if held is not None and not _has_fresh_keys(own, unix_s):
+            own = own.with_new_purpose_keys(unix_s=unix_s)
         delegates = delegates or (held is not None and held.delegable is not None)
         may = self._passed_on(name, attributes) if delegates else None
         if held is None or not self._serves(held, own, attributes, may, unix_s):

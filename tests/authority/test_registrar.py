@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from authority import registrar as registrar_module
-from authority.registrar import RESTORED, Registrar
+from authority.registrar import Registrar
 from identity import (
     Code,
     Invitation,
@@ -29,6 +29,7 @@ from node.enrolment_wire import (
 from node.parts import Parts, open_parts
 from node.settings import AuthoritySettings
 from node.settings_load import load_settings
+from node.store import RESTORED_UNIX_S
 from tests.authority.helpers import GATEWAYS, FakeHop, new_node
 from tests.authority.tokens import CLUSTER, ISSUER, claims, jwks, token
 from tests.simulation.people import stranger
@@ -128,7 +129,7 @@ async def counter_in(folder: Path, *, restored: bytes | None = None) -> AsyncIte
     )
     async with open_parts(settings, authority_of=settings.trust_domain) as parts:
         if restored is not None:
-            parts.store.put(RESTORED, restored)
+            parts.store.put(RESTORED_UNIX_S, restored)
         counter = Counter(parts, settings)
         try:
             yield counter

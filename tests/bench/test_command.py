@@ -95,6 +95,7 @@ REFUSED = {
     "a record without a header": "relay --sizes 16",
     "more hops than a gateway takes": "relay --hops 2000",
     "no handshakes": "handshakes --count 0",
+    "no agents": "identity --agents 0",
     "an engine that there is not": "hop --engine msquic",
     "a sin that nobody commits": "hostile --sins pride",
     "a datagram that no path carries": "hop --datagram-bytes 64",

@@ -143,6 +143,27 @@ def test_a_quick_run_reports_rows_and_leaves_nothing_behind(line: str, temporary
     assert bench.files() == []
 
 
+def test_a_quick_run_of_identity_mints_verifies_and_restarts(temporary: Path) -> None:
+    bench = Watched(temporary, "-m", "bench", "identity", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    report = json.loads(said)
+    figures = {(row["system"], row["case"], row["metric"]): row["value"] for row in report["rows"]}
+    rate = "for each second of one core"
+    assert figures["agent", "with identity, Noise key, credential and row", rate] > 0
+    assert (
+        figures["proof of depth 4", "a peer seen before", rate]
+        > (figures["proof of depth 4", "a new peer, its issuers known", rate])
+    )
+    assert figures["sidecar", "with 500 idle agents", "from its start to ready"] > 0
+    assert 0 < figures["sidecar", "with 500 idle agents", "on disk for each agent"] <= 1.5
+    assert len(report["targets"]) == 6
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
 def test_a_quick_run_under_one_sin_reports_it_beside_a_busy_core(temporary: Path) -> None:
     bench = Watched(temporary, "-m", "bench", "hostile", "--quick", "--sins", "garbage", "--json")
 

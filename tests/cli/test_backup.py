@@ -75,6 +75,11 @@ def test_a_passphrase_is_refused(
 REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "a state folder that is in use": ("restore", (), "config.invalid"),
     "no backup": ("restore", ("--state", "FOLDER/new"), "config.backup_invalid"),
+    "a place that no folder can be": (
+        "restore",
+        ("--state", "FOLDER/passphrase"),
+        "config.invalid",
+    ),
     "nothing to back up": ("backup", ("--state", "FOLDER/new"), "config.invalid"),
     "a passphrase that cannot be read": (
         "backup",

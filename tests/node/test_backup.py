@@ -177,6 +177,15 @@ def test_a_short_passphrase_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_where_nothing_can_be_written_nothing_is(tmp_path: Path) -> None:
+    folder = make_state(tmp_path)
+
+    nowhere = partial(back_up, folder, tmp_path / "no" / "file")
+
+    assert refusal(nowhere) is Code.CONFIG_INVALID
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_backup_of_another_program_is_refused(tmp_path: Path) -> None:
     back_up(make_state(tmp_path), tmp_path / "file")
 
@@ -347,3 +356,23 @@ def test_whatever_its_size_what_is_sealed_is_opened(size: int, tmp_path: Path) -
         assert reader.read(1) == b""
 
     assert opened == bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("order", "opened"),
+    [((0,), 0), ((0, 1), 1), ((1, 0, 2), 0), ((0, 0, 1, 2), 1), ((0, 2), 1)],
+    ids=["cut to one", "cut to two", "swapped", "one twice", "one left out"],
+)
+def test_no_chunk_opens_but_in_its_place(
+    order: tuple[int, ...], opened: int, tmp_path: Path
+) -> None:
+    sealed(tmp_path / "file", bytes(3 * CHUNK_BYTES))
+    (tmp_path / "file").write_bytes(moved((tmp_path / "file").read_bytes(), order))
+
+    with (tmp_path / "file").open("rb") as source:
+        reader = BackupReader(source, PASSPHRASE)
+        reader.read_exactly(opened * CHUNK_BYTES)
+        with pytest.raises(ConfigError) as caught:
+            reader.read(1)
+
+    assert caught.value.code is Code.CONFIG_BACKUP_INVALID
