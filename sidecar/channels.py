@@ -191,13 +191,6 @@ class ChannelTable:
         self.close(slot, code)
         self._owner.channel_closed(slot, code)
 
-    def end_outdated(self, agent: LocalAgent) -> None:
-        """End the channels in which this agent still says what it says no longer."""
-        said = agent.identity.attributes
-        for slot in [slot for slot in self._live if slot.agent is agent]:
-            if slot.said != said:
-                self.end(slot, Code.CHANNEL_CLOSED)
-
     def frames_received(self, hop: HopPort, frames: list[Frame], now_s: float) -> None:
         """Take frames of a hop. A neighbour that breaks the protocol loses the hop."""
         if hop not in self.hops:
@@ -451,6 +444,11 @@ class ChannelTable:
         slot.links.channel.deny(answer.code, rule, reason)
         slot.links.pump()
         self.close(slot, answer.code)
+
+    def end_denied(self, slot: ChannelSlot, answer: Denial) -> None:
+        """The same for a channel that was open. Its owner has yet to be told."""
+        self.deny(slot, answer)
+        self._owner.channel_closed(slot, answer.code)
 
     def _verifier(self, agent: LocalAgent) -> Callable[[bytes, bytes], VerifiedPeer]:
         return lambda proof, noise_key: self._verify(agent, proof, noise_key)

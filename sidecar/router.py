@@ -173,7 +173,7 @@ class Router:
         """Raises SidelinkError when this sidecar may not name such an agent, or it is revoked."""
         agent = self.agents.open(name, attributes, self._clock.unix_s())
         self.standing.check_own(agent)
-        self.channels.end_outdated(agent)
+        self.standing.show_all()
         self._end_turn()
         return agent
 

@@ -1,11 +1,10 @@
 """One live channel and what its owners keep beside it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from channel import ChannelState
-from identity import AgentUri, AttributeValue, Identifier, VerifiedPeer
+from identity import AgentUri, Identifier, VerifiedPeer
 from link import Frame, HopPort, LinkEnd
 from link.buckets import TokenBucket
 from node.link_channel import LinkChannel
@@ -78,8 +77,6 @@ class ChannelSlot:
     verified: bool = False
     opened: bool = False
     dead: bool = False
-    said: Mapping[str, AttributeValue] = field(init=False)
-    """The attributes that our agent had when it opened: what the peer believes of it."""
     own_key: bytes = field(init=False)
     """The Noise public key that our agent has shown on it."""
     shown: bytes = field(init=False)
@@ -129,7 +126,6 @@ class ChannelSlot:
 
     def __post_init__(self) -> None:
         agent = self.agent
-        self.said = agent.identity.attributes
         self.own_key = agent.noise_key.public.raw
         self.shown = agent.full_proof if self.initiator else agent.proof
         self.own_expires_unix_s = agent.expires_unix_s

@@ -85,7 +85,7 @@ class Standing:
         if not slot.initiator:
             answer = self._decisions.may_accept(slot.peer.identity, slot.agent)
             if isinstance(answer, Denial):
-                self._channels.deny(slot, answer)
+                self._channels.end_denied(slot, answer)
                 return False
         return True
 
@@ -113,7 +113,6 @@ class Standing:
         slot.links.pump()
         slot.shown = agent.full_proof
         slot.own_expires_unix_s = agent.expires_unix_s
-        slot.said = agent.identity.attributes
         slot.permits_in.clear()
         slot.permits_out.clear()
         self.shown += 1

@@ -200,3 +200,17 @@ def test_attributes_that_policy_denies_end_the_channel_on_which_they_are_shown()
 
     assert channels(pair.beta) == [0]
     assert pair.beta.router.channels.closed[Code.POLICY_DENIED] == 1
+
+
+def test_another_channel_opens_behind_one_that_was_denied_midway() -> None:
+    pair = Pair()
+    agents = pair.alpha.router.agents
+    agents.open("alpha/alice", {"role": "outcast"}, pair.network.clock.unix_s())
+    pair.alpha.do(pair.alpha.router.own_agents_changed)
+    pair.network.run_for(1)
+    agents.open("alpha/alice", {}, pair.network.clock.unix_s())
+    pair.alice.tell(pair.bob.uri, b"forgiven")
+    pair.network.run_for(1)
+
+    assert pair.bob.bodies() == [b"one", b"forgiven"]
+    assert channels(pair.alpha, pair.beta) == [1, 1]
