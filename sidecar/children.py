@@ -16,7 +16,6 @@ from identity import (
     AttributeValue,
     Code,
     IdentityError,
-    Keystore,
     Purpose,
     SidelinkError,
     new_identity,
@@ -33,10 +32,8 @@ _log = structlog.get_logger("sidecar.children")
 class Children:
     """One for a sidecar, beside the registry of its agents."""
 
-    def __init__(
-        self, keystore: Keystore, agents: AgentRegistry, *, children_max: int = CHILDREN_MAX
-    ) -> None:
-        self._keystore = keystore
+    def __init__(self, agents: AgentRegistry, *, children_max: int = CHILDREN_MAX) -> None:
+        self._keystore = agents.keystore
         self._agents = agents
         self._children_max = children_max
         # Behind all that the node itself issued, which no sweep need look at.

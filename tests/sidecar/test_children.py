@@ -37,7 +37,7 @@ class Family:
         self.agents: AgentRegistry = node("alpha").new_registry(
             self.keystore, awake_max=self.awake_max
         )
-        self.children = Children(self.keystore, self.agents, children_max=self.children_max)
+        self.children = Children(self.agents, children_max=self.children_max)
 
     def spawn(
         self,
