@@ -94,6 +94,8 @@ MCP_SERVICES_MAX: Final = 64
 COMMAND_WORDS_MAX: Final = 256
 ENVIRONMENT_ENTRIES_MAX: Final = 256
 WRITABLE_FOLDERS_MAX: Final = 64
+CHILDREN: Final = 1_000
+CHILDREN_MAX: Final = 100_000
 AGENT_RULES_MAX: Final = 256
 AGENT_PATTERNS_MAX: Final = 64
 
@@ -311,6 +313,8 @@ class AgentsSettings(LocalModel):
     """Whom else than the sidecar's own user the socket lets in, and as whom."""
     own_user: bool = True
     """Whether processes of the sidecar's own user, and root, may act as any agent."""
+    children_max: Annotated[Whole, Field(ge=0, le=CHILDREN_MAX)] = CHILDREN
+    """How many children one agent may have."""
     socket_group: Account | None = None
     """The group that may reach the socket; only the sidecar's own user unless given."""
 

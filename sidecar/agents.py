@@ -101,7 +101,7 @@ class AgentRegistry:
         mailbox_room: SharedRoom | None = None,
         awake_max: int = AGENTS_AWAKE_MAX,
     ) -> None:
-        self._keystore = keystore
+        self.keystore = keystore
         self._node = node
         self._node_identity = node_identity
         self._node_seen, self._identity_seen = node(), node_identity()
@@ -158,7 +158,7 @@ class AgentRegistry:
         """
         base = f"agent://{self._trust_domain}/"
         # One more, since the node's own row is among them.
-        rows = self._keystore.names(after.removeprefix(base), limit + 1)
+        rows = self.keystore.names(after.removeprefix(base), limit + 1)
         return [base + row for row in rows if row != self._node_seen.name][:limit]
 
     def find(self, name: AgentUri, unix_s: float) -> LocalAgent | None:
@@ -278,7 +278,7 @@ class AgentRegistry:
             due.append((agent, fitted))
             if fitted.is_changed:
                 rows.append(fitted.own)
-        self._keystore.save_many(rows)
+        self.keystore.save_many(rows)
         for agent, fitted in due:
             self._show(agent, fitted, unix_s)
         return [agent for agent, _ in due]
@@ -386,7 +386,7 @@ class AgentRegistry:
 
     def load(self, path: str) -> OwnIdentity | None:
         """The identity of this path as its row has it, awake or not."""
-        return self._keystore.load(path, self._held)
+        return self.keystore.load(path, self._held)
 
     def _held(self, name: str) -> OwnIdentity | None:
         """What the keystore need not read again to complete a chain."""
@@ -402,7 +402,7 @@ class AgentRegistry:
     def _save_changed(self, name: AgentUri, own: OwnIdentity, unix_s: float) -> LocalAgent | None:
         """With a credential that pins its newest key; on disk before anybody sees it."""
         fitted = self._fitted(name, own, _attributes_of(own), unix_s)
-        self._keystore.save(fitted.own)
+        self.keystore.save(fitted.own)
         agent = self._awake.get(name)
         if agent is not None:
             self._show(agent, fitted, unix_s)
@@ -429,7 +429,7 @@ class AgentRegistry:
             current = own.using_next_key(unix_s=unix_s)
         fitted = self._fitted(name, current, attributes, unix_s, delegates=delegates)
         if fitted.is_changed or current is not own or not is_stored:
-            self._keystore.save(fitted.own)
+            self.keystore.save(fitted.own)
         if before is None:
             agent = self._new_agent(name, fitted, unix_s)
         else:

@@ -16,7 +16,6 @@ from identity import (
     AttributeValue,
     Code,
     IdentityError,
-    Keystore,
     Purpose,
     SidelinkError,
     new_identity,
@@ -24,7 +23,7 @@ from identity import (
 from sidecar.agents import AgentRegistry, LocalAgent
 
 CHILDREN_MAX: Final = 1_000
-SWEPT_AT_ONCE: Final = 32
+SWEPT_AT_ONCE: Final = 16
 """Rows that one sweep looks at: a few milliseconds."""
 
 _log = structlog.get_logger("sidecar.children")
@@ -33,10 +32,8 @@ _log = structlog.get_logger("sidecar.children")
 class Children:
     """One for a sidecar, beside the registry of its agents."""
 
-    def __init__(
-        self, keystore: Keystore, agents: AgentRegistry, *, children_max: int = CHILDREN_MAX
-    ) -> None:
-        self._keystore = keystore
+    def __init__(self, agents: AgentRegistry, *, children_max: int = CHILDREN_MAX) -> None:
+        self._keystore = agents.keystore
         self._agents = agents
         self._children_max = children_max
         # Behind all that the node itself issued, which no sweep need look at.
@@ -87,7 +84,7 @@ class Children:
         """Remove children whose time is over, and all below them.
 
         Looks at a few, and goes on behind them the next time: a million of them are seen within
-        hours, and cost nothing but their rows until then.
+        a day, and cost nothing but their rows until then.
         """
         page = self._keystore.children_after(*self._swept_to, SWEPT_AT_ONCE)
         self._swept_to = page[-1] if page else self._first
@@ -105,9 +102,11 @@ class Children:
 
     def _remove_ended(self, names: list[str], unix_s: float) -> None:
         gone: list[str] = []
+        any_issuer = self._agents.issuer.own
         for name in names:
             try:
-                own = self._agents.load(name)
+                # Only its end is looked at, so who stands above it need not be read.
+                own = self._keystore.load(name, lambda _: any_issuer)
             except SidelinkError as exc:
                 # A damaged row stays, for whoever can tell what it was.
                 _log.warning("child_unreadable", child=name, code=exc.code.text, why=exc.detail)

@@ -47,6 +47,11 @@ class Grant:
         name."""
         return self.scope is EVERYBODY or self.scope.covers(path)
 
+    def may_mint(self, path: str) -> bool:
+        """Whether the node may name this agent for it. A token's agents name those below them
+        themselves: what denies them, and what they lack, must hold for those too."""
+        return self.token is None or path in self.token.agents
+
 
 class LocalAccess:
     """Decides for every process that connects."""

@@ -107,6 +107,20 @@ class LocalRouter(Protocol):
     ) -> None:
         """Answer once with `session.agent_opened` or `session.agent_refused`."""
 
+    def spawn_agent(
+        self,
+        session: LocalSession,
+        request: int,
+        parent: str,
+        name: str,
+        attributes: Mapping[str, AttributeValue],
+        ttl_s: int,
+    ) -> None:
+        """Like ``open_agent``, of an agent below the one that is called ``parent``."""
+
+    def is_child(self, name: str) -> bool:
+        """Whether an agent of this name was spawned by another one."""
+
     def close_agent(self, session: LocalSession, agent: int) -> None:
         """The session answers the Receipt itself. Not called for agents of a closed session."""
 

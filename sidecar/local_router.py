@@ -1,6 +1,7 @@
 """The local API's requests, as the router understands them: which session is which agent."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from sidelink.wire import LOCAL_API_VERSION, Answer, Opened, Refuse, Send, TellRun, Welcome
 
@@ -33,8 +34,29 @@ class RouterPort:
         name: str,
         attributes: Mapping[str, AttributeValue],
     ) -> None:
+        self._open(session, request, partial(self._router.open_agent, name, attributes))
+
+    def spawn_agent(
+        self,
+        session: LocalSession,
+        request: int,
+        parent: str,
+        name: str,
+        attributes: Mapping[str, AttributeValue],
+        ttl_s: int,
+    ) -> None:
+        spawn = partial(self._router.spawn_agent, parent, name, attributes, ttl_s)
+        self._open(session, request, spawn)
+
+    def is_child(self, name: str) -> bool:
         try:
-            agent = self._router.open_agent(name, attributes)
+            return self._router.children.is_child(name)
+        except SidelinkError:
+            return False  # A damaged row is nobody's.
+
+    def _open(self, session: LocalSession, request: int, find: Callable[[], LocalAgent]) -> None:
+        try:
+            agent = find()
         except SidelinkError as exc:
             session.agent_refused(failure(request, exc.code, exc.detail))
             return
@@ -52,6 +74,8 @@ class RouterPort:
                 dict(identity.attributes),
             )
         )
+        if agent.ends_unix_s is not None:
+            self._wake()  # There is an end to wait for.
 
     def close_agent(self, session: LocalSession, agent: int) -> None:
         found = self._agents.get(session, {}).pop(agent, None)

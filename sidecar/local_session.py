@@ -38,6 +38,7 @@ from sidelink.wire import (
     Reply,
     Send,
     ServerFrame,
+    SpawnAgent,
     TellRun,
     bodies_bytes,
     client_frame_reader,
@@ -338,7 +339,7 @@ class Session(asyncio.Protocol):
 
     def _handle(self, frame: ClientFrame) -> None:
         match frame:
-            case OpenAgent():
+            case OpenAgent() | SpawnAgent():
                 self._open(frame)
             case CloseAgent(request=request, agent=agent) | Flush(request=request, agent=agent):
                 if self._knows(request, agent):
@@ -360,18 +361,27 @@ class Session(asyncio.Protocol):
             case _:
                 self.close(Code.LOCAL_BAD_REQUEST)
 
-    def _open(self, frame: OpenAgent) -> None:
+    def _open(self, frame: OpenAgent | SpawnAgent) -> None:
         assert self._grant is not None
         if not frame.request or frame.request in self._openings:
             self.close(Code.LOCAL_BAD_REQUEST)
         elif len(self._agents) + len(self._openings) >= self._limits.agents_per_connection_max:
             self.deliver([failure(frame.request, Code.LOCAL_LIMIT, "too many agents")])
-        elif not self._grant.allows(frame.name):
-            reason = self._api.access.refuse_agent(self._grant, frame.name)
+        elif not self._may_act_as(acting_as := _acting_as(frame)):
+            reason = self._api.access.refuse_agent(self._grant, acting_as)
             self.deliver([failure(frame.request, Code.LOCAL_UNAUTHORIZED, reason)])
         else:
             self._openings.add(frame.request)
-            self._router.open_agent(self, frame.request, frame.name, frame.attributes)
+            if isinstance(frame, OpenAgent):
+                self._router.open_agent(self, frame.request, frame.name, frame.attributes)
+            else:
+                spawned = frame.parent, frame.name, frame.attributes, frame.ttl_s
+                self._router.spawn_agent(self, frame.request, *spawned)
+
+    def _may_act_as(self, path: str) -> bool:
+        grant = self._grant
+        assert grant is not None
+        return grant.allows(path) and (grant.may_mint(path) or self._router.is_child(path))
 
     def _send_run(self, run: TellRun) -> None:
         if self._knows(0, run.agent):
@@ -466,3 +476,8 @@ class Session(asyncio.Protocol):
         if self._greeted:
             self._greeted = False
             self._router.session_closed(self)
+
+
+def _acting_as(frame: OpenAgent | SpawnAgent) -> str:
+    """As whom a process must be allowed to act: whoever may act as an agent may have it spawn."""
+    return frame.name if isinstance(frame, OpenAgent) else frame.parent

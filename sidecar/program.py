@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from channel import MakeCipher
-from identity import Code, VerifiedPeer
+from identity import Code, SidelinkError, VerifiedPeer
 from link import Frame, HopPort
 from node.hop_counters import show_counters
 from node.membership import Membership
@@ -38,6 +38,7 @@ RESTART_DELAY_MS: Final = 500
 CLOSE_SECONDS: Final = 3.0
 """What is kept of the grace of a stop to close everything, or half of it if it is short."""
 DRAIN_LOOK_SECONDS: Final = 0.02
+SWEEP_SECONDS: Final = 1.0
 
 _log = structlog.get_logger("sidecar")
 
@@ -147,7 +148,9 @@ class Sidecar:
             self._verify,
             parts.admission,
             parts.clock,
-            limits=RouterLimits(settings.channel_idle_s, settings.channels_max),
+            limits=RouterLimits(
+                settings.channel_idle_s, settings.channels_max, settings.agents.children_max
+            ),
             make_cipher=make_cipher,
         )
         self.streams = Streams(self.router, decisions, parts.clock)
@@ -188,7 +191,17 @@ class Sidecar:
         ]
         if self.direct is not None:
             self._tasks.append(asyncio.create_task(self.direct.run()))
+        self._tasks.append(asyncio.create_task(self._sweep()))
         return self
+
+    async def _sweep(self) -> None:
+        """Now and then look for children whose time is over."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                self.router.children.sweep(self._parts.clock.unix_s())
+            except SidelinkError as exc:
+                _log.warning("not_swept", code=exc.code.text, why=exc.detail)
 
     async def drain(self) -> None:
         """Finish what was accepted, as far as the grace of a stop allows, and take nothing new."""

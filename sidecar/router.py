@@ -18,11 +18,13 @@ from policy import Denial, Permit
 from sidecar.admission import CHANNELS_MAX
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.channels import ChannelTable, VerifyChannelPeer
+from sidecar.children import CHILDREN_MAX, Children
 from sidecar.conversation import ChannelWanted, Failure
 from sidecar.decisions import SidecarDecisions
 from sidecar.delivery import Deliveries
 from sidecar.envelope import EnvelopeError
 from sidecar.inbound import Inbound
+from sidecar.lives import Lives
 from sidecar.local_port import LocalSession
 from sidecar.outbound import Outbound
 from sidecar.rest import IDLE_SECONDS, Rest
@@ -58,6 +60,7 @@ class RouterLimits:
 
     channel_idle_s: float = IDLE_SECONDS
     channels_max: int = CHANNELS_MAX
+    children_max: int = CHILDREN_MAX
 
 
 class Router:
@@ -89,6 +92,8 @@ class Router:
             channels_max=limits.channels_max,
         )
         self.standing = Standing(self.channels, agents, decisions, self.timers, judge, clock)
+        self.children = Children(agents, children_max=limits.children_max)
+        self._lives = Lives(self.standing, self.timers, clock)
         self.channels_opened = 0
         self._let_go = 0
         """Agents that lost a channel in this turn."""
@@ -171,8 +176,18 @@ class Router:
 
     def open_agent(self, name: str, attributes: Mapping[str, AttributeValue]) -> LocalAgent:
         """Raises SidelinkError when this sidecar may not name such an agent, or it is revoked."""
-        agent = self.agents.open(name, attributes, self._clock.unix_s())
+        return self._open(self.agents.open(name, attributes, self._clock.unix_s()))
+
+    def spawn_agent(
+        self, parent: str, name: str, attributes: Mapping[str, AttributeValue], ttl_s: int
+    ) -> LocalAgent:
+        """An agent below another one. Raises SidelinkError when that one may have no such child."""
+        unix_s = self._clock.unix_s()
+        return self._open(self.children.spawn(parent, name, attributes, ttl_s, unix_s))
+
+    def _open(self, agent: LocalAgent) -> LocalAgent:
         self.standing.check_own(agent)
+        self._lives.watch(agent)
         self.standing.show_all()
         self._end_turn()
         return agent

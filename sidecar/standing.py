@@ -59,7 +59,7 @@ class Standing:
             why = self._judge.why_cut(agent.identity)
             if why is not None:
                 self._judge.cut(agent.identity, "agent", why)
-                self._end_agent(agent, why.code)
+                self.end_agent(agent, why.code, Code.LOCAL_AGENT_REVOKED)
         for slot in self._channels.slots():
             if slot.verified and not slot.dead:
                 why = self._judge.why_cut(slot.peer.identity)
@@ -117,9 +117,10 @@ class Standing:
         slot.permits_out.clear()
         self.shown += 1
 
-    def _end_agent(self, agent: LocalAgent, code: Code) -> None:
+    def end_agent(self, agent: LocalAgent, code: Code, told: Code) -> None:
+        """It is nobody any more: end its channels with ``code``, and tell processes ``told``."""
         self._agents.forget(agent)
         for slot in [slot for slot in self._channels.slots() if slot.agent is agent]:
             self._channels.end(slot, code)
         for listener in self.on_agent_gone:
-            listener(agent, Code.LOCAL_AGENT_REVOKED)
+            listener(agent, told)

@@ -1,6 +1,6 @@
 """An agent as its program holds it: it tells, it asks, and it reads its inbox."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from sidelink import wire
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 TIMEOUT_S_DEFAULT: Final = 30.0
 
+Spawn = Callable[
+    [str, str, Mapping[str, AttributeValue | list[str]] | None, float | None, float],
+    Awaitable["Agent"],
+]
+"""Parent's name, child's segment, attributes, time to live and time-out."""
+
 
 class Agent:
-    """Made by `Mesh.agent`.
+    """Made by `Mesh.agent`, or by `spawn` of another agent.
 
     It stays usable while the sidecar restarts. What is asked, told or flushed meanwhile waits for
     the sidecar, within its own timeout, and goes in order when it is back; Unreachable then means
@@ -25,8 +31,9 @@ class Agent:
     was lost raises Unreachable with `outcome_unknown`.
     """
 
-    def __init__(self, seat: "Seat") -> None:
+    def __init__(self, seat: "Seat", spawn: "Spawn") -> None:
         self._seat = seat
+        self._spawn = spawn
         self._outbox = seat.outbox
         self._last_to = ""
         self._last_content_type: str | None = ""
@@ -58,6 +65,25 @@ class Agent:
         while not self._seat.connected:
             self._outbox.check_open()
             await self._seat.change()
+
+    async def spawn(
+        self,
+        name: str,
+        *,
+        attributes: Mapping[str, AttributeValue | list[str]] | None = None,
+        ttl: float | None = None,
+        timeout: float = TIMEOUT_S_DEFAULT,  # noqa: ASYNC109
+    ) -> "Agent":
+        """Open an agent below this one: its name is this agent's and ``/name``.
+
+        Its credential is signed by this agent, so that it is denied what this one is denied.
+        Its attributes are none unless they are given, and each must be one of this agent's, with
+        the same value. It ends after `ttl` seconds, or with this agent. Spawning it again is a new
+        life of the same agent. Raises LocalError for more than this agent may pass on
+        (``local.delegation_denied``), and for too many children; and like `Mesh.agent`. When its
+        time is over, what it waits for raises LocalError (``local.agent_expired``).
+        """
+        return await self._spawn(self.name, name, attributes, ttl, timeout)
 
     # Sending.
 

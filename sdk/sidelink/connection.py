@@ -59,6 +59,8 @@ BODY_COST_BYTES: Final = 16
 assert BATCH_BYTES_TARGET < WRITE_LOW_BYTES < WRITE_HIGH_BYTES
 
 DRAINING: Final = "local.draining"
+OVER_CODES: Final = frozenset({"local.agent_expired", "local.agent_revoked"})
+"""Said of an agent with request 0: the sidecar has closed it."""
 NO_SIDECAR: Final = "Start the sidecar on this machine with `sidelink up`, or correct the path."
 
 
@@ -293,8 +295,10 @@ class Connection(asyncio.Protocol):
         elif not frame.request:
             if frame.code == DRAINING:
                 self.stop_accepting()
-            for number, receiver in self._receivers.items():
-                if frame.agent in (0, number):
+            for number, receiver in list(self._receivers.items()):
+                if frame.agent == number and frame.code in OVER_CODES:
+                    receiver.over(error)
+                elif frame.agent in (0, number):
                     receiver.failed_unasked(error)
 
     # Beginning and end.

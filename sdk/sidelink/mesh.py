@@ -21,7 +21,7 @@ from sidelink.connection import (
 )
 from sidelink.errors import LocalError, SidelinkError, Unreachable, copy_error
 from sidelink.outbox import Backlog
-from sidelink.seat import Seat
+from sidelink.seat import Birth, Seat
 from sidelink.tokens import ReadToken, no_token, token_reader
 from sidelink.wire import AttributeValue
 
@@ -30,6 +30,8 @@ RETRY_DELAY_S_MIN: Final = 0.05
 RETRY_DELAY_S_MAX: Final = 2.0
 ANNOUNCED_DELAY_S_MAX: Final = 30.0
 OPEN_WAIT_S: Final = 30.0
+SPAWN_SLACK_S: Final = 0.5
+"""Whole seconds are sent: half a second more, so that a child does not lose one at once."""
 
 # The sidecar said so, and it will say so again: coming back is of no use.
 _FINAL_CODES: Final = frozenset({"local.unauthorized", "local.version_unsupported"})
@@ -159,6 +161,31 @@ class Mesh:
         the sidecar may not issue that name or an attribute, or the agent is open elsewhere. Waits
         while the sidecar is away, and raises Unreachable after `timeout` seconds.
         """
+        return await self._take_seat(name, attributes, timeout)
+
+    async def _spawn(
+        self,
+        parent: str,
+        segment: str,
+        attributes: Mapping[str, AttributeValue | list[str]] | None,
+        ttl: float | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> Agent:
+        ends_s = None
+        if ttl is not None:
+            if not 1 <= ttl <= wire.TTL_S_MAX:
+                raise LocalError("local.bad_request", f"a time to live of {ttl} s")
+            ends_s = asyncio.get_running_loop().time() + ttl + SPAWN_SLACK_S
+        birth = Birth(parent, segment, ends_s)
+        return await self._take_seat(f"{parent}/{segment}", attributes, timeout, birth)
+
+    async def _take_seat(
+        self,
+        name: str,
+        attributes: Mapping[str, AttributeValue | list[str]] | None,
+        timeout: float,  # noqa: ASYNC109
+        birth: Birth | None = None,
+    ) -> Agent:
         try:
             msgspec.convert(name, wire.Uri)
             requested = msgspec.convert(dict(attributes or {}), wire.Attributes)
@@ -169,7 +196,7 @@ class Mesh:
                 f"agent {name!r:.300}: {error}",
                 remedy="Attributes are text, integers, booleans or lists of text.",
             ) from error
-        seat = Seat(name, requested, self._backlog, self._forget)
+        seat = Seat(name, requested, self._backlog, self._forget, birth)
         deadline_s = asyncio.get_running_loop().time() + timeout
         while not seat.connected:
             connection = await self._connection_before(deadline_s)
@@ -183,7 +210,7 @@ class Mesh:
                 if connection.accepting:
                     raise
         self._seats[seat] = None
-        return Agent(seat)
+        return Agent(seat, self._spawn)
 
     async def _connection_before(self, deadline_s: float) -> Connection:
         try:

@@ -31,6 +31,9 @@ class Receiver(Protocol):
 
     def failed_unasked(self, error: SidelinkError) -> None: ...
 
+    def over(self, error: SidelinkError) -> None:
+        """The sidecar serves it no longer, on this connection or another."""
+
     def posted_answer(self) -> None:
         """An answer was posted, of which only failure is told."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sidelink import wire
@@ -15,6 +16,28 @@ from sidelink.wire import AttributeValue
 CLOSE_WAIT_S: Final = 30.0
 
 
+@dataclass(slots=True)
+class Birth:
+    """How a child comes to be: spawned below this agent, to live until then on the loop's clock."""
+
+    parent: str
+    segment: str
+    ends_s: float | None
+
+    def left_s(self) -> int:
+        """Whole seconds, 0 for a child without an end. Raises LocalError when its time is over."""
+        if self.ends_s is None:
+            return 0
+        left_s = int(self.ends_s - asyncio.get_running_loop().time())
+        if left_s <= 0:
+            raise LocalError(
+                "local.agent_expired",
+                f"the time to live of {self.parent}/{self.segment} is over",
+                remedy="Spawn the agent again.",
+            )
+        return left_s
+
+
 class Seat:
     """Fits `roles.Receiver`. Its outbox and its inbox outlive connections."""
 
@@ -24,7 +47,9 @@ class Seat:
         requested_attributes: dict[str, AttributeValue],
         backlog: Backlog,
         on_end: Callable[["Seat"], None],
+        birth: Birth | None = None,
     ) -> None:
+        self._birth = birth
         self._requested_attributes = requested_attributes
         self._on_end = on_end
         self._changed = asyncio.Event()
@@ -54,7 +79,7 @@ class Seat:
     async def open_on(self, connection: Connection, timeout_s: float) -> None:
         """Open, or open again, on this connection. Raises what the sidecar says."""
         request = next(connection.requests)
-        frame = wire.OpenAgent(request, self.name, self._requested_attributes)
+        frame = self._opening(request)
         opened = await connection.request(request, frame, timeout_s)
         if not isinstance(opened, wire.Opened):
             raise LocalError("local.bad_request", "OpenAgent was not answered by Opened")
@@ -68,6 +93,14 @@ class Seat:
         self.inbox.opened(connection, opened.agent)
         self.outbox.opened(connection, opened.agent)
         self._changed.set()
+
+    def _opening(self, request: int) -> wire.OpenAgent | wire.SpawnAgent:
+        birth = self._birth
+        if birth is None:
+            return wire.OpenAgent(request, self.name, self._requested_attributes)
+        ttl_s = birth.left_s()
+        attributes = self._requested_attributes
+        return wire.SpawnAgent(request, birth.parent, birth.segment, attributes, ttl_s)
 
     async def close(self) -> None:
         """The agent is over here, and then at the sidecar, unless that is away."""
@@ -104,6 +137,9 @@ class Seat:
 
     def failed_unasked(self, error: SidelinkError) -> None:
         self.outbox.failed_unasked(error)
+
+    def over(self, error: SidelinkError) -> None:
+        self.end(error)
 
     def posted_answer(self) -> None:
         self.outbox.posted += 1

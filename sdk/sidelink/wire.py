@@ -36,6 +36,7 @@ CONTENT_TYPE_CHARACTERS_MAX: Final = 128
 REASON_CHARACTERS_MAX: Final = 512
 TEXT_CHARACTERS_MAX: Final = 4096
 TIMEOUT_MS_MAX: Final = 7 * 24 * 3600 * 1000
+TTL_S_MAX: Final = 366 * 24 * 3600
 
 _LENGTH_BYTES: Final = 4
 # A whole message with everything around it must fit in a batch of its own.
@@ -43,6 +44,7 @@ assert MESSAGE_BYTES_MAX + 512 * 1024 <= BATCH_BYTES_MAX
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=TIMEOUT_MS_MAX)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=TTL_S_MAX)]
 Uri = Annotated[str, msgspec.Meta(max_length=URI_CHARACTERS_MAX)]
 ContentType = Annotated[str, msgspec.Meta(max_length=CONTENT_TYPE_CHARACTERS_MAX)]
 Reason = Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)]
@@ -158,6 +160,20 @@ class Leave(_Frame, frozen=True, tag=10):
     """The answer to Draining: nothing new follows, only answers to asks that were delivered."""
 
 
+class SpawnAgent(_Frame, frozen=True, tag=11):
+    """Answered by Opened or Failed. Parent is the path of an agent, name one more segment.
+
+    The agent below it has these attributes, of those that its parent has, and ends after ttl_s;
+    with 0 it lives as long as its parent. One that is there already is from now on what this says.
+    """
+
+    request: Number
+    parent: Uri
+    name: Uri
+    attributes: Attributes
+    ttl_s: Seconds
+
+
 # From the sidecar.
 
 
@@ -244,7 +260,17 @@ class Goodbye(_Frame, frozen=True, tag=38):
 
 
 ClientFrame = (
-    Hello | OpenAgent | CloseAgent | Send | TellRun | Listen | Answer | Refuse | Flush | Leave
+    Hello
+    | OpenAgent
+    | SpawnAgent
+    | CloseAgent
+    | Send
+    | TellRun
+    | Listen
+    | Answer
+    | Refuse
+    | Flush
+    | Leave
 )
 ServerFrame = (
     Welcome | Opened | Receipt | Failed | Reply | Deliver | DeliverRun | Draining | Goodbye

@@ -141,6 +141,7 @@ def hex_examples() -> Mapping[str, bytes]:
         "mcp-request": encode_request_head(RequestHead("POST", "", (("a", "b"),), 5)),
         "mcp-answer": encode_response_head(ResponseHead(200, (("a", "b"),))),
         "local-hello": wire.encode_batch([wire.Hello(1)]),
+        "local-spawn": wire.encode_batch([wire.SpawnAgent(7, "finance/planner", "x", {}, 3600)]),
         "local-send": wire.encode_batch(
             [wire.Send(7, 1, str(BILLING), wire.ASK, b"hi", "text/plain", 30_000)]
         ),

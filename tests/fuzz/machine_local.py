@@ -29,6 +29,7 @@ RECEIVERS: Final = (
     "agent://acme/beta/bob",
     "nobody",
 )
+SPAWNERS: Final = ("alpha/alice", "alpha/alice/x", "alpha/alice/x/x")
 TOKEN_AGENT: Final = "agent://acme/alpha/alice"
 ATTRIBUTES: Final[tuple[Any, ...]] = ({}, {}, {"role": "planner"}, {"clearance": 3}, {"name": "x"})
 SIZES: Final = (0, 1, 100, 60_000, wire.MESSAGE_BYTES_MAX, wire.MESSAGE_BYTES_MAX + 1)
@@ -110,7 +111,8 @@ class Process:
                 assert self.is_vouched or self.token, "nobody is let in by nothing"
                 self.has_welcome = True
             case wire.Opened():
-                assert not self.token or frame.uri == TOKEN_AGENT, "an agent that is not its own"
+                own = frame.uri == TOKEN_AGENT or frame.uri.startswith(f"{TOKEN_AGENT}/")
+                assert own or not self.token, "an agent that is not its own"
                 self.opened[frame.agent] = frame.uri
                 self.answered[frame.request] += 1
             case wire.Receipt() | wire.Failed() | wire.Reply():
@@ -158,6 +160,7 @@ class LocalMachine(FuzzedSidecar):
         for agent in (self.alice, self.carol):
             agent.leave()
         self.router_port = RouterPort(self.sidecar.router, "agent://acme/alpha", self.sidecar.look)
+        self.sidecar.router.standing.on_agent_gone.append(self.router_port.end_agent)
         self.home = Home(self.router_port)
         self.processes: list[Process] = []
 
@@ -220,6 +223,14 @@ def open_agent(machine: LocalMachine, program: Program) -> None:
     if process := machine.choose(program):
         request = program.below(5)
         _send(process, wire.OpenAgent(request, program.choose(NAMES), program.choose(ATTRIBUTES)))
+
+
+def spawn_agent(machine: LocalMachine, program: Program) -> None:
+    if process := machine.choose(program):
+        request, parent = program.below(5), program.choose((*SPAWNERS, *NAMES))
+        name, attributes = program.choose(("x", "", "a/b")), program.choose(ATTRIBUTES)
+        ttl_s = program.choose((0, 1, 3, 3600, 2**24))
+        _send(process, wire.SpawnAgent(request, parent, name, attributes, ttl_s))
 
 
 def close_agent(machine: LocalMachine, program: Program) -> None:
@@ -319,12 +330,14 @@ OPERATIONS: Final = (
     leave,
     drain,
     wait,
+    spawn_agent,
 )
 _TWO: Final = (
     *("begin", 1, "begin", 1),
     *("open_agent", 0, 1, 0, 0, "open_agent", 1, 1, 1, 0),
     *("listen", 1, 2, 1, "listen", 0, 1, 1),
 )
+_SPAWN: Final = (*_TWO, "spawn_agent", 0, 1, 0, 0, 0, 2, "spawn_agent", 0, 2, 1, 0, 0, 0)
 _BY_TOKEN: Final = (
     "begin",
     4,
@@ -355,6 +368,7 @@ TARGETS: Final[list[Target]] = [
             (*_TWO, "send", 0, 0, 1, 0, 1, 4, "flush", 0, 3, 1, "stop_reading", 1, 1, "leave", 1),
             (*_TWO, "say_anything", 0, 0, 1, "say_anything", 0, 0, 2, "drain", 1, 1, "leave", 0),
             (*_TWO, "drain", 1, 0, "send", 0, 0, 1, 0, 1, 4, "drain", 1, 2, "drain", 1, 1),
+            (*_SPAWN, "wait", 2, "spawn_agent", 0, 2, 2, 0, 0, 0, "leave", 0),
             (*_BY_TOKEN, "begin", 5, "begin", 4, "greet", 1, 1, 1, "greet", 2, 1, 0, "wait", 2),
             ("begin", 0, "greet", 0, 2, 0, "begin", 0, "greet", 1, 1, 1, "begin", 0, "wait", 2),
         ],

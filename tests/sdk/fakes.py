@@ -62,6 +62,8 @@ class FakeRouter:
         self.asked_event = asyncio.Event()
         self.batches: list[int] = []
         self.refused_names: dict[str, Code] = {"busy": Code.LOCAL_AGENT_BUSY}
+        self.spawned: list[tuple[str, str, int]] = []
+        self.children: set[str] = set()
         self._last_number = 0
 
     def welcome(self) -> Welcome:
@@ -82,6 +84,22 @@ class FakeRouter:
         agent.attributes = dict(attributes)
         self.agents[agent.number] = agent
         session.agent_opened(Opened(request, agent.number, uri(name), IDENTIFIER, dict(attributes)))
+
+    def spawn_agent(
+        self,
+        session: LocalSession,
+        request: int,
+        parent: str,
+        name: str,
+        attributes: Mapping[str, AttributeValue],
+        ttl_s: int,
+    ) -> None:
+        self.spawned.append((parent, name, ttl_s))
+        self.children.add(f"{parent}/{name}")
+        self.open_agent(session, request, f"{parent}/{name}", attributes)
+
+    def is_child(self, name: str) -> bool:
+        return name in self.children
 
     def close_agent(self, session: LocalSession, agent: int) -> None:
         del self.agents[agent]

@@ -37,7 +37,7 @@ class Family:
         self.agents: AgentRegistry = node("alpha").new_registry(
             self.keystore, awake_max=self.awake_max
         )
-        self.children = Children(self.keystore, self.agents, children_max=self.children_max)
+        self.children = Children(self.agents, children_max=self.children_max)
 
     def spawn(
         self,
@@ -415,8 +415,13 @@ def test_a_sweep_looks_at_a_few_and_comes_to_all(
     for number in range(count):
         family.spawn(f"c{number:02}", ttl_s=60)
     looked: list[str] = []
-    load = family.agents.load
-    monkeypatch.setattr(family.agents, "load", lambda path: looked.append(path) or load(path))  # type: ignore[func-returns-value]
+    load = family.keystore.load
+
+    def look(path: str, issuer: Any) -> Any:
+        looked.append(path)
+        return load(path, issuer)
+
+    monkeypatch.setattr(family.keystore, "load", look)
 
     family.children.sweep(NOW + 60)
     first = len(looked)

@@ -19,6 +19,7 @@ from sidelink.wire import (
     Opened,
     Receipt,
     ServerFrame,
+    SpawnAgent,
     Welcome,
 )
 
@@ -200,9 +201,10 @@ async def test_lines_about_refusals_have_a_rate_and_the_count_goes_on(
 # By a token.
 
 
-async def test_a_token_acts_as_its_agents_and_those_below_them_and_as_no_other(
-    door: Door,
+async def test_a_token_acts_as_its_agents_and_their_children_and_as_no_other(
+    door: Door, router: FakeRouter
 ) -> None:
+    router.children.add("finance/planner/child")
     client = await door.by_token(door.token("finance/planner"))
 
     names = ("finance/planner", "finance/planner/child", "finance/other", "finance", "billing/main")
@@ -289,6 +291,57 @@ async def test_the_own_user_needs_a_token_by_tcp_too(door: Door) -> None:
     client.send(Hello(1))
 
     assert await client.last() == REFUSED
+
+
+async def test_a_token_spawns_below_its_agents_and_mints_nothing_there(
+    door: Door, router: FakeRouter
+) -> None:
+    client = await door.by_token(door.token("finance/planner"))
+    child = SpawnAgent(1, "finance/planner", "child", {}, 60)
+    grandchild = SpawnAgent(2, "finance/planner/child", "x", {}, 0)
+
+    minted = await opened(client, "finance/planner/child", 9)
+    client.send(child, grandchild)
+    answers = [await client.next(), await client.next()]
+
+    assert isinstance(minted, Failed)
+    assert minted.code == "local.unauthorized"
+    assert [type(answer) for answer in answers] == [Opened, Opened]
+    assert router.spawned == [("finance/planner", "child", 60), ("finance/planner/child", "x", 0)]
+
+
+SPAWNS_REFUSED = {
+    "below an agent of another": ("finance/other", "child"),
+    "below the agent above": ("finance", "planner"),
+    "below an agent that is nobody's child": ("finance/planner/stranger", "child"),
+    "below nothing": ("", "finance"),
+}
+
+
+@pytest.mark.parametrize(("parent", "name"), SPAWNS_REFUSED.values(), ids=SPAWNS_REFUSED.keys())
+async def test_a_token_spawns_nothing(
+    parent: str, name: str, door: Door, router: FakeRouter
+) -> None:
+    client = await door.by_token(door.token("finance/planner"))
+
+    client.send(SpawnAgent(1, parent, name, {}, 0))
+    answer = await client.next()
+
+    assert isinstance(answer, Failed)
+    assert answer.code == "local.unauthorized"
+    assert router.spawned == []
+
+
+async def test_a_process_spawns_below_the_agents_of_its_rule(
+    door: Door, path: Path, router: FakeRouter
+) -> None:
+    client = await greeted(await door.by_socket(path, OTHER))
+
+    client.send(SpawnAgent(1, "finance/a", "b", {}, 0), SpawnAgent(2, "billing/main", "b", {}, 0))
+    answers = [await client.next(), await client.next()]
+
+    assert [type(answer) for answer in answers] == [Opened, Failed]
+    assert router.spawned == [("finance/a", "b", 0)]
 
 
 # When a token ends.

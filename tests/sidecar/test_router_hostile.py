@@ -333,7 +333,7 @@ def test_an_agent_whose_row_is_damaged_costs_its_callers_one_link(
     def damaged(name: str, _: Any) -> None:
         raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, f"the row {name}")
 
-    registry._keystore.load = damaged
+    registry.keystore.load = damaged
     lonely.network.clock.advance(DAY_S)
     puppet = Puppet(lonely)
     puppet.connect(alice.uri)
@@ -351,7 +351,7 @@ def test_a_credential_that_cannot_be_renewed_serves_until_it_ends(
     def damaged(name: str, _: Any) -> None:
         raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, f"the row {name}")
 
-    registry._keystore.load = damaged
+    registry.keystore.load = damaged
 
     assert registry.find(alice.agent.uri, unix_s + 0.6 * DAY_S) is alice.agent
     assert registry.find(alice.agent.uri, unix_s + DAY_S) is None
