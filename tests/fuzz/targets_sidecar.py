@@ -3,8 +3,6 @@
 import ipaddress
 import json
 from collections.abc import Callable
-from functools import cache
-from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
@@ -13,10 +11,8 @@ from sidelink.bodies import MSGPACK, decode_body_untrusted, encode_body
 from sidelink.errors import BodyError, WireError
 
 from channel.limits import ADDRESSES_MAX
-from identity import SidelinkError
 from policy import Denial, Party, Request
 from sidecar.addresses import AddressRules, usable_untrusted
-from sidecar.agents import NAMES_MAX
 from sidecar.batches import BATCH_BYTES_MAX, pieces_of, runs_of, size_of
 from sidecar.envelope import (
     Ask,
@@ -29,7 +25,6 @@ from sidecar.envelope import (
     decode_batch_untrusted,
     encode_batch,
 )
-from sidecar.figures import agent_page_untrusted
 from sidecar.mcp_answers import denied, filter_list, response_of, wants_both
 from sidecar.mcp_message import (
     META_CAPABILITIES,
@@ -60,7 +55,6 @@ from tests.simulation.people import START_UNIX_S, engine, node
 from transport.udp import normalise_address
 
 LENGTH_BYTES: Final = 4
-PAGED: Final = ("alice", "bob", "carol")
 MCP_POLICY: Final = """\
 apiVersion: sidelink/v1
 kind: Policy
@@ -387,41 +381,7 @@ def _bodies() -> list[bytes]:
     return [b"\0" + data, "\1é".encode(), b"\2\xff"]
 
 
-@cache
-def _sidecar_of_agents() -> Any:
-    """As much of a sidecar as a page of its agents needs."""
-    registry = node("alpha").new_registry()
-    for name in PAGED:
-        registry.open(f"alpha/{name}", {}, START_UNIX_S)
-    deliveries = SimpleNamespace(listens=lambda agent: False)
-    return SimpleNamespace(agents=registry, router=SimpleNamespace(deliveries=deliveries))
-
-
-def run_agent_page(data: bytes) -> None:
-    """Pages are in order, as long as they may be, and end."""
-    try:
-        request = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(request, dict):
-        return
-    page = agent_page_untrusted(_sidecar_of_agents(), request)
-    names = [agent["uri"] for agent in page["agents"]]
-    assert names == sorted(set(names))
-    assert all(name > request.get("after", "") for name in names)
-    assert len(names) <= request.get("limit", NAMES_MAX)
-    assert page["next"] in (None, *names[-1:])
-
-
 TARGETS: Final[list[Target]] = [
-    Target(
-        "sidecar.agent_page",
-        "an admin's wish for a page of agents",
-        run_agent_page,
-        lambda: [b"{}", b'{"after":"a","limit":2}'],
-        SidelinkError,
-        bytes_max=512,
-    ),
     Target(
         "sidecar.envelopes",
         "a batch of messages from a peer",
