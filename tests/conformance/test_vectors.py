@@ -20,6 +20,7 @@ from link.messages import (
     decode_prefix_untrusted,
     decode_restarting_untrusted,
 )
+from link.trust_messages import decode_held_lists_untrusted, decode_list_part_untrusted
 
 NAMES: Final[Any] = json.loads(vector_path("names-1").read_text())
 FRAMES: Final[Any] = json.loads(vector_path("frames-1").read_text())
@@ -32,6 +33,8 @@ DECODERS: Final[Mapping[int, Callable[[bytes], object]]] = {
     FrameKind.REGISTERED: decode_prefix_epoch_untrusted,
     FrameKind.DISPLACED: decode_prefix_epoch_untrusted,
     FrameKind.UNREGISTER: decode_prefix_untrusted,
+    FrameKind.LISTS_HELD: decode_held_lists_untrusted,
+    FrameKind.LIST: decode_list_part_untrusted,
     FrameKind.RESTARTING: decode_restarting_untrusted,
     FrameKind.HOP_HELLO: decode_hop_hello_untrusted,
     FrameKind.HOP_REPLY: decode_hop_reply_untrusted,

@@ -23,11 +23,15 @@ from identity import (
     AgentUri,
     Code,
     GatewayAddress,
+    Identifier,
     Invitation,
     NamePrefix,
+    OwnIdentity,
     SigningKey,
     Ticket,
     create_history,
+    decode_revocations_untrusted,
+    issue_revocations,
 )
 from link import Credit, FrameKind, HopHello, HopLimits, LinkOpen, PrefixEpoch, StreamPreamble
 from link.frames import encode_frame
@@ -43,6 +47,7 @@ from link.messages import (
     encode_restarting,
     encode_stream_preamble,
 )
+from link.trust_messages import HeldList, ListPart, encode_held_lists, encode_list_part
 from node.enrolment_wire import (
     EnrolGrant,
     EnrolRefusal,
@@ -99,6 +104,18 @@ def _hop_prologue() -> bytes:
     return Prologue("hop", str(IDENTIFIER), NONCE, extra=extra).encode()
 
 
+def _revocations() -> bytes:
+    encoded = issue_revocations(
+        OwnIdentity("authority", KEY, HISTORY, {}, ()),
+        "acme",
+        number=1_900_000_000,
+        issued_unix_s=1_900_000_000,
+        next_update_unix_s=1_900_086_400,
+        revoked=[Identifier(bytes(range(32)))],
+    )
+    return decode_revocations_untrusted(encoded).message.payload
+
+
 def hex_examples() -> Mapping[str, bytes]:
     """Each fenced block ``hex NAME`` of the document, by name."""
     gateway = GatewayAddress("127.0.0.1", 7440, IDENTIFIER)
@@ -106,6 +123,15 @@ def hex_examples() -> Mapping[str, bytes]:
     return {
         "change": HISTORY.encode()[4:54],
         "history": HISTORY.encode(),
+        "revocations": _revocations(),
+        "lists-held": encode_frame(
+            0, FrameKind.LISTS_HELD, encode_held_lists((HeldList(IDENTIFIER, 1_900_000_000),))
+        ),
+        "list": encode_frame(
+            0,
+            FrameKind.LIST,
+            encode_list_part(ListPart(IDENTIFIER, 1_900_000_000, 12, 8, b"\xee" * 4)),
+        ),
         "prologue-channel": Prologue("channel", str(BILLING), NONCE).encode(),
         "prologue-hop": _hop_prologue(),
         "prologue-stream": encode_stream_prologue(b"\xcc" * 32, 1, "clock", True),

@@ -9,11 +9,12 @@ from authority import desk
 from channel import limits as channel
 from gateway import enrolling, hops, relay
 from gateway import streams as gateway_streams
-from identity import cose, credential, history, proof
+from identity import cose, credential, history, proof, purpose, revocation, seen, verifier
 from link import frames as link_frames
 from link import limits as link
-from node import enrolment, enrolment_wire
-from sidecar import admission, direct, envelope, mcp_ingress, mcp_wire, paths, streams
+from link import trust_messages
+from node import enrolment, enrolment_wire, neighbours
+from sidecar import admission, direct, envelope, mcp_ingress, mcp_wire, paths, slot, streams
 from tests.docs.examples import hex_examples, text_examples
 from tests.docs.markdown import DOCS, hex_bytes, named_blocks, table_rows
 from transport import limits as transport
@@ -28,7 +29,18 @@ CONSTANTS = {
     "initial window of a link or byte stream": link.INITIAL_WINDOW_BYTES,
     "proof": proof.PROOF_BYTES_MAX,
     "links of a proof's chain": credential.CHAIN_LINKS_MAX,
+    "further chains of a proof": proof.FURTHER_MAX,
+    "links of each further chain": credential.CHAIN_LINKS_MAX,
     "credential": credential.CREDENTIAL_BYTES_MAX,
+    "attestation": purpose.ATTESTATION_BYTES_MAX,
+    "life of an attestation": purpose.ATTESTATION_LIFETIME_S_MAX,
+    "overlap of a replaced key": history.OVERLAP_S_MAX,
+    "identities in a revocation list": revocation.REVOKED_MAX,
+    "revocation list with its history": revocation.REVOCATIONS_WITH_HISTORY_BYTES_MAX,
+    "time from a revocation list to its next update": revocation.NEXT_UPDATE_S_MAX,
+    "number of a revocation list above the Unix time": revocation.NUMBER_AHEAD_MAX,
+    "authorities in LISTS_HELD": trust_messages.HELD_LISTS_MAX,
+    "bytes of a revocation list in one LIST": trust_messages.LIST_PART_BYTES_MAX,
     "change history": history.HISTORY_BYTES_MAX,
     "changes of a history": history.CHANGES_MAX,
     "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,
@@ -98,6 +110,19 @@ CHOICES = {
     "enrolment channels of an authority": desk.CHANNELS_MAX,
     "enrolment channels of an authority with one node": desk.CHANNELS_PER_NODE_MAX,
     "workload token": enrolment_wire.TOKEN_CHARACTERS_MAX,
+    "links of a chain that a verifier takes": verifier.CHAIN_LINKS,
+    "grace behind the next update of a revocation list": revocation.GRACE_S,
+    "histories that are remembered as seen": seen.SEEN_MAX,
+    "RENEW that a hop takes at once": neighbours.RENEWALS_BURST,
+    "RENEW that a hop takes in a second after that": neighbours.RENEWALS_PER_S,
+    "RENEW that a channel takes at once": slot.RENEWALS_BURST,
+    "RENEW that a channel takes in a second after that": slot.RENEWALS_PER_S,
+    "time between LISTS_HELD": neighbours.HELD_AGAIN_SECONDS,
+    "revocation lists that a hop takes, or is sent, at once": neighbours.LISTS_BURST,
+    "revocation lists that a hop takes, or is sent, in a second after that": (
+        neighbours.LISTS_PER_S
+    ),
+    "bytes of revocation lists that are not whole, on all hops": neighbours.ASSEMBLING_BYTES_MAX,
     "time of an enrolment channel, at the authority": desk.CHANNEL_SECONDS_MAX,
     "time a node waits for the authority's answer": enrolment.ANSWER_SECONDS_MAX,
     "MCP requests in flight at an ingress": mcp_ingress.REQUESTS_MAX,

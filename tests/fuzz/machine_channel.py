@@ -12,6 +12,7 @@ from channel import (
     ChannelStateError,
     DataReceived,
     Part,
+    PeerRenewed,
     PeerVerified,
     RekeyLimits,
     Role,
@@ -28,7 +29,7 @@ from channel.limits import (
 )
 from channel.wire import encode_code
 from identity import Code
-from tests.channel.helpers import ALICE, BOB, MALLORY, FakePermit, new_channel
+from tests.channel.helpers import ALICE, BOB, MALLORY, FakePermit, Party, new_channel
 from tests.fuzz.machines import machine_target
 from tests.fuzz.program import Program
 from tests.fuzz.target import Target
@@ -110,6 +111,11 @@ class ChannelMachine:
         opened = [one for end in self.ends for one in end.events if isinstance(one, ChannelOpened)]
         assert not opened or self.bob.has_permitted, "open without a permit"
         assert all(isinstance(event, ChannelEvent) for end in self.ends for event in end.events)
+        for end, proved in zip(self.ends, (BOB, ALICE), strict=True):
+            for event in end.events:
+                if isinstance(event, PeerVerified | PeerRenewed):
+                    assert event.peer.identifier == proved.identifier, "the peer became another"
+                    assert event.peer.name == proved.uri, "the peer took another name"
 
     def finish(self) -> None:
         """A channel that was closed holds nothing of what it knew."""
@@ -282,6 +288,18 @@ def mention(machine: ChannelMachine, program: Program) -> None:
         return
 
 
+def renew(machine: ChannelMachine, program: Program) -> None:
+    """One side shows a proof anew: its own, another's, one of another name, or no proof."""
+    number = program.below(2)
+    own = (ALICE, BOB)[number]
+    other = Party("mallory", own.key)
+    proofs = (own.proof, own.proof, MALLORY.proof, other.proof, program.blob())
+    try:
+        machine.ends[number].channel.renew(program.choose(proofs))
+    except ChannelStateError:
+        return
+
+
 def deny(machine: ChannelMachine, program: Program) -> None:
     end = machine.ends[program.below(2)]
     try:
@@ -316,6 +334,7 @@ OPERATIONS: Final = (
     close,
     move,
     mention,
+    renew,
 )
 _VERIFIED: Final = ("pass_all", 1, "pass_all", 0, "pass_all", 1)
 _OPEN: Final = (*_VERIFIED, "accept", 0, 0, "pass_all", 0)
@@ -352,6 +371,7 @@ TARGETS: Final[list[Target]] = [
             ),
             (*_OPEN, "mention", 0, 0, 9, "mention", 1, 1, "mention", 0, 3, *_SAY, "wait", 1, *_SAY),
             (*_OPEN, "open_stream", 0, 3, b"abc", "pass_all", 1, "end_link", 1, 3),
+            (*_OPEN, "renew", 0, 0, 0, "renew", 1, 0, 1, *_SAY, "renew", 0, 0, 3, "pass_all", 1),
         ],
     ),
 ]

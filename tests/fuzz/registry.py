@@ -9,6 +9,7 @@ from tests.fuzz import (
     machine_hop,
     machine_link,
     machine_local,
+    machine_neighbours,
     machine_relay,
     machine_sidecar,
     machine_stream,
@@ -42,6 +43,7 @@ TARGETS: Final[list[Target]] = [
     *machine_sidecar.TARGETS,
     *machine_enrolment.TARGETS,
     *machine_local.TARGETS,
+    *machine_neighbours.TARGETS,
     *machine_datagrams.TARGETS,
 ]
 

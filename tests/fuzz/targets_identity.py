@@ -1,4 +1,4 @@
-"""Targets of identity/: canonical CBOR, names, histories, credentials, proofs and tickets."""
+"""Targets of identity/: canonical CBOR, names, histories, credentials, proofs, lists, tickets."""
 
 import base64
 import hashlib
@@ -16,9 +16,11 @@ from identity import (
     NamePrefix,
     Proof,
     Purpose,
+    RevocationLists,
     Ticket,
     cbor,
     decode_credential_untrusted,
+    decode_revocations_untrusted,
     validate_trust_domain,
 )
 from identity.cose import SignedType
@@ -31,6 +33,7 @@ from tests.fuzz.target import Target, check_same
 from tests.fuzz.trees import new_tree
 from tests.fuzz.world import person, proofs, signed, world
 from tests.identity.helpers import NOW
+from tests.identity.test_revocation import issue
 
 TREE_BYTES_MAX: Final = 1 << 20
 
@@ -140,6 +143,53 @@ def _verify_trees() -> list[Any]:
     return [cbor.decode_untrusted(proof, bytes_max=1 << 16) for proof in proofs()]
 
 
+def _lists() -> list[bytes]:
+    here = world()
+    revoked = here.node.history.identifier, here.helper.history.identifier
+    return [issue(here.authority, *revoked), issue(here.authority, number=NOW - 1)]
+
+
+def _encode_list(read: Any) -> bytes:
+    encoded = cbor.encode([read.message.encode(), read.issuer_history.encode()])
+    assert read.encoded == encoded
+    return encoded
+
+
+def _signed_list(tree: Any) -> bytes:
+    """A list of the tree's own, signed by nobody, beside the authority's history."""
+    message = signed(SignedType.REVOCATIONS)(tree)
+    return cbor.encode([message, world().authority.history.encode()])
+
+
+def _list_trees() -> list[Any]:
+    parts = [cbor.decode_untrusted(encoded, bytes_max=4_096) for encoded in _lists()]
+    return [_payload_of(message) for message, _ in parts]
+
+
+def run_learn(data: bytes) -> None:
+    """What one list makes of what was learned from another. The first byte says how many bytes of
+    the newer one are taken before the rest of the input."""
+    lists = RevocationLists()
+    verifier = world().new_verifier(lists=lists)
+    newer, older = _lists()
+    keep = data[0] if data else 0
+    try:
+        taken = verifier.learn_revocations_untrusted(newer[:keep] + data[1:], unix_s=NOW)
+    except IdentityError:
+        assert lists.number(world().authority.history.identifier) == 0
+        raise
+    assert taken is not None
+    assert lists.newest(taken.issuer) == taken
+    assert verifier.learn_revocations_untrusted(newer[:keep] + data[1:], unix_s=NOW) is None
+    for encoded in (newer, older):
+        number = lists.number(taken.issuer)
+        try:
+            verifier.learn_revocations_untrusted(encoded, unix_s=NOW)
+        except IdentityError as error:
+            assert error.code is Code.CHANNEL_REVOCATIONS_OUTDATED  # noqa: PT017
+        assert lists.number(taken.issuer) >= number, "a list made way for an older one"
+
+
 def _ticket() -> Ticket:
     gateways = (GatewayAddress("gw.acme.example", 7440, Identifier(bytes(32))),)
     return Ticket("acme", Identifier(bytes(range(32))), gateways, bytes(16), NOW)
@@ -232,6 +282,14 @@ _VERIFY: Final = Target(
     lambda: [bytes([number]) + proof for number, proof in enumerate(proofs())],
     IdentityError,
 )
+_REVOCATIONS: Final = decoder(
+    "identity.revocations",
+    "a revocation list, and its authority's history",
+    decode_revocations_untrusted,
+    _lists,
+    error=IdentityError,
+    encode=_encode_list,
+)
 _TICKET: Final = Target(
     "identity.ticket",
     "an enrolment ticket or an invitation, as text",
@@ -275,6 +333,15 @@ TARGETS: Final[list[Target]] = [
     tree_of(_PROOF),
     _VERIFY,
     tree_of(_VERIFY, trees=_verify_trees, wrap=lambda tree: b"\0" + cbor.encode(tree)),
+    _REVOCATIONS,
+    tree_of(_REVOCATIONS, trees=_list_trees, wrap=_signed_list),
+    Target(
+        "identity.learn",
+        "a revocation list, verified and kept",
+        run_learn,
+        lambda: [b"\0" + encoded for encoded in _lists()],
+        IdentityError,
+    ),
     _TICKET,
     tree_of(_TICKET, trees=_ticket_trees, wrap=_sealed_ticket),
     decoder(

@@ -34,6 +34,14 @@ from link.messages import (
     encode_stream_preamble,
     parse_target_untrusted,
 )
+from link.trust_messages import (
+    HeldList,
+    ListPart,
+    decode_held_lists_untrusted,
+    decode_list_part_untrusted,
+    encode_held_lists,
+    encode_list_part,
+)
 from tests.fuzz.decoders import decoder, tree_of
 from tests.fuzz.program import pieces, text_of
 from tests.fuzz.target import Target, check_same
@@ -162,6 +170,22 @@ _BODIES: Final = (
         lambda: [encode_restarting(1_000)],
         error=FrameError,
         encode=encode_restarting,
+    ),
+    decoder(
+        "link.lists_held",
+        "LISTS_HELD",
+        decode_held_lists_untrusted,
+        lambda: [encode_held_lists((HeldList(NODE, 7),)), encode_held_lists(())],
+        error=FrameError,
+        encode=encode_held_lists,
+    ),
+    decoder(
+        "link.list",
+        "LIST: a part of a revocation list",
+        decode_list_part_untrusted,
+        lambda: [encode_list_part(ListPart(NODE, 7, 300, 200, bytes(100)))],
+        error=FrameError,
+        encode=encode_list_part,
     ),
 )
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from channel import Channel, StreamSession
+import channel.channel
+from channel import Channel, ChannelError, PeerRenewed, StreamSession
 from channel.messages import MessageAssembler
 from channel.records import RecordReader
 from gateway.relay import GatewayRelay
-from identity import Identifier
+from identity import Identifier, IdentityError, ProofVerifier, decode_revocations_untrusted
 from link import Directory, FrameParser, LaneWriter, ReceiveWindow, RelayTable, RelayWindow
+from node.neighbours import Neighbours
 from policy import Action, Request
 from sidecar.inbound import Inbound
 from sidecar.streams import Streams
@@ -24,10 +26,10 @@ SECONDS = 20.0
 RUNS = 3_000
 
 
-def deliver_at_once(channel: Any, record: bytes) -> Any:
+def deliver_at_once(end: Any, record: bytes) -> Any:
     """What a channel does with a record, without the wait for the permit."""
-    header, plaintext = channel._reader.open_untrusted(record)
-    return channel._apply_record_untrusted(header, plaintext)
+    header, plaintext = end._reader.open_untrusted(record)
+    return end._apply_record_untrusted(header, plaintext)
 
 
 def part_one_side(table: Any, end: Any) -> Any:
@@ -67,6 +69,30 @@ def _permit_of_another(inbound: Any, slot: Any, is_ask: bool) -> Any:
     subject = slot.agent.party
     request = Request(action, subject, subject, message_bytes=0)
     return inbound._decisions._decide(request, expires_unix_s=None)
+
+
+def take_any_number(verifier: Any, encoded: bytes, *, unix_s: float) -> Any:
+    """What an authority signed, however old."""
+    signed = decode_revocations_untrusted(encoded)
+    history = verifier.learn_anchor_history(signed.issuer_history, unix_s=unix_s)
+    signed.verify(history, unix_s)
+    verifier._lists._lists[signed.content.issuer] = signed.content
+    return signed.content
+
+
+def renew_whoever(neighbours: Any, neighbour: Any, proof: bytes) -> None:
+    noise_key = neighbour.hop.peer.noise_key.raw
+    try:
+        neighbour.hop.renewed(neighbours._node.verify_hop(proof, noise_key))
+    except IdentityError:
+        return
+
+
+def renew_any_peer(verify: Any, peer: Any, proof: bytes) -> PeerRenewed:
+    try:
+        return PeerRenewed(verify(proof, peer.noise_key.raw))
+    except IdentityError as error:
+        raise ChannelError(error.code, error.detail) from error
 
 
 _add, _feed, _open = LaneWriter.add, FrameParser.feed_untrusted, RecordReader.open_untrusted
@@ -147,6 +173,30 @@ BROKEN: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
         Inbound,
         "_permit",
         lambda inbound, slot, is_ask, size, unix_s: _permit_of_another(inbound, slot, is_ask),
+    ),
+    "revocation lists that go back": (
+        "machine.neighbours",
+        ProofVerifier,
+        "learn_revocations_untrusted",
+        take_any_number,
+    ),
+    "parts of lists that are kept for ever": (
+        "machine.neighbours",
+        Neighbours,
+        "_forget_parts",
+        lambda neighbours, neighbour: setattr(neighbour, "part", None),
+    ),
+    "a neighbour that becomes another": (
+        "machine.neighbours",
+        Neighbours,
+        "_renew_untrusted",
+        renew_whoever,
+    ),
+    "a channel's peer that becomes another": (
+        "machine.channel",
+        channel.channel,
+        "renewed_untrusted",
+        renew_any_peer,
     ),
     "early bytes of a hop that is gone": (
         "machine.sidecar",

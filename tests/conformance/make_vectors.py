@@ -1,0 +1,82 @@
+"""Makes conformance/vectors/identity-1.json and proofs-1.json; a test makes them again.
+
+.venv/bin/python -m tests.conformance.make_vectors
+"""
+
+import json
+from typing import Any, Final
+
+from conformance import vector_path
+from tests.conformance import vector_cases, vector_wrong_objects, vector_wrong_proofs
+from tests.conformance.vector_changes import Changer
+from tests.conformance.vector_judge import JUDGES, TEXTS, judge
+from tests.conformance.vector_people import PEOPLE
+
+ABOUT: Final = (
+    "How to read this file: conformance/README.md. Every `valid` case verifies to what it `gives`; "
+    "every `invalid` one is the valid case `of` that name with the one `change` that it states, "
+    "and is refused with this code."
+)
+FILES: Final = {
+    "identity-1": tuple(section for section in JUDGES if section != "proofs"),
+    "proofs-1": ("proofs",),
+}
+_WRONG: Final = {
+    section: getattr(vector_wrong_proofs if section == "proofs" else vector_wrong_objects, section)
+    for section in JUDGES
+}
+
+
+def make(name: str) -> dict[str, Any]:
+    people = {
+        who.name: {
+            "identifier": str(who.identifier),
+            "signing_keys": [key.private_bytes().hex() for key in who.keys],
+            "noise_key": who.noise.private_bytes().hex(),
+            "history": who.history.hex(),
+        }
+        for who in PEOPLE
+    }
+    sections = {section: _section(section) for section in FILES[name]}
+    return {"about": ABOUT, "people": people} | sections
+
+
+def _section(section: str) -> dict[str, Any]:
+    valid = getattr(vector_cases, section)()
+    known = {case["what"]: case for case in valid}
+    assert len(known) == len(valid)
+    changer = Changer([key for who in PEOPLE for key in who.keys])
+    invalid = []
+    for why, of, change, code in _WRONG[section]():
+        base = known[of]
+        if section in TEXTS:
+            encoded = changer.apply_to_ticket(base["encoded"], change)
+        else:
+            encoded = changer.apply(bytes.fromhex(base["encoded"]), change).hex()
+        inputs = dict(base["inputs"])
+        if "input" in change:
+            assert change["input"] in inputs
+            inputs[change["input"]] = change["to"]
+        invalid.append(
+            {
+                "why": why,
+                "of": of,
+                "change": change,
+                "encoded": encoded,
+                "inputs": inputs,
+                "code": [int(code), code.text],
+            }
+        )
+    return {
+        "valid": [case | {"gives": judge(section, case)} for case in valid],
+        "invalid": invalid,
+    }
+
+
+def printed(name: str) -> str:
+    return json.dumps(make(name), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    for file in FILES:
+        vector_path(file).write_text(printed(file))

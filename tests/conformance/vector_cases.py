@@ -1,0 +1,204 @@
+"""The valid cases of identity's vectors: objects, and what their verifier knows."""
+
+from typing import Any, Final
+
+from identity.cbor import encode
+from identity.revocation import GRACE_S
+from tests.conformance.vector_changes import ticket_text
+from tests.conformance.vector_people import (
+    AUTHORITY,
+    CHILD,
+    DAY_S,
+    FINANCE,
+    GLOBEX,
+    HELPER,
+    NODE,
+    NOW,
+    PLANNER,
+    SEVENTH,
+    STRANGER,
+    VERIFIER,
+    Somebody,
+    child_link,
+    helper_link,
+    node_link,
+    planner_link,
+    proof,
+)
+
+Case = dict[str, Any]
+ANCHORS: Final = [[str(AUTHORITY.identifier), "acme"], [str(GLOBEX.identifier), "globex"]]
+GATEWAY: Final = ["gw.acme.example", 7440, NODE.identifier.digest]
+TICKET_CODE: Final = bytes(range(16))
+
+
+def _case(what: str, encoded: bytes | str, **inputs: Any) -> Case:
+    text = encoded if isinstance(encoded, str) else encoded.hex()
+    return {"what": what, "encoded": text, "inputs": inputs}
+
+
+def pin_of(who: Somebody, number: int = -1) -> list[Any]:
+    change, head = who.pin(number)
+    return [change, head.hex()]
+
+
+def histories() -> list[Case]:
+    def case(what: str, who: Somebody, *, change: int, **inputs: Any) -> Case:
+        known = {"unix_s": NOW, "change": change, "pin": None, "seen": []}
+        return _case(what, who.history, **known | inputs)
+
+    return [
+        case("one change", NODE, change=0),
+        case("two changes", PLANNER, change=1),
+        case("the replaced key of two changes, within its overlap", PLANNER, change=0),
+        case("eight changes", SEVENTH, change=7),
+        case("a history that is longer than its pin", PLANNER, change=1, pin=pin_of(PLANNER, 0)),
+        case(
+            "a history that is as long as what was seen of it",
+            PLANNER,
+            change=1,
+            seen=[[str(PLANNER.identifier), *pin_of(PLANNER)]],
+        ),
+    ]
+
+
+def attestations() -> list[Case]:
+    def case(what: str, who: Somebody, **options: Any) -> Case:
+        return _case(what, who.attestation(**options), unix_s=NOW, history=who.history.hex())
+
+    return [
+        case("of a channel's key", NODE),
+        case("of a hop's key", NODE, purpose="hop"),
+        case("by the replaced key, within its overlap", PLANNER, by=0),
+    ]
+
+
+def credentials() -> list[Case]:
+    def case(what: str, issuer: Somebody, link: list[bytes]) -> Case:
+        return _case(what, link[0], unix_s=NOW, issuer_history=issuer.history.hex())
+
+    every_kind = {"text": "é", "least": -(2**63), "most": 2**63 - 1, "no": False, "list": ["a"]}
+    return [
+        case("of a sidecar", AUTHORITY, node_link()),
+        case("of a gateway", AUTHORITY, node_link(role="gateway", delegable=None)),
+        case("of an agent that may delegate", NODE, planner_link()),
+        case(
+            "with an attribute of each type",
+            NODE,
+            NODE.link(HELPER, f"{FINANCE}/x", attributes=every_kind),
+        ),
+        case("by the authority's replaced key", AUTHORITY, node_link(by=0)),
+    ]
+
+
+def proofs() -> list[Case]:
+    def case(what: str, who: Somebody, encoded: bytes, **inputs: Any) -> Case:
+        known = {
+            "purpose": "channel",
+            "noise_key": who.noise.public.raw.hex(),
+            "unix_s": NOW,
+            "own": str(VERIFIER.identifier),
+            "anchors": ANCHORS,
+            "chain_links_max": 4,
+            "lists": [],
+            "lists_unix_s": NOW,
+            "grace_s": GRACE_S,
+            "seen": [],
+        }
+        return _case(what, encoded, **known | inputs)
+
+    above_planner = planner_link(), node_link()
+    above_helper = helper_link(), *above_planner
+    lists = [AUTHORITY.revocations(STRANGER).hex()]
+    return [
+        case("an authority", AUTHORITY, proof(AUTHORITY)),
+        case("somebody without a credential", STRANGER, proof(STRANGER)),
+        case("as many signatures as may be", SEVENTH, proof(SEVENTH)),
+        case("a node", NODE, proof(NODE, node_link())),
+        case("a node on a hop", NODE, proof(NODE, node_link(), purpose="hop"), purpose="hop"),
+        case("a node of the authority's replaced key", NODE, proof(NODE, node_link(by=0))),
+        case("an agent", PLANNER, proof(PLANNER, *above_planner)),
+        case(
+            "an agent whose new key is announced, and not used yet",
+            PLANNER,
+            proof(PLANNER, *above_planner, by=0),
+        ),
+        case(
+            "an agent whose credential pins its newest key",
+            PLANNER,
+            proof(PLANNER, _pinned(PLANNER), node_link()),
+        ),
+        case(
+            "an agent of which its newest key was seen",
+            PLANNER,
+            proof(PLANNER, *above_planner),
+            seen=[[str(PLANNER.identifier), *pin_of(PLANNER)]],
+        ),
+        case("a subagent", HELPER, proof(HELPER, *above_helper)),
+        case("a subagent's child", CHILD, proof(CHILD, child_link(), *above_helper)),
+        case(
+            "an agent of whom another authority says something too",
+            PLANNER,
+            proof(PLANNER, *above_planner, further=[[globex_link(PLANNER)]]),
+        ),
+        case(
+            "an agent of whom somebody says something who is not trusted",
+            PLANNER,
+            proof(PLANNER, *above_planner, further=[[_by_a_stranger(PLANNER)]]),
+        ),
+        case("a node beside a list of others", NODE, proof(NODE, node_link()), lists=lists),
+    ]
+
+
+def _pinned(who: Somebody) -> list[bytes]:
+    return NODE.link(who, f"{FINANCE}/planner", pin=who.pin())
+
+
+def globex_link(who: Somebody, **claims: Any) -> list[bytes]:
+    known = {"aud": "globex", "attributes": {"partner": True}}
+    return GLOBEX.link(who, "agent://globex/partners/acme", **known | claims)
+
+
+def _by_a_stranger(who: Somebody) -> list[bytes]:
+    return STRANGER.link(who, "agent://elsewhere/x", aud="elsewhere", attributes={"x": 1})
+
+
+def revocations() -> list[Case]:
+    def case(what: str, encoded: bytes, **inputs: Any) -> Case:
+        known = {"unix_s": NOW, "anchors": ANCHORS, "known": None, "seen": []}
+        return _case(what, encoded, **known | inputs)
+
+    two = AUTHORITY.revocations(NODE, HELPER)
+    return [
+        case("of nobody", AUTHORITY.revocations()),
+        case("of two", two),
+        case("of the authority's replaced key", AUTHORITY.revocations(NODE, by=0)),
+        case(
+            "newer than what is held",
+            AUTHORITY.revocations(NODE, HELPER, _4=NOW + 1),
+            known=two.hex(),
+        ),
+        case("what is held", two, known=two.hex()),
+        case("of another authority", GLOBEX.revocations(_2="globex")),
+    ]
+
+
+def tickets() -> list[Case]:
+    def text(gateways: list[Any]) -> str:
+        fields = _place(gateways) | {4: TICKET_CODE, 5: NOW + DAY_S}
+        return "slt1" + ticket_text(encode(fields))
+
+    version_6 = ["2001:db8::7", 65_535, NODE.identifier.digest]
+    return [
+        _case("for one gateway", text([GATEWAY])),
+        _case("of a gateway itself", text([])),
+        _case("for two gateways, with white space round it", f" {text([GATEWAY, version_6])}\r\n"),
+    ]
+
+
+def invitations() -> list[Case]:
+    return [_case("to one gateway", "sli1" + ticket_text(encode(_place([GATEWAY]))))]
+
+
+def _place(gateways: list[Any]) -> dict[int, Any]:
+    return {1: "acme", 2: AUTHORITY.identifier.digest, 3: gateways}

@@ -1,0 +1,363 @@
+"""Two nodes that show each other proofs and lists, and somebody on the hop who makes his own."""
+
+import sqlite3
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from identity import (
+    Identifier,
+    IdentityError,
+    OwnIdentity,
+    Purpose,
+    SigningKey,
+    TrustAnchor,
+    VerifiedPeer,
+    cbor,
+    cose,
+    issue_revocations,
+)
+from identity.cose import SignedType
+from link import Frame, FrameError, FrameKind
+from link.trust_messages import (
+    HeldList,
+    ListPart,
+    encode_held_lists,
+    encode_list_part,
+    list_parts,
+)
+from node.clocks import ManualClock
+from node.neighbours import ASSEMBLING_BYTES_MAX, KINDS, Neighbours
+from node.store import Store
+from node.trust import Trust
+from tests.fuzz.machines import machine_target
+from tests.fuzz.program import Program
+from tests.fuzz.target import Target
+from tests.sidecar.router_helpers import FakeHop
+from tests.simulation.people import DAY_S, START_UNIX_S, authority, node
+
+NOW: Final = int(START_UNIX_S)
+NAMES: Final = ("alpha", "beta")
+WAITS_S: Final = (0.5, 2.0, 61.0, 3_600.0)
+"""All steps of a program together stay within the overlap of the authority's replaced key."""
+OVERLAP_S: Final = 30 * DAY_S
+MANY: Final = tuple(Identifier(number.to_bytes(32, "big")) for number in range(4_000))
+"""So many that their list takes several frames."""
+SIZES: Final = ((), MANY[:1], MANY, MANY[1:3], MANY, ())
+ACME: Final = TrustAnchor(authority().identifier, "acme")
+GLOBEX: Final = TrustAnchor(authority("globex").identifier, "globex")
+
+
+def _rotated(own: OwnIdentity) -> OwnIdentity:
+    announced = own.with_next_key(
+        SigningKey.from_private_bytes(own.identifier.digest),
+        unix_s=START_UNIX_S,
+        overlap_s=OVERLAP_S,
+    )
+    return announced.using_next_key(unix_s=START_UNIX_S)
+
+
+def _signed_list(own: OwnIdentity, domain: str, number: int, revoked: Any) -> bytes:
+    return issue_revocations(
+        own,
+        domain,
+        number=NOW + number,
+        issued_unix_s=NOW,
+        next_update_unix_s=NOW + DAY_S,
+        revoked=revoked,
+    )
+
+
+@cache
+def honest_lists() -> dict[str, list[bytes]]:
+    """Of each authority, in the order of their numbers; the later half by a key that is newer."""
+    made: dict[str, list[bytes]] = {}
+    for domain in ("acme", "globex"):
+        keys = authority(domain), _rotated(authority(domain))
+        made[domain] = [
+            _signed_list(keys[number > len(SIZES) // 2], domain, number, revoked)
+            for number, revoked in enumerate(SIZES, 1)
+        ]
+    return made
+
+
+@cache
+def forged_lists() -> list[bytes]:
+    """Made by somebody who is trusted for nothing, or not for that domain; and torn ones."""
+    acme = authority()
+    stranger = node("alpha").own
+    payload = cbor.decode_untrusted(honest_lists()["acme"][-1], bytes_max=1 << 20)[0]
+    body = cbor.decode_untrusted(payload, bytes_max=1 << 20)[2]
+    forged = cose.sign(stranger.signing_key, SignedType.REVOCATIONS, body).encode()
+    return [
+        cbor.encode([forged, _rotated(acme).history.encode()]),
+        _signed_list(stranger, "acme", 90, ()),
+        _signed_list(acme, "globex", 90, ()),
+        _signed_list(acme, "acme", 200_000, ()),
+        honest_lists()["acme"][-1][:-1],
+    ]
+
+
+@cache
+def proofs(name: str) -> tuple[bytes, ...]:
+    """What a node may show of itself, and what somebody else might show for its Noise key."""
+    own, other = node(name).own, node("gamma").own
+    key = own.purpose_keys[Purpose.HOP].key.public
+    renewed = _rotated(own)
+    return (
+        own.proof(Purpose.HOP),
+        renewed.proof(Purpose.HOP),
+        other.proof_for(key, Purpose.HOP, unix_s=START_UNIX_S),
+        own.with_chain(()).proof(Purpose.HOP),
+        own.proof(Purpose.CHANNEL),
+    )
+
+
+@dataclass(eq=False)
+class TrustingHop(FakeHop):
+    """One end of the hop between the two."""
+
+    own_key: bytes = b""
+
+    def renewed(self, peer: VerifiedPeer) -> None:
+        self.peer = peer
+
+
+class TrustingNode:
+    """One of the two, with a real Trust on tables in memory."""
+
+    def __init__(self, name: str, clock: ManualClock) -> None:
+        self.name, self.clock = name, clock
+        self.other = NAMES[1 - NAMES.index(name)]
+        store = Store(sqlite3.connect(":memory:", isolation_level=None), Path(":memory:"))
+        store._migrate()
+        for anchor in (ACME, GLOBEX):
+            store.add_trust_anchor(anchor, unix_s=NOW)
+        own = node(name).own
+        self.trust = Trust(store, clock, own.identifier, grace_s=DAY_S, chain_links_max=4)
+        self.shown = 0
+        fake: Any = SimpleNamespace(
+            trust=self.trust,
+            on_change=[],
+            proof_for_hop=lambda key: proofs(name)[self.shown],
+            verify_hop=lambda proof, key: self.trust.verifier.verify(
+                proof, purpose=Purpose.HOP, noise_key=key, unix_s=clock.unix_s()
+            ),
+        )
+        metrics: Any = SimpleNamespace(counter_read=lambda *_, **__: None)
+        self.neighbours = Neighbours(fake, clock, metrics)
+        self.numbers: dict[Identifier, int] = {}
+        self.hops = 0
+        self.hop: Any = None
+
+    def open_hop(self) -> None:
+        if self.hop is not None:
+            self.neighbours.hop_closed(self.hop)
+        self.hops += 1
+        self.hop = TrustingHop(node(self.other).peer, id=self.hops)
+        self.neighbours.hop_opened(self.hop)
+
+    def receive(self, frame: Frame) -> bool:
+        """Whether the hop lives on."""
+        try:
+            self.neighbours.receive_untrusted(self.hop, frame)
+        except FrameError:
+            return False
+        return True
+
+    def check(self) -> None:
+        known = {one for lists in honest_lists().values() for one in lists}
+        for anchor in (ACME, GLOBEX):
+            number = self.trust.lists.number(anchor.identifier)
+            if anchor in self.trust.anchors:
+                assert number >= self.numbers.get(anchor.identifier, 0), "a number went back"
+            encoded = self.trust.encoded_list(anchor.identifier)
+            assert encoded is None or encoded in known, "nobody issued this list"
+            self.numbers[anchor.identifier] = number
+        mine = list(self.neighbours._open.values())
+        held_bytes = sum(len(part) for one in mine for part in one.parts)
+        assert self.neighbours._assembling_bytes == held_bytes <= ASSEMBLING_BYTES_MAX
+        assert len(mine) == 1
+        proved = node(self.other)
+        assert self.hop.peer.identifier == proved.own.identifier, "the neighbour became another"
+        assert self.hop.peer.name == proved.identity.name
+
+
+class NeighboursMachine:
+    """Alpha and beta, and what is under way from each."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.nodes = [TrustingNode(name, self.clock) for name in NAMES]
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        for one in self.nodes:
+            one.open_hop()
+
+    def waiting(self, to: int) -> list[Frame]:
+        """Frames from the other one."""
+        sent: list[Frame] = self.nodes[1 - to].hop.sent
+        return sent
+
+    def give(self, to: int, frame: Frame) -> None:
+        if not self.nodes[to].receive(frame):
+            self.reconnect()
+
+    def carry(self, to: int) -> None:
+        waiting = self.waiting(to)
+        while waiting:
+            self.give(to, waiting.pop(0))
+
+    def check(self) -> None:
+        for one in self.nodes:
+            one.check()
+
+    def finish(self) -> None:
+        """On a hop that nobody touches, both come to hold the newer list of whom both trust."""
+        self.reconnect()
+        for _ in range(20):
+            for to in (0, 1):
+                self.carry(to)
+        self.check()
+        first, second = (one.trust for one in self.nodes)
+        for anchor in {*first.anchors} & {*second.anchors}:
+            assert first.lists.number(anchor.identifier) == second.lists.number(anchor.identifier)
+        for one in self.nodes:
+            one.neighbours.hop_closed(one.hop)
+            assert one.neighbours._assembling_bytes == 0
+            assert not one.neighbours._open
+
+
+def learn(machine: NeighboursMachine, program: Program) -> None:
+    """A node hears of a list by another way: of any number, or of nobody's."""
+    one = program.choose(machine.nodes)
+    lists = honest_lists()[program.choose(("acme", "globex"))]
+    encoded = program.choose((*lists, *forged_lists()))
+    try:
+        one.trust.offer_untrusted(encoded)
+    except IdentityError:
+        return
+
+
+def pass_on(machine: NeighboursMachine, program: Program) -> None:
+    to = program.below(2)
+    if waiting := machine.waiting(to):
+        machine.give(to, waiting.pop(0))
+
+
+def pass_all(machine: NeighboursMachine, program: Program) -> None:
+    machine.carry(program.below(2))
+
+
+def drop(machine: NeighboursMachine, program: Program) -> None:
+    del machine.waiting(program.below(2))[:1]
+
+
+def double(machine: NeighboursMachine, program: Program) -> None:
+    waiting = machine.waiting(program.below(2))
+    waiting[:0] = waiting[:1]
+
+
+def change(machine: NeighboursMachine, program: Program) -> None:
+    waiting = machine.waiting(program.below(2))
+    if waiting:
+        body = waiting[0].body
+        at = program.number(2) % (len(body) + 1)
+        changed = body[:at] + program.blob() + body[at + program.below(4) :]
+        waiting[0] = waiting[0]._replace(body=changed)
+
+
+def invent(machine: NeighboursMachine, program: Program) -> None:
+    kind = program.choose(tuple(sorted(KINDS)))
+    machine.give(program.below(2), Frame(0, kind, program.blob()))
+
+
+def claim(machine: NeighboursMachine, program: Program) -> None:
+    """That one holds lists of some number, which sets the other to send."""
+    number = program.choose((0, 1, NOW, NOW + 3, 1 << 62))
+    anchor = program.choose((ACME, GLOBEX, TrustAnchor(MANY[0], "acme")))
+    body = encode_held_lists((HeldList(anchor.identifier, number),))
+    machine.give(program.below(2), Frame(0, FrameKind.LISTS_HELD, body))
+
+
+def bring(machine: NeighboursMachine, program: Program) -> None:
+    """The parts of a list, honest or not, under a number that may not be its own."""
+    to = program.below(2)
+    encoded = program.choose((*honest_lists()["acme"], *forged_lists()))
+    number = NOW + program.byte()
+    for part in list_parts(ACME.identifier, number, encoded):
+        if program.below(8) != 7:
+            machine.give(to, Frame(0, FrameKind.LIST, encode_list_part(part)))
+
+
+def promise(machine: NeighboursMachine, program: Program) -> None:
+    """The beginning of a list that never comes whole."""
+    data = bytes(program.choose((1, 1_000, 48 << 10)))
+    part = ListPart(ACME.identifier, NOW + 99, 1 << 20, program.choose((0, 1, len(data))), data)
+    machine.give(program.below(2), Frame(0, FrameKind.LIST, encode_list_part(part)))
+
+
+def show(machine: NeighboursMachine, program: Program) -> None:
+    """A node shows itself anew, truly or not."""
+    one = program.choose(machine.nodes)
+    one.shown = program.below(len(proofs(one.name)))
+    one.neighbours.show_proof()
+
+
+def trust(machine: NeighboursMachine, program: Program) -> None:
+    one = program.choose(machine.nodes)
+    if program.below(2):
+        one.trust.add(GLOBEX)
+    else:
+        one.trust.remove(GLOBEX.identifier)
+
+
+def lose_hop(machine: NeighboursMachine, program: Program) -> None:
+    machine.reconnect()
+
+
+def wait(machine: NeighboursMachine, program: Program) -> None:
+    machine.clock.advance(program.choose(WAITS_S))
+    for one in machine.nodes:
+        one.neighbours.tick()
+
+
+OPERATIONS: Final = (
+    learn,
+    pass_on,
+    pass_all,
+    drop,
+    double,
+    change,
+    invent,
+    claim,
+    bring,
+    promise,
+    show,
+    trust,
+    lose_hop,
+    wait,
+)
+_GREETED: Final = ("pass_all", 0, "pass_all", 1)
+
+TARGETS: Final[list[Target]] = [
+    machine_target(
+        "machine.neighbours",
+        "two nodes that show each other proofs and revocation lists",
+        NeighboursMachine,
+        OPERATIONS,
+        [
+            (*_GREETED, "learn", 0, 0, 1, *_GREETED, "learn", 1, 0, 5, *_GREETED, "wait", 2),
+            (*_GREETED, "learn", 0, 1, 2, "pass_on", 1, "drop", 1, "pass_all", 1, "wait", 1),
+            (*_GREETED, "learn", 0, 0, 2, "change", 1, 0, 40, 1, 7, 1, "pass_all", 1, "lose_hop"),
+            (*_GREETED, "show", 0, 1, "pass_all", 1, "show", 0, 0, "pass_all", 1, "show", 1, 2),
+            ("bring", 0, 2, 3, 0, 0, 0, "bring", 0, 2, 3, 0, 7, 0, "promise", 0, 2, 0, 0),
+            ("bring", 0, 6, 200, 0, "bring", 1, 8, 90, 0, "promise", 1, 1, 2, 0, "claim", 1, 0, 1),
+            (*_GREETED, "trust", 0, 0, "learn", 0, 1, 1, "trust", 0, 1, "invent", 0, 0, 2, b"ab"),
+            (*("claim", 2, 0, 0) * 3, "learn", 0, 0, 4, "double", 1, *_GREETED, "wait", 3),
+        ],
+    ),
+]
