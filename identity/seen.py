@@ -1,6 +1,7 @@
 """How far each identity's history was seen: a replaced key cannot come back by leaving it out."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from identity.codes import Code
@@ -43,10 +44,13 @@ class SeenInMemory:
     def take_news(self) -> dict[Identifier, Pin | None]:
         """What has changed since this was called last: new pins, and None for what was forgotten.
 
-        For whoever keeps them where they outlive the process.
+        For whoever keeps them where they outlive the process; who could not, gives them back.
         """
         news, self._news = self._news, set()
         return {identifier: self._pins.get(identifier) for identifier in news}
+
+    def give_back(self, news: Iterable[Identifier]) -> None:
+        self._news |= set(news)
 
 
 def check_seen(seen: SeenHistories, history: ChangeHistory) -> Pin | None:

@@ -14,6 +14,7 @@ from identity import Keystore
 from node.admission import Admission
 from node.audit import AuditLog
 from node.clocks import SystemClock
+from node.errors import ConfigError
 from node.folder_keys import open_keystore
 from node.http_servers import AdminServer, OpsServer
 from node.identity_admin import IdentityAdmin
@@ -116,18 +117,7 @@ async def open_parts(
             audit=audit,
             metrics=metrics,
         )
-        metrics.gauge(
-            "audit_healthy", "1 while the audit log takes lines.", lambda: not audit.fault
-        )
-        metrics.counter_read("audit_dropped", "Audit lines lost.", lambda: audit.dropped)
-        metrics.gauge(
-            "credential_expires_unix_seconds",
-            "When this node's credential ends.",
-            lambda: node.identity.expires_unix_s,
-        )
-        metrics.counter_read(
-            "revocation_lists_taken", "Newer revocation lists taken.", lambda: node.trust.taken
-        )
+        _publish_figures(metrics, node, audit)
         admin = AdminServer(folder.admin_socket, status=lambda: parts.read_status())
         rotation = Rotation(node, store, clock)
         IdentityAdmin(admin, node, rotation, clock)
@@ -153,6 +143,19 @@ async def open_parts(
         yield parts
 
 
+def _publish_figures(metrics: Metrics, node: OwnNode, audit: AuditLog) -> None:
+    metrics.gauge("audit_healthy", "1 while the audit log takes lines.", lambda: not audit.fault)
+    metrics.counter_read("audit_dropped", "Audit lines lost.", lambda: audit.dropped)
+    metrics.gauge(
+        "credential_expires_unix_seconds",
+        "When this node's credential ends.",
+        lambda: node.identity.expires_unix_s,
+    )
+    metrics.counter_read(
+        "revocation_lists_taken", "Newer revocation lists taken.", lambda: node.trust.taken
+    )
+
+
 def _next_epoch(store: Store, clock: SystemClock) -> int:
     """It rises even where the state folder was restored from a backup, if the clock is right."""
     last = int(store.get(_EPOCH) or b"0")
@@ -171,7 +174,11 @@ async def _look_after(parts: Parts) -> None:
 async def _write_down(parts: Parts) -> None:
     while True:
         await asyncio.sleep(WRITE_DOWN_SECONDS)
-        parts.node.trust.flush()
+        try:
+            parts.node.trust.flush()
+        except ConfigError as exc:
+            # It stays in memory, and is tried again.
+            _log.error("trust_not_written", code=exc.code.text, why=exc.detail)
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:

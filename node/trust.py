@@ -145,10 +145,14 @@ class Trust:
         seen = self._seen.take_news()
         if not grown and not seen:
             return
-        with self._store.together():
-            for identifier, history in grown.items():
-                self._store.put_anchor_history(identifier, history.encode())
-            self._store.put_seen_histories(seen)
+        try:
+            with self._store.together():
+                for identifier, history in grown.items():
+                    self._store.put_anchor_history(identifier, history.encode())
+                self._store.put_seen_histories(seen)
+        except BaseException:
+            self._seen.give_back(seen)
+            raise
         self._kept_changes |= {one: history.change_number for one, history in grown.items()}
 
     def _tell(self) -> None:

@@ -21,6 +21,10 @@ from identity import (
     cbor,
     decode_credential_untrusted,
     decode_revocations_untrusted,
+    encode_card,
+    encode_voucher,
+    parse_card_untrusted,
+    parse_voucher_untrusted,
     validate_trust_domain,
 )
 from identity.cose import SignedType
@@ -386,6 +390,22 @@ TARGETS: Final[list[Target]] = [
         lambda: [b"acme|finance/planner"],
         IdentityError,
         bytes_max=512,
+    ),
+    decoder(
+        "identity.card",
+        "an agent's card",
+        lambda data: parse_card_untrusted(text_of(data)),
+        lambda: [encode_card(World().planner.history).encode()],
+        error=IdentityError,
+        bytes_max=2048,
+    ),
+    decoder(
+        "identity.voucher",
+        "a voucher for an agent",
+        lambda data: parse_voucher_untrusted(text_of(data)),
+        lambda: [encode_voucher(World().node_link()).encode()],
+        error=IdentityError,
+        bytes_max=4096,
     ),
     Target("identity.code", "a number of a code", run_code, lambda: [b"\1\2"], None, bytes_max=8),
 ]
