@@ -74,6 +74,9 @@ class ChannelOwner(Protocol):
     """What the table tells, and asks, whoever gives its channels a meaning."""
 
     def find_agent(self, name: AgentUri) -> LocalAgent | None: ...
+    def freshen(self, agent: LocalAgent) -> None:
+        """See to it that what it is about to show is what it can show now."""
+
     def may_accept(self, slot: ChannelSlot) -> Permit | Denial: ...
     def channel_verified(self, slot: ChannelSlot) -> None: ...
     def channel_opened(self, slot: ChannelSlot) -> None: ...
@@ -166,6 +169,7 @@ class ChannelTable:
         self, agent: LocalAgent, remote: AgentUri, hop: HopPort, now_s: float
     ) -> LinkChannel:
         nonce = os.urandom(LINK_NONCE_BYTES)
+        self._owner.freshen(agent)
         channel = Channel.connect(
             key=agent.noise_key,
             proof=agent.full_proof,

@@ -258,8 +258,8 @@ class Sidecar:
 
         Those that sleep are brought up to date when they wake.
         """
-        self.agents.reissue(self.agents.awake_agents(), self._parts.clock.unix_s())
-        self.agents_changed()
+        self.router.node_changed()
+        self._alarm.look()
 
     def agents_changed(self) -> None:
         """Agents that are awake have other proofs: those whom they talk to are to see them."""

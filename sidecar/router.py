@@ -143,6 +143,11 @@ class Router:
         self._end_turn()
         self._put_to_sleep()
 
+    def node_changed(self) -> None:
+        """This node's key or credential is another one."""
+        self.standing.node_changed()
+        self._end_turn()
+
     def own_agents_changed(self) -> None:
         """Agents of ours can show newer proofs than they have shown."""
         self.standing.show_all()
@@ -254,6 +259,9 @@ class Router:
             except SidelinkError:
                 return None
         return agent
+
+    def freshen(self, agent: LocalAgent) -> None:
+        self.agents.reissue([agent], self._clock.unix_s())
 
     def arm(self, slot: ChannelSlot) -> None:
         slot.armed_s = slot.links.channel.deadline_s
