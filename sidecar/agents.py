@@ -278,7 +278,8 @@ class AgentRegistry:
             due.append((agent, fitted))
             if fitted.is_changed:
                 rows.append(fitted.own)
-        self.keystore.save_many(rows)
+        if rows:
+            self.keystore.save_many(rows)
         for agent, fitted in due:
             self._show(agent, fitted, unix_s)
         return [agent for agent, _ in due]
