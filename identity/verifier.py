@@ -203,7 +203,9 @@ class ProofVerifier:
         for authority, identifier in identity.depends_on:
             if authority not in self._anchors:
                 # It only vouched for more of what policy was told. A new handshake leaves that out.
-                raise IdentityError(Code.CHANNEL_WRONG_AUTHORITY, f"{authority} is not trusted here")
+                raise IdentityError(
+                    Code.CHANNEL_WRONG_AUTHORITY, f"{authority} is not trusted here"
+                )
             self._lists.check(authority, identifier)
 
     def _verify_anew(

@@ -252,4 +252,3 @@ class Store:
                 for statement in filter(str.strip, script.split(";")):
                     self._connection.execute(statement)
                 self._connection.execute("INSERT INTO node_schema VALUES (?)", (number,))
-
