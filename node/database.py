@@ -41,7 +41,9 @@ def errors_named(path: Path, *others: type[Exception]) -> Iterator[None]:
     """What SQLite raises, or ``others``, becomes a ConfigError that names the file."""
     try:
         yield
-    except (sqlite3.Error, *others) as error:
+    except Exception as error:
+        if not isinstance(error, (sqlite3.Error, *others)):
+            raise
         code, remedy = Code.CONFIG_KEYSTORE_DAMAGED, None
         primary = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         if primary == sqlite3.SQLITE_BUSY:

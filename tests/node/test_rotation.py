@@ -1,4 +1,4 @@
-"""Rotating a node's own key: announced before it is used, never without an overlap that is needed."""
+"""Rotating a node's own key: announced before it is used, and never without the overlap it needs."""
 
 import asyncio
 import contextlib

@@ -72,9 +72,14 @@ def test_a_commit_that_fails_takes_nothing_along_that_is_written_later(tmp_path:
         database.execute(
             "CREATE TABLE below (i REFERENCES above (i) DEFERRABLE INITIALLY DEFERRED)"
         )
-        with pytest.raises(ConfigError), store.together():
-            store.put("first", b"1")
-            database.execute("INSERT INTO below VALUES (7)")
+
+        def orphan() -> None:
+            with store.together():
+                store.put("first", b"1")
+                database.execute("INSERT INTO below VALUES (7)")
+
+        with pytest.raises(ConfigError):
+            orphan()
         store.put("second", b"2")
     with Store.open(path) as store:
         found = store.get("first"), store.get("second")
@@ -87,9 +92,14 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path: Path) -> None:
     with Store.open(path) as store:
         (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(ConfigError) as full, store.together():
-            store.put("first", b"1")
-            store.put("second", bytes(100_000))
+
+        def fill() -> None:
+            with store.together():
+                store.put("first", b"1")
+                store.put("second", bytes(100_000))
+
+        with pytest.raises(ConfigError) as full:
+            fill()
         store._connection.execute(f"PRAGMA max_page_count = {pages + 100}")
         store.put("third", b"3")
         found = store.get("first"), store.get("third")
