@@ -35,6 +35,7 @@ from node.enrolment_wire import (
     encode_grant,
     encode_refusal,
 )
+from node.errors import ConfigError
 from node.parts import Parts
 from node.settings import AuthoritySettings
 from node.store import RESTORED_UNIX_S
@@ -192,6 +193,12 @@ class Registrar:
         node = peer.identifier
         try:
             granted, terms = grant()
+        except ConfigError as exc:
+            # Our own trouble, with a full disk for example: it is none of the node's, which asks
+            # again.
+            _log.error("enrolment_failed", node=str(node), code=exc.code.text, why=exc.detail)
+            self._refused.increment(code=Code.ENROL_AUTHORITY_UNREACHABLE.text)
+            return encode_refusal(EnrolRefusal(Code.ENROL_AUTHORITY_UNREACHABLE))
         except SidelinkError as exc:
             self._refused.increment(code=exc.code.text)
             _log.warning("enrolment_refused", node=str(node), code=exc.code.text, why=exc.detail)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from identity import Code
+from node.database import errors_named, transaction
 from node.errors import ConfigError
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
@@ -113,16 +114,8 @@ class Tables:
     def together(self) -> Iterator[None]:
         """All that is written inside is durable at its end, or, if it raises, was never written.
         What is read inside nobody else changes meanwhile."""
-        if self._connection.in_transaction:
+        with errors_named(self._path), transaction(self._connection):
             yield
-            return
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     def write(self, statement: str, *values: Any) -> int:
         """Change rows; returns how many."""
@@ -131,10 +124,12 @@ class Tables:
 
     def row(self, statement: str, *values: Any) -> Any:
         """The first row, or None."""
-        return self._connection.execute(statement, values).fetchone()
+        with errors_named(self._path):
+            return self._connection.execute(statement, values).fetchone()
 
     def rows(self, statement: str, *values: Any) -> list[Any]:
-        return self._connection.execute(statement, values).fetchall()
+        with errors_named(self._path):
+            return self._connection.execute(statement, values).fetchall()
 
     def _migrate(self) -> None:
         with self.together():

@@ -162,17 +162,24 @@ class ChangeHistory:
         Raises IdentityError when that key does not verify at `unix_s`: not yet, expired, or
         superseded for longer than its overlap.
         """
-        if not 0 <= change_number <= self.change_number:
-            raise IdentityError(Code.CHANNEL_HISTORY_INVALID, "a key that the history lacks")
-        change = self.changes[change_number]
-        until_unix_s = change.expires_unix_s
-        if change_number < self.change_number:
-            successor = self.changes[change_number + 1]
-            until_unix_s = min(until_unix_s, successor.created_unix_s + successor.overlap_s)
+        until_unix_s = self.key_until_unix_s(change_number)
         self.check_created(unix_s)
         if unix_s >= until_unix_s:
             raise IdentityError(Code.CHANNEL_HISTORY_INVALID, "a key expired or superseded")
-        return change.key, until_unix_s
+        return self.changes[change_number].key, until_unix_s
+
+    def key_until_unix_s(self, change_number: int) -> int:
+        """When the key of one change ceases to verify: by itself, or with its overlap.
+
+        Raises IdentityError for a change that the history lacks.
+        """
+        if not 0 <= change_number <= self.change_number:
+            raise IdentityError(Code.CHANNEL_HISTORY_INVALID, "a key that the history lacks")
+        until_unix_s = self.changes[change_number].expires_unix_s
+        if change_number < self.change_number:
+            successor = self.changes[change_number + 1]
+            until_unix_s = min(until_unix_s, successor.created_unix_s + successor.overlap_s)
+        return until_unix_s
 
 
 def create_history(key: SigningKey, *, created_unix_s: int, expires_unix_s: int) -> ChangeHistory:

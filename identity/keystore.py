@@ -307,7 +307,9 @@ class Keystore:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # SQLite has taken it back by itself where the disk was full.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
 
 

@@ -8,11 +8,17 @@ from typing import Final
 from identity.history import ChangeHistory, create_history, rotate_history
 from identity.identifier import Identifier
 from identity.keys import NoiseKey, NoisePublicKey, SigningKey
-from identity.proof import ChainLink, Proof
+from identity.proof import PROOF_BYTES_MAX, ChainLink, Proof
 from identity.purpose import Purpose, PurposeKey, attest
 
 IDENTITY_KEY_LIFETIME_S: Final = 10 * 365 * 86_400
 ATTESTATION_LIFETIME_S: Final = 30 * 86_400
+# The histories of a whole chain (authority, node, agent, its child and the child's) fit into one
+# proof, with room for credentials. An identity with more changes could not show itself any more.
+ROTATIONS_MAX: Final = 32
+_CHANGE_BYTES_MAX: Final = 240
+
+assert 5 * (ROTATIONS_MAX + 1) * _CHANGE_BYTES_MAX <= PROOF_BYTES_MAX * 7 // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,16 @@ class OwnIdentity:
     def with_next_key(self, key: SigningKey, *, unix_s: float, overlap_s: int) -> "OwnIdentity":
         """Announce a rotation: the history names the key, which signs nothing else yet.
 
-        ValueError while another rotation is announced, or for what `rotate_history` refuses.
+        ValueError while another rotation is announced, for more than `ROTATIONS_MAX`, or for what
+        `rotate_history` refuses.
         """
         if self.next_key is not None:
             raise ValueError("a rotation is announced already")
+        if self.history.change_number >= ROTATIONS_MAX:
+            raise ValueError(
+                f"its key was replaced {ROTATIONS_MAX} times, and no proof would hold more: "
+                "begin a new identity"
+            )
         created_unix_s = int(unix_s)
         history = rotate_history(
             self.history,

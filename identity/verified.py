@@ -48,6 +48,8 @@ class VerifiedIdentity:
     )
     further_links: tuple[tuple[Identifier, Identifier], ...] = ()
     """Of the chains of ``further``: each identity, behind the authority that its chain hangs on."""
+    authority_change_number: int | None = None
+    """The change of the authority's history that named the key on which its chain hangs."""
 
     @property
     def allowed_actions(self) -> tuple[str, ...] | None:
@@ -114,6 +116,9 @@ def credential_identity(
         expires_unix_s=expires_unix_s,
         ancestors=() if parent is None else (parent, *parent.ancestors),
         authority=authority,
+        authority_change_number=(
+            credential.issuer_change_number if parent is None else parent.authority_change_number
+        ),
     )
 
 

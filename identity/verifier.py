@@ -19,7 +19,7 @@ from identity.credential import (
 from identity.delegation import check_delegation
 from identity.errors import IdentityError
 from identity.fields import Reader
-from identity.history import ChangeHistory, Pin
+from identity.history import CHANGES_MAX, ChangeHistory, Pin
 from identity.identifier import Identifier
 from identity.proof import ChainLink, Proof
 from identity.purpose import Attestation, Purpose, decode_attestation_untrusted
@@ -37,6 +37,10 @@ from identity.verified import (
 CHAIN_LINKS: Final = 4
 """authority → node → agent → subagent → its child: links of a chain, unless set otherwise."""
 ISSUERS_KEPT_MAX: Final = 1024
+# Changes of an authority's history that one proof may bring, apart from the signatures that a peer
+# may cost us. Nobody else can make them, a forged one ends the checks, and a true one is checked
+# once: without them a node of yesterday could not meet an authority that has rotated seven times.
+ANCHOR_CHANGES_NEW_MAX: Final = 64
 # Whole proofs, kept by their hash at some 2 KiB each: a peer that comes again costs no signature.
 PEERS_KEPT_MAX: Final = 4096
 
@@ -118,7 +122,7 @@ class ProofVerifier:
         """
         if history.identifier not in self._anchors:
             raise IdentityError(Code.CHANNEL_WRONG_AUTHORITY, "not a trusted authority")
-        return self._anchor_history(history, SignatureBudget(2 * len(history.changes)), unix_s)
+        return self._anchor_history(history, unix_s, new_max=CHANGES_MAX)
 
     def learn_revocations_untrusted(
         self, encoded: bytes, *, unix_s: float
@@ -167,8 +171,7 @@ class ProofVerifier:
         """
         key = hashlib.sha256(proof).digest(), noise_key, purpose
         known = self._peers.get(key)
-        if known is not None and known.since_unix_s <= unix_s < known.peer.identity.expires_unix_s:
-            self._recheck(known, unix_s)
+        if known is not None and self._still_holds(known, unix_s):
             self._refuse_own(known.peer.identifier, own)
             self._peers.move_to_end(key)
             return known.peer
@@ -184,17 +187,25 @@ class ProofVerifier:
         """Raise IdentityError if one that was verified earlier would not be verified now.
 
         For what is live: expiry, revocation of anybody in its chain, an authority that is trusted
-        no longer. Whether lists are fresh is not asked: stale ones stop what is new only.
+        no longer, or whose key has been replaced since and is over. Whether lists are fresh is not
+        asked: stale ones stop what is new only.
         """
         if unix_s >= identity.expires_unix_s:
             raise IdentityError(Code.CHANNEL_CREDENTIAL_EXPIRED, f"{identity.identifier}")
-        if identity.authority is None:
-            return
-        if identity.authority not in self._anchors:
-            raise IdentityError(
-                Code.CHANNEL_WRONG_AUTHORITY, f"{identity.authority} is not trusted here"
-            )
+        if identity.authority is not None and identity.authority_change_number is not None:
+            history = self._anchor_histories.get(identity.authority)
+            number = identity.authority_change_number
+            if history is not None and unix_s >= history.key_until_unix_s(number):
+                raise IdentityError(
+                    Code.CHANNEL_CREDENTIAL_EXPIRED,
+                    f"{identity.identifier}: the key of its authority is over",
+                )
         for authority, identifier in identity.depends_on:
+            if authority not in self._anchors:
+                # It only vouched for more of what policy was told. A new handshake leaves that out.
+                raise IdentityError(
+                    Code.CHANNEL_WRONG_AUTHORITY, f"{authority} is not trusted here"
+                )
             self._lists.check(authority, identifier)
 
     def _verify_anew(
@@ -228,7 +239,7 @@ class ProofVerifier:
         elif decoded.further:
             raise _READ.error("further credentials of somebody whom nobody named")
         elif identifier in self._anchors:
-            history = self._anchor_history(history, budget, unix_s)
+            history = self._anchor_history(history, unix_s)
             identity = anchor_identity(self._anchors[identifier])
         else:
             history.verify_signatures(budget, trusted_prefix=seen)
@@ -277,18 +288,19 @@ class ProofVerifier:
             expires_unix_s=until_unix_s,
         )
 
-    def _recheck(self, known: _Known, unix_s: float) -> None:
-        """What may have changed since a proof was verified: lists, and histories that grew."""
+    def _still_holds(self, known: _Known, unix_s: float) -> bool:
+        """Whether a proof needs no second look. Raises IdentityError for one that a list names.
+
+        What has grown since is a reason to look again, not to refuse: a proof from before its
+        authority's rotation is good while the old key's overlap lasts.
+        """
+        if not known.since_unix_s <= unix_s < known.peer.identity.expires_unix_s:
+            return False
         for authority, identifier in known.depends_on:
             self._lists.check_fresh(authority, unix_s)
             self._lists.check(authority, identifier)
-        for identifier, pin in known.pins:
-            seen = self._seen.pin_of(identifier)
-            if seen is not None and seen.change_number > pin.change_number:
-                raise IdentityError(
-                    Code.CHANNEL_HISTORY_OUTDATED,
-                    f"{identifier} has changed its key since: {seen.change_number} changes",
-                )
+        seen = ((pin, self._seen.pin_of(identifier)) for identifier, pin in known.pins)
+        return all(now is None or now.change_number <= pin.change_number for pin, now in seen)
 
     def _refuse_own(self, identifier: Identifier, own: Identifier | None) -> None:
         if identifier == (own or self._own):
@@ -321,7 +333,7 @@ class ProofVerifier:
                 check_delegation(parent[1], credential)
             issuer_history = link.issuer_history
             if parent is None:
-                issuer_history = self._anchor_history(issuer_history, budget, unix_s)
+                issuer_history = self._anchor_history(issuer_history, unix_s)
             else:
                 self._issuer_history(issuer_history, parent[1].pin, budget, is_new=is_new)
             key, key_until_unix_s = issuer_history.key_for(credential.issuer_change_number, unix_s)
@@ -381,7 +393,7 @@ class ProofVerifier:
             self._lists.check(authority, link.credential.subject)
 
     def _anchor_history(
-        self, presented: ChangeHistory, budget: SignatureBudget, unix_s: float
+        self, presented: ChangeHistory, unix_s: float, *, new_max: int = ANCHOR_CHANGES_NEW_MAX
     ) -> ChangeHistory:
         """The longest verified history of an anchor, after what was presented is taken in."""
         known = self._anchor_histories.get(presented.identifier)
@@ -391,7 +403,7 @@ class ProofVerifier:
         presented.check_created(unix_s)
         seen = check_seen(self._seen, presented)
         pin = seen if known is None else known.pin
-        presented.verify_signatures(budget, trusted_prefix=pin)
+        presented.verify_signatures(SignatureBudget(2 * (new_max + 1)), trusted_prefix=pin)
         self._anchor_histories[presented.identifier] = presented
         note_seen(self._seen, presented)
         return presented

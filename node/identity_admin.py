@@ -38,7 +38,7 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
                 "number": change.number,
                 "key": did_key(change.key),
                 "created_unix_s": change.created_unix_s,
-                "ends_unix_s": _ends_unix_s(own, change.number),
+                "ends_unix_s": history.key_until_unix_s(change.number),
             }
             for change in history.changes
         ],
@@ -49,16 +49,6 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
             for key, value in identity.attributes.items()
         },
     }
-
-
-def _ends_unix_s(own: OwnIdentity, number: int) -> int:
-    """When the key of one change ceases to verify."""
-    changes = own.history.changes
-    ends_unix_s = changes[number].expires_unix_s
-    if number < len(changes) - 1:
-        successor = changes[number + 1]
-        ends_unix_s = min(ends_unix_s, successor.created_unix_s + successor.overlap_s)
-    return ends_unix_s
 
 
 class IdentityAdmin:

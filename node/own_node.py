@@ -9,7 +9,6 @@ from identity import (
     Code,
     Credential,
     Identifier,
-    IdentityError,
     Keystore,
     NoiseKey,
     NoisePublicKey,
@@ -225,14 +224,13 @@ class OwnNode:
 
     def _ends_unix_s(self, held: Credential) -> int:
         """When our credential ends: by itself, or with the key of the authority that signed it."""
-        history = self.trust.verifier.anchor_history(held.issuer)
-        if history is None:
-            history = ChangeHistory.decode_untrusted(self._own.chain[0].issuer_history)
-        try:
-            _, key_until_unix_s = history.key_for(held.issuer_change_number, self._clock.unix_s())
-        except IdentityError:
-            return 0
-        return min(held.expires_unix_s, key_until_unix_s)
+        history = ChangeHistory.decode_untrusted(self._own.chain[0].issuer_history)
+        known = self.trust.verifier.anchor_history(held.issuer)
+        # What is known of it is written down a little later than a credential, so a crash in
+        # between leaves a chain that knows more.
+        if known is not None and known.change_number > history.change_number:
+            history = known
+        return min(held.expires_unix_s, history.key_until_unix_s(held.issuer_change_number))
 
     def _become_anchor(self, trust_domain: str) -> None:
         for anchor in self._store.trust_anchors():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from identity import Code, GatewayAddress, Identifier, IdentityError, Pin, TrustAnchor
+from node.database import errors_named, transaction
 from node.errors import ConfigError
 from node.state_folder import SECRET_MODE
 
@@ -79,7 +80,7 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> "Store":
         """Raises ConfigError (CONFIG_KEYSTORE_DAMAGED) for a file that is no such database."""
-        with _damage_named(path):
+        with errors_named(path):
             # Made before SQLite makes it, because SQLite would ask the umask.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
@@ -105,21 +106,11 @@ class Store:
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """All that is written inside is durable at its end, or, if it raises, was never written."""
-        if self._connection.in_transaction:
+        with errors_named(self._path), transaction(self._connection):
             yield
-            return
-        with _damage_named(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        with _damage_named(self._path):
-            self._connection.execute("COMMIT")
 
     def trust_anchors(self) -> tuple[TrustAnchor, ...]:
-        with _damage_named(self._path):
+        with errors_named(self._path):
             rows = self._connection.execute(
                 "SELECT identifier, trust_domain FROM node_trust_anchors ORDER BY identifier"
             ).fetchall()
@@ -127,7 +118,7 @@ class Store:
 
     def kept_anchors(self) -> tuple[KeptAnchor, ...]:
         """The same, and since when each is there."""
-        with _damage_named(self._path):
+        with errors_named(self._path):
             rows = self._connection.execute(
                 "SELECT identifier, trust_domain, added_unix_s FROM node_trust_anchors"
             ).fetchall()
@@ -138,7 +129,7 @@ class Store:
 
     def add_trust_anchor(self, anchor: TrustAnchor, *, unix_s: int = 0) -> None:
         """Adding one that is there already changes its trust domain. Raises beyond the limit."""
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute(
                 "INSERT INTO node_trust_anchors VALUES (?, ?, ?) ON CONFLICT (identifier) "
                 "DO UPDATE SET trust_domain = excluded.trust_domain",
@@ -155,7 +146,7 @@ class Store:
     def remove_trust_anchor(self, identifier: Identifier) -> bool:
         """Forget an authority and all that it has said. False if it was not there."""
         key = (identifier.digest,)
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute("DELETE FROM node_revocations WHERE authority = ?", key)
             self._connection.execute("DELETE FROM node_anchor_histories WHERE identifier = ?", key)
             removed = self._connection.execute(
@@ -178,7 +169,7 @@ class Store:
         self._put_blob("INSERT OR REPLACE INTO node_revocations VALUES (?, ?)", authority, encoded)
 
     def seen_histories(self) -> list[tuple[Identifier, Pin]]:
-        with _damage_named(self._path):
+        with errors_named(self._path):
             rows = self._connection.execute("SELECT * FROM node_seen_histories").fetchall()
             return [(Identifier(digest), Pin(number, head)) for digest, number, head in rows]
 
@@ -186,7 +177,7 @@ class Store:
         """Keep pins; forget those that are None."""
         kept = [(one.digest, pin.change_number, pin.head_hash) for one, pin in news.items() if pin]
         gone = [(one.digest,) for one, pin in news.items() if pin is None]
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.executemany(
                 "INSERT OR REPLACE INTO node_seen_histories VALUES (?, ?, ?)", kept
             )
@@ -196,7 +187,7 @@ class Store:
 
     def gateways(self) -> tuple[GatewayAddress, ...]:
         """In the order in which they were given."""
-        with _damage_named(self._path):
+        with errors_named(self._path, IdentityError):
             rows = self._connection.execute(
                 "SELECT host, port, identifier FROM node_gateways ORDER BY position"
             ).fetchall()
@@ -208,12 +199,12 @@ class Store:
         rows = [(i, g.host, g.port, g.identifier.digest) for i, g in enumerate(gateways)]
         if len(rows) > GATEWAYS_MAX:
             raise ConfigError(Code.CONFIG_INVALID, f"more than {GATEWAYS_MAX} gateways")
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute("DELETE FROM node_gateways")
             self._connection.executemany("INSERT INTO node_gateways VALUES (?, ?, ?, ?)", rows)
 
     def get(self, key: str) -> bytes | None:
-        with _damage_named(self._path):
+        with errors_named(self._path):
             row = self._connection.execute(
                 "SELECT value FROM node_values WHERE key = ?", (key,)
             ).fetchone()
@@ -223,7 +214,7 @@ class Store:
         """Keep a small value. Raises ValueError for a key or value beyond its limit."""
         if not key or len(key) > KEY_CHARACTERS_MAX or len(value) > VALUE_BYTES_MAX:
             raise ValueError(f"key of {len(key)} characters, value of {len(value)} bytes")
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute(
                 "INSERT INTO node_values VALUES (?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -231,16 +222,16 @@ class Store:
             )
 
     def delete(self, key: str) -> None:
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute("DELETE FROM node_values WHERE key = ?", (key,))
 
     def _blobs(self, query: str) -> list[tuple[Identifier, bytes]]:
-        with _damage_named(self._path):
+        with errors_named(self._path):
             rows = self._connection.execute(query).fetchall()
             return [(Identifier(digest), bytes(blob)) for digest, blob in rows]
 
     def _put_blob(self, statement: str, key: Identifier, blob: bytes) -> None:
-        with self.together(), _damage_named(self._path):
+        with self.together(), errors_named(self._path):
             self._connection.execute(statement, (key.digest, blob))
 
     def _migrate(self) -> None:
@@ -261,11 +252,3 @@ class Store:
                 for statement in filter(str.strip, script.split(";")):
                     self._connection.execute(statement)
                 self._connection.execute("INSERT INTO node_schema VALUES (?)", (number,))
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, IdentityError) as error:
-        raise ConfigError(Code.CONFIG_KEYSTORE_DAMAGED, f"{path}: {error}") from error

@@ -19,7 +19,12 @@ from identity.interop import DID_KEY_PREFIX
 from node.clocks import Clock
 from node.http_servers import AdminServer
 from node.identity_admin import show_identity
-from node.rotation import NODE_ANNOUNCE_SECONDS, NODE_OVERLAP_SECONDS, overlap_and_announce
+from node.rotation import (
+    NODE_ANNOUNCE_SECONDS,
+    NODE_OVERLAP_SECONDS,
+    RETRY_SECONDS,
+    overlap_and_announce,
+)
 from sidecar.agents import AgentRegistry
 from sidecar.further import further_credentials, with_voucher, without_issuer
 
@@ -104,26 +109,32 @@ class AgentAdmin:
         if announce_s == 0:
             self._complete(path)
         else:
-            loop = asyncio.get_running_loop()
-            self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
-            self._timers.add(loop.call_later(announce_s, self._complete, path))
+            self._complete_in(announce_s, path)
         own, _ = self._agents.look_up(path, unix_s)
         return {
             "identifier": str(own.identifier),
             "change_number": own.history.change_number,
             "key": did_key(own.history.current_key),
             "used_from_unix_s": int(unix_s) + announce_s,
-            "old_key_ends_unix_s": own.history.changes[-1].created_unix_s + overlap_s,
+            "old_key_ends_unix_s": own.history.key_until_unix_s(own.history.change_number - 1),
         }
 
     def _complete(self, path: str) -> None:
         try:
             self._agents.complete_rotation(path, self._clock.unix_s())
         except SidelinkError as exc:
-            # It is announced on the disk, and is completed when the agent wakes.
+            # It is announced on the disk, and is completed at the latest when the agent wakes; one
+            # that stays awake would be left with a key whose overlap ends.
             _log.error("rotation_not_completed", agent=path, code=exc.code.text, why=exc.detail)
+            if exc.code is not Code.LOCAL_AGENT_UNKNOWN:
+                self._complete_in(RETRY_SECONDS, path)
             return
         self._changed()
+
+    def _complete_in(self, seconds: float, path: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
+        self._timers.add(loop.call_later(seconds, self._complete, path))
 
     def _path(self, wishes: Mapping[str, Any]) -> str:
         """The agent that is meant: by path, or, of those awake, by identifier or did:key."""

@@ -134,3 +134,15 @@ def test_somebody_whom_nobody_named_has_no_further_credentials() -> None:
     ).encode()
 
     assert refused(lambda: world.verify(proof, person)) is Code.CHANNEL_PROOF_INVALID
+
+
+def test_who_told_more_with_the_word_of_an_issuer_whom_nobody_trusts_any_more_tells_it_anew() -> (
+    None
+):
+    world = TwoDomains()
+    live = world.show((world.guest_link(),)).identity
+    acme = TrustAnchor(world.authority.history.identifier, "acme")
+    world.verifier = ProofVerifier([acme], own=world.own.history.identifier, lists=world.lists)
+
+    assert refused(lambda: world.verifier.recheck(live, NOW)) is Code.CHANNEL_WRONG_AUTHORITY
+    assert dict(world.show((world.guest_link(),)).identity.further) == {}

@@ -98,6 +98,19 @@ def test_a_proof_that_was_verified_costs_no_signature_again(
     assert counted.checks == 0
 
 
+def test_a_remembered_proof_outlives_its_authoritys_rotation_while_the_overlap_lasts() -> None:
+    world = World()
+    proof = world.planner.proof(world.planner_link(), world.node_link())
+    world.verify(proof, world.planner)
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10, overlap_s=100)
+    world.verify(world.authority.proof(), world.authority)
+    again = world.verify(proof, world.planner)
+    late = refused(lambda: world.verify(proof, world.planner, unix_s=NOW + 90))
+
+    assert again.identity.expires_unix_s == NOW + 90
+    assert late is Code.CHANNEL_HISTORY_INVALID
+
+
 def test_a_remembered_proof_lapses_when_its_first_part_does() -> None:
     world = World()
     proof = world.planner.proof(world.planner_link(expires_unix_s=NOW + 100), world.node_link())

@@ -14,6 +14,7 @@ from identity import (
     TrustAnchor,
 )
 from identity.cose import SignatureBudget
+from identity.verifier import ANCHOR_CHANGES_NEW_MAX
 from tests.identity.helpers import (
     NOW,
     Person,
@@ -130,7 +131,7 @@ def test_a_fork_of_the_authoritys_history_is_refused() -> None:
 
 def test_an_authoritys_history_of_any_length_can_be_learned() -> None:
     world = World()
-    for _ in range(40):
+    for _ in range(ANCHOR_CHANGES_NEW_MAX + 2):
         world.authority = world.authority.rotated(created_unix_s=NOW - 10)
     proof = world.node.proof(world.node_link())
     assert refused(lambda: world.verify(proof, world.node)) is Code.CHANNEL_TOO_MANY_SIGNATURES
@@ -141,6 +142,37 @@ def test_an_authoritys_history_of_any_length_can_be_learned() -> None:
     stranger = Person().history
     code = refused(lambda: world.verifier.learn_anchor_history(stranger, unix_s=NOW))
     assert code is Code.CHANNEL_WRONG_AUTHORITY
+
+
+def test_what_is_live_ends_with_the_overlap_of_its_authoritys_old_key() -> None:
+    world = World()
+    live = world.verify(world.planner.proof(world.planner_link(), world.node_link()), world.planner)
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10, overlap_s=100)
+    world.verify(world.authority.proof(), world.authority)
+    world.verifier.recheck(live.identity, NOW + 89)
+
+    code = refused(lambda: world.verifier.recheck(live.identity, NOW + 90))
+    assert code is Code.CHANNEL_CREDENTIAL_EXPIRED
+
+
+def test_what_is_live_outlives_a_clock_that_goes_back_behind_a_rotation() -> None:
+    world = World()
+    world.authority = world.authority.rotated(created_unix_s=NOW, overlap_s=100)
+    live = world.verify(world.node.proof(world.node_link()), world.node)
+
+    world.verifier.recheck(live.identity, NOW - 3_600)
+
+
+def test_a_verifier_of_yesterday_meets_an_authority_that_has_rotated_often() -> None:
+    world = World()
+    for _ in range(ANCHOR_CHANGES_NEW_MAX):
+        world.authority = world.authority.rotated(created_unix_s=NOW - 10)
+    node = world.verify(world.node.proof(world.node_link()), world.node)
+    world.verifier = world.new_verifier()
+    itself = world.verify(world.authority.proof(), world.authority)
+
+    assert node.identity.kind == "node"
+    assert itself.identity.kind == "authority"
 
 
 def test_one_authority_is_trusted_for_one_trust_domain() -> None:

@@ -63,6 +63,53 @@ def test_what_is_written_together_is_written_as_a_whole_or_not_at_all(tmp_path: 
         assert store.get("k") == b"1"
 
 
+def test_a_commit_that_fails_takes_nothing_along_that_is_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with Store.open(path) as store:
+        database = store._connection
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("CREATE TABLE above (i INTEGER PRIMARY KEY)")
+        database.execute(
+            "CREATE TABLE below (i REFERENCES above (i) DEFERRABLE INITIALLY DEFERRED)"
+        )
+
+        def orphan() -> None:
+            with store.together():
+                store.put("first", b"1")
+                database.execute("INSERT INTO below VALUES (7)")
+
+        with pytest.raises(ConfigError):
+            orphan()
+        store.put("second", b"2")
+    with Store.open(path) as store:
+        found = store.get("first"), store.get("second")
+
+    assert found == (None, b"2")
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with Store.open(path) as store:
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        def fill() -> None:
+            with store.together():
+                store.put("first", b"1")
+                store.put("second", bytes(100_000))
+
+        with pytest.raises(ConfigError) as full:
+            fill()
+        store._connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+        store.put("third", b"3")
+        found = store.get("first"), store.get("third")
+
+    assert "full" in full.value.detail
+    assert full.value.remedy is not None
+    assert "disk" in full.value.remedy
+    assert found == (None, b"3")
+
+
 def test_a_commit_is_forced_to_the_disk(tmp_path: Path) -> None:
     with Store.open(tmp_path / "state.db") as store:
         (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
