@@ -22,8 +22,13 @@ FILES: Final = {
     "proofs-1": ("proofs",),
 }
 _WRONG: Final = {
-    section: getattr(vector_wrong_proofs if section == "proofs" else vector_wrong_objects, section)
-    for section in JUDGES
+    "histories": vector_wrong_objects.HISTORIES,
+    "attestations": vector_wrong_objects.ATTESTATIONS,
+    "credentials": vector_wrong_objects.CREDENTIALS,
+    "proofs": vector_wrong_proofs.PROOFS,
+    "revocations": vector_wrong_objects.REVOCATIONS,
+    "tickets": vector_wrong_objects.TICKETS,
+    "invitations": vector_wrong_objects.INVITATIONS,
 }
 
 
@@ -47,7 +52,7 @@ def _section(section: str) -> dict[str, Any]:
     assert len(known) == len(valid)
     changer = Changer([key for who in PEOPLE for key in who.keys])
     invalid = []
-    for why, of, change, code in _WRONG[section]():
+    for why, of, change, code in _WRONG[section]:
         base = known[of]
         if section in TEXTS:
             encoded = changer.apply_to_ticket(base["encoded"], change)
