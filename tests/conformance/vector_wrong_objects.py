@@ -406,6 +406,12 @@ REVOCATIONS: Final[list[Row]] = [
     ),
     ("63 bytes of identifiers", _TWO, set_at(*_FIELDS, 7, to=_DIGESTS[:-1]), _LIST),
     (
+        "an identifier twice",
+        _TWO,
+        splice_at(*_FIELDS, 7, begin=0, put=_DIGESTS[:32].hex()),
+        _LIST,
+    ),
+    (
         "identifiers in another order",
         _TWO,
         set_at(*_FIELDS, 7, to=_DIGESTS[32:] + _DIGESTS[:32]),
