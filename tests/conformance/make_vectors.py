@@ -7,7 +7,12 @@ import json
 from typing import Any, Final
 
 from conformance import vector_path
-from tests.conformance import vector_cases, vector_wrong_objects, vector_wrong_proofs
+from tests.conformance import (
+    vector_cases,
+    vector_edges,
+    vector_wrong_objects,
+    vector_wrong_proofs,
+)
 from tests.conformance.vector_changes import Changer
 from tests.conformance.vector_judge import JUDGES, TEXTS, judge
 from tests.conformance.vector_people import PEOPLE
@@ -22,9 +27,15 @@ FILES: Final = {
     "proofs-1": ("proofs",),
 }
 _WRONG: Final = {
-    section: getattr(vector_wrong_proofs if section == "proofs" else vector_wrong_objects, section)
-    for section in JUDGES
+    "histories": vector_wrong_objects.HISTORIES,
+    "attestations": vector_wrong_objects.ATTESTATIONS,
+    "credentials": vector_wrong_objects.CREDENTIALS,
+    "proofs": vector_wrong_proofs.PROOFS,
+    "revocations": vector_wrong_objects.REVOCATIONS,
+    "tickets": vector_wrong_objects.TICKETS,
+    "invitations": vector_wrong_objects.INVITATIONS,
 }
+_CHANGER: Final = Changer([key for who in PEOPLE for key in who.keys])
 
 
 def make(name: str) -> dict[str, Any]:
@@ -44,33 +55,32 @@ def make(name: str) -> dict[str, Any]:
 def _section(section: str) -> dict[str, Any]:
     valid = getattr(vector_cases, section)()
     known = {case["what"]: case for case in valid}
-    assert len(known) == len(valid)
-    changer = Changer([key for who in PEOPLE for key in who.keys])
-    invalid = []
-    for why, of, change, code in _WRONG[section]():
-        base = known[of]
-        if section in TEXTS:
-            encoded = changer.apply_to_ticket(base["encoded"], change)
-        else:
-            encoded = changer.apply(bytes.fromhex(base["encoded"]), change).hex()
-        inputs = dict(base["inputs"])
-        if "input" in change:
-            assert change["input"] in inputs
-            inputs[change["input"]] = change["to"]
-        invalid.append(
-            {
-                "why": why,
-                "of": of,
-                "change": change,
-                "encoded": encoded,
-                "inputs": inputs,
-                "code": [int(code), code.text],
-            }
-        )
+    valid += [
+        {"what": what} | _changed(section, known[of], change)
+        for what, of, change in vector_edges.EDGES[section]
+    ]
+    assert len({case["what"] for case in valid}) == len(valid)
     return {
         "valid": [case | {"gives": judge(section, case)} for case in valid],
-        "invalid": invalid,
+        "invalid": [
+            {"why": why, "of": of, "change": change}
+            | _changed(section, known[of], change)
+            | {"code": [int(code), code.text]}
+            for why, of, change, code in _WRONG[section]
+        ],
     }
+
+
+def _changed(section: str, base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    inputs = dict(base["inputs"])
+    if "input" in change:
+        assert change["input"] in inputs
+        inputs[change["input"]] = change["to"]
+    if section in TEXTS:
+        encoded = _CHANGER.apply_to_ticket(base["encoded"], change)
+    else:
+        encoded = _CHANGER.apply(bytes.fromhex(base["encoded"]), change).hex()
+    return {"encoded": encoded, "inputs": inputs}
 
 
 def printed(name: str) -> str:

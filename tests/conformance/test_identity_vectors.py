@@ -83,9 +83,9 @@ def reason_of(section: str, case: dict[str, Any]) -> tuple[Any, ...]:
     """The line that refuses it, and those on the way there; its words; the part that is changed."""
     refused = code_of(section, case)
     change = case["change"]
-    part = next((change[kind] for kind in ("set", "remove", "splice") if kind in change), "text")
+    part = [[kind, change[kind]] for kind in ("set", "remove", "splice") if kind in change]
     if "input" in change:
-        part = [change["input"], "beside", case["of"]]
+        part = [[change["input"], "beside", case["of"]]]
     return section, place_of(refused), refused.detail, json.dumps(part)
 
 

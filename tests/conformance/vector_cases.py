@@ -49,6 +49,12 @@ def histories() -> list[Case]:
 
     return [
         case("one change", NODE, change=0),
+        case(
+            "one change, in the minute before it is made",
+            NODE,
+            change=0,
+            unix_s=NOW - DAY_S - 30,
+        ),
         case("two changes", PLANNER, change=1),
         case("the replaced key of two changes, within its overlap", PLANNER, change=0),
         case("eight changes", SEVENTH, change=7),

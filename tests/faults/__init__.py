@@ -1,0 +1,1 @@
+"""Faults that other projects have shipped, each held against this one."""
