@@ -30,7 +30,7 @@ async def test_a_child_is_asked_for_by_its_chain_and_ends_with_its_time(
     serving = asyncio.create_task(answer_with_sender(clerk))
     planner = await mesh_a.agent("finance/spawner", attributes={"role": "planner"})
 
-    child = await planner.spawn("child", attributes={"role": "planner"}, ttl=2)
+    child = await planner.spawn("child", attributes={"role": "planner"}, ttl=4)
     reply = await child.ask(clerk.uri, "who am I?")
     grandchild = await child.spawn("deeper")
     deeper = await grandchild.ask(clerk.uri, "who am I?")
