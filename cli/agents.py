@@ -68,7 +68,8 @@ def token() -> None:
 def token_create(agents: tuple[str, ...], expires: str, state: str | None, as_json: bool) -> None:
     """Print a new token, which is shown this once. Whoever holds it can use it.
 
-    A process shows it by SIDELINK_TOKEN, SIDELINK_TOKEN_FILE or sidelink.connect(token=…).
+    A process shows it by SIDELINK_AGENT_TOKEN, SIDELINK_AGENT_TOKEN_FILE or
+    sidelink.connect(token=…).
     """
     from cli.output import print_json
     from node.admin_client import admin_request

@@ -17,7 +17,7 @@ from node.settings_source import FLAG_OR_ENVIRONMENT_ONLY, SettingsFile, find_se
 # Read elsewhere: by the keystore, by the SDK, and by the development script, whose children inherit
 # it.
 OTHER_VARIABLES: Final = frozenset(
-    {"MASTER_KEY", "MASTER_KEY_FILE", "PROVE_SECONDS", "TOKEN", "TOKEN_FILE"}
+    {"MASTER_KEY", "MASTER_KEY_FILE", "PROVE_SECONDS", "AGENT_TOKEN", "AGENT_TOKEN_FILE"}
 )
 
 UNKNOWN_KEY: Final = "extra_forbidden"

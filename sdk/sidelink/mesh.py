@@ -66,7 +66,8 @@ def connect(
     """``async with sidelink.connect() as mesh:`` — the sidecar at `path`, or the default one.
 
     `path` is that of its socket, or ``tcp://127.0.0.1:7450``. A token says which agents this
-    program may act as: `token`, or SIDELINK_TOKEN, or what the file SIDELINK_TOKEN_FILE holds.
+    program may act as: `token`, or SIDELINK_AGENT_TOKEN, or what the file
+    SIDELINK_AGENT_TOKEN_FILE holds.
 
     Raises LocalError for an address or a token that is none. Entering raises Unreachable when there
     is no sidecar, at once or after `wait_s` seconds: for programs that start beside it. If it goes

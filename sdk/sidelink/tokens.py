@@ -54,15 +54,16 @@ def no_token() -> str | None:
 
 
 def token_reader(given: str | None, environment: Mapping[str, str] | None = None) -> ReadToken:
-    """Reads the token given, or that of SIDELINK_TOKEN, or of the file SIDELINK_TOKEN_FILE."""
+    """Reads the token given, or that of SIDELINK_AGENT_TOKEN, or of the file
+    SIDELINK_AGENT_TOKEN_FILE."""
     environment = os.environ if environment is None else environment
     text, where = given, "the token given"
-    if text is None and (text := environment.get("SIDELINK_TOKEN") or None):
-        where = "SIDELINK_TOKEN"
+    if text is None and (text := environment.get("SIDELINK_AGENT_TOKEN") or None):
+        where = "SIDELINK_AGENT_TOKEN"
     if text is not None:
         token = check_token(text, where)
         return lambda: token
-    if file := environment.get("SIDELINK_TOKEN_FILE"):
+    if file := environment.get("SIDELINK_AGENT_TOKEN_FILE"):
         return lambda: _read_file(Path(file))
     return no_token
 
@@ -74,7 +75,7 @@ def _read_file(path: Path) -> str:
     except OSError as error:
         raise LocalError(
             "config.invalid",
-            f"SIDELINK_TOKEN_FILE: {path} cannot be read: {error.strerror}",
+            f"SIDELINK_AGENT_TOKEN_FILE: {path} cannot be read: {error.strerror}",
             remedy="Write a token there, or correct the path.",
         ) from error
-    return check_token(text, f"SIDELINK_TOKEN_FILE: what {path} holds")
+    return check_token(text, f"SIDELINK_AGENT_TOKEN_FILE: what {path} holds")

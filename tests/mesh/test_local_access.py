@@ -166,8 +166,8 @@ def test_a_command_line_with_a_token_acts_as_its_agent(mesh: Mesh) -> None:
     token = new_token(mesh, "finance/shell")["token"]
     words = ("send", mesh.uri("finance/keeper"), "hello", "--socket", port_of(mesh))
 
-    as_itself = run_sidelink(*words, "--as", "finance/shell", SIDELINK_TOKEN=token)
-    as_another = run_sidelink(*words, "--as", "finance/planner", SIDELINK_TOKEN=token)
+    as_itself = run_sidelink(*words, "--as", "finance/shell", SIDELINK_AGENT_TOKEN=token)
+    as_another = run_sidelink(*words, "--as", "finance/planner", SIDELINK_AGENT_TOKEN=token)
 
     assert "may not act as" not in as_itself.stderr
     assert as_another.returncode == 1

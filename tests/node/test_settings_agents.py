@@ -111,3 +111,13 @@ def test_a_socket_for_a_group_lies_outside_the_state_folder(tmp_path: Path) -> N
     settings = load(tmp_path, outside)
 
     assert settings.agents.socket_group == "agents"
+
+
+def test_the_tokens_of_agents_are_no_settings_of_a_sidecar_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the SDK reads may stand in an environment that a sidecar shares."""
+    monkeypatch.setenv("SIDELINK_AGENT_TOKEN", "slk1")
+    monkeypatch.setenv("SIDELINK_AGENT_TOKEN_FILE", "/run/secrets/agent")
+
+    assert load(tmp_path, "").token_file is None

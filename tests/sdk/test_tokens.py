@@ -22,7 +22,7 @@ TOKEN, OTHER_TOKEN = token_of(bytes(32)), token_of(bytes(range(32)))
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TOKEN", "TOKEN_FILE", "AGENT_SOCKET"):
+    for name in ("AGENT_TOKEN", "AGENT_TOKEN_FILE", "AGENT_SOCKET"):
         monkeypatch.delenv(f"SIDELINK_{name}", raising=False)
 
 
@@ -102,7 +102,7 @@ async def test_a_token_in_a_file_is_replaced_without_a_restart(
     port: Port, tokens: TokenBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"
-    monkeypatch.setenv("SIDELINK_TOKEN_FILE", str(file))
+    monkeypatch.setenv("SIDELINK_AGENT_TOKEN_FILE", str(file))
     file.write_text(create(tokens, "planner", "sink"))
     async with sidelink.connect(port.address) as mesh:
         planner = await mesh.agent("planner")
@@ -130,7 +130,7 @@ async def test_the_variable_for_the_socket_may_name_an_address(
     port: Port, tokens: TokenBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIDELINK_AGENT_SOCKET", port.address)
-    monkeypatch.setenv("SIDELINK_TOKEN", create(tokens, "planner"))
+    monkeypatch.setenv("SIDELINK_AGENT_TOKEN", create(tokens, "planner"))
 
     async with sidelink.connect() as mesh:
         assert (await mesh.agent("planner")).uri == uri("planner")
@@ -148,19 +148,22 @@ def test_an_address_without_a_token_is_refused_before_anything_is_sent() -> None
 
 
 def test_the_token_given_wins_over_the_variable_and_the_variable_over_the_file() -> None:
-    both = {"SIDELINK_TOKEN": OTHER_TOKEN, "SIDELINK_TOKEN_FILE": "/no/such/file"}
+    both = {"SIDELINK_AGENT_TOKEN": OTHER_TOKEN, "SIDELINK_AGENT_TOKEN_FILE": "/no/such/file"}
 
     assert token_reader(TOKEN, both)() == TOKEN
     assert token_reader(None, both)() == OTHER_TOKEN
     assert token_reader(None, {}) is no_token
-    assert token_reader(None, {"SIDELINK_TOKEN": "", "SIDELINK_TOKEN_FILE": ""}) is no_token
+    assert (
+        token_reader(None, {"SIDELINK_AGENT_TOKEN": "", "SIDELINK_AGENT_TOKEN_FILE": ""})
+        is no_token
+    )
 
 
 def test_a_file_may_end_with_a_line_end(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\r\n")
 
-    assert token_reader(None, {"SIDELINK_TOKEN_FILE": str(file)})() == TOKEN
+    assert token_reader(None, {"SIDELINK_AGENT_TOKEN_FILE": str(file)})() == TOKEN
 
 
 NO_TOKENS = {
@@ -186,7 +189,7 @@ def test_what_is_no_token_is_told_without_repeating_it(case: str, tmp_path: Path
     with pytest.raises(sidelink.LocalError) as given:
         check_token(text, "it")
     with pytest.raises(sidelink.LocalError) as read:
-        token_reader(None, {"SIDELINK_TOKEN_FILE": str(file)})()
+        token_reader(None, {"SIDELINK_AGENT_TOKEN_FILE": str(file)})()
 
     assert given.value.code == read.value.code == "config.invalid"
     assert not text or text not in str(given.value) + given.value.remedy
@@ -194,7 +197,7 @@ def test_what_is_no_token_is_told_without_repeating_it(case: str, tmp_path: Path
 
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(sidelink.LocalError, match="/no/such/file"):
-        token_reader(None, {"SIDELINK_TOKEN_FILE": "/no/such/file"})()
+        token_reader(None, {"SIDELINK_AGENT_TOKEN_FILE": "/no/such/file"})()
 
 
 def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     file.write_bytes(b"x" * 10_000_000)
 
     with pytest.raises(sidelink.LocalError):
-        token_reader(None, {"SIDELINK_TOKEN_FILE": str(file)})()
+        token_reader(None, {"SIDELINK_AGENT_TOKEN_FILE": str(file)})()
     assert len(TOKEN) < CHARACTERS_MAX
 
 
