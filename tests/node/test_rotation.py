@@ -1,4 +1,4 @@
-"""Rotating a node's own key: announced before it is used, and never without the overlap it needs."""
+"""Rotating a node's own key: announced before its use, never without the overlap it needs."""
 
 import asyncio
 import contextlib
