@@ -274,8 +274,11 @@ class ProofVerifier:
         links: list[tuple[Identifier, Identifier]] = []
         until_unix_s = identity.expires_unix_s
         for chain in further:
-            root = ChangeHistory.decode_untrusted(chain[-1].issuer_history).identifier
-            if root not in self._anchors:
+            root = _decode_link(chain[-1])
+            if root.issuer_history.identifier not in self._anchors:
+                # Else one whom we trust would fall silent when a bit of its history changed.
+                if root.credential.issuer != root.issuer_history.identifier:
+                    raise _READ.error("a history that is not the issuer's")
                 continue
             other, pin = self._verify_chain(chain, identity.identifier, budget, unix_s, histories)
             history.check_pin(pin)
