@@ -119,6 +119,8 @@ class Neighbours:
 
     def receive_untrusted(self, hop: Hop, frame: Frame) -> None:
         """Take one frame of ``KINDS``. Raises FrameError for what breaks the protocol."""
+        if frame.link != 0:
+            raise FrameError(f"kind {frame.kind:#04x} belongs to no link")
         neighbour = self._open.get(hop.id)
         if neighbour is None:
             return
