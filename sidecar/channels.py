@@ -67,7 +67,8 @@ _SAID_BY_ONE_GATEWAY: Final = frozenset(
     }
 )
 
-VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes], VerifiedPeer]
+VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes, bool], VerifiedPeer]
+"""For which agent of ours, the proof, the Noise key, and whether the channel is open already."""
 
 
 class ChannelOwner(Protocol):
@@ -175,6 +176,7 @@ class ChannelTable:
             proof=agent.full_proof,
             prologue=Prologue(purpose="channel", target=str(remote), nonce=nonce),
             verify=self._verifier(agent),
+            verify_renewal=self._verifier(agent, is_live=True),
             now_s=now_s,
             **self._options,
         )
@@ -339,6 +341,7 @@ class ChannelTable:
                 versions=opening.versions,
             ),
             verify=self._verifier(agent),
+            verify_renewal=self._verifier(agent, is_live=True),
             now_s=now_s,
             **self._options,
         )
@@ -454,8 +457,10 @@ class ChannelTable:
         self.deny(slot, answer)
         self._owner.channel_closed(slot, answer.code)
 
-    def _verifier(self, agent: LocalAgent) -> Callable[[bytes, bytes], VerifiedPeer]:
-        return lambda proof, noise_key: self._verify(agent, proof, noise_key)
+    def _verifier(
+        self, agent: LocalAgent, *, is_live: bool = False
+    ) -> Callable[[bytes, bytes], VerifiedPeer]:
+        return lambda proof, noise_key: self._verify(agent, proof, noise_key, is_live)
 
     def _keep(self, slot: ChannelSlot) -> None:
         self._live[slot] = None
