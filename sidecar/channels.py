@@ -7,7 +7,7 @@ which link carries an open one is that of ``sidecar.paths``.
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from channel import (
     AddressesReceived,
@@ -53,19 +53,9 @@ from sidecar.agents import LocalAgent
 from sidecar.handshakes import Handshakes
 from sidecar.hops import HopBook
 from sidecar.mailbox import Sender
-from sidecar.paths import Paths
+from sidecar.paths import SAID_BY_ONE_GATEWAY, Paths
 from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
-
-# What a gateway says that another gateway may see otherwise: the opening is tried there.
-_SAID_BY_ONE_GATEWAY: Final = frozenset(
-    {
-        Code.ROUTE_UNKNOWN,
-        Code.ROUTE_UNREACHABLE,
-        Code.ROUTE_LINK_LIMIT,
-        Code.ROUTE_LINK_CLOSED,
-    }
-)
 
 VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes, bool], VerifiedPeer]
 """For which agent of ours, the proof, the Noise key, and whether the channel is open already."""
@@ -287,7 +277,7 @@ class ChannelTable:
         if slot.state is ChannelState.OPEN:
             self.paths.lost(slot, now_s)
             return True
-        if slot.initiator and not slot.verified and code in _SAID_BY_ONE_GATEWAY:
+        if slot.initiator and not slot.verified and code in SAID_BY_ONE_GATEWAY:
             return self._open_elsewhere(slot, now_s)
         return False
 
