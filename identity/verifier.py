@@ -166,20 +166,28 @@ class ProofVerifier:
         noise_key: bytes,
         unix_s: float,
         own: Identifier | None = None,
+        is_live: bool = False,
     ) -> VerifiedPeer:
         """Verify a peer's proof for the Noise key that the handshake showed.
 
         ``own`` is who asks, one of a node's agents for example; the verifier's own unless given.
+        A list that is out of date stops channels, if they are new (``is_live``: the peer has been
+        let in and shows a newer proof), and no hops: over them the next list comes.
         An empty chain is legal: the peer is then an anchor itself, or `unenrolled` and nameless;
         whether that will do is for the caller's policy. Raises IdentityError.
         """
         key = hashlib.sha256(proof).digest(), noise_key, purpose
         known = self._peers.get(key)
+        is_new = purpose is Purpose.CHANNEL and not is_live
         if known is not None and self._still_holds(known, unix_s):
+            if is_new:
+                self._check_fresh(known.peer.identity, unix_s)
             self._refuse_own(known.peer.identifier, own)
             self._peers.move_to_end(key)
             return known.peer
         peer, histories = self._verify_anew(proof, purpose, noise_key, unix_s, own)
+        if is_new:
+            self._check_fresh(peer.identity, unix_s)
         if peer.identity.kind in ("agent", "node"):
             pins = tuple((history.identifier, history.pin) for history in histories)
             self._peers[key] = _Known(peer, unix_s, peer.identity.depends_on, pins)
@@ -304,10 +312,15 @@ class ProofVerifier:
         if not known.since_unix_s <= unix_s < known.peer.identity.expires_unix_s:
             return False
         for authority, identifier in known.depends_on:
-            self._lists.check_fresh(authority, unix_s)
             self._lists.check(authority, identifier)
         seen = ((pin, self._seen.pin_of(identifier)) for identifier, pin in known.pins)
         return all(now is None or now.change_number <= pin.change_number for pin, now in seen)
+
+    def _check_fresh(self, identity: VerifiedIdentity, unix_s: float) -> None:
+        """Of an authority itself nothing is awaited: it is who brings the next list."""
+        if identity.kind != "authority":
+            for authority in {authority for authority, _ in identity.depends_on}:
+                self._lists.check_fresh(authority, unix_s)
 
     def _refuse_own(self, identifier: Identifier, own: Identifier | None) -> None:
         if identifier == (own or self._own):
@@ -331,7 +344,8 @@ class ProofVerifier:
         known = [self._issuers.get(digest) for digest in digests]
         links = [known[i] or _decode_link(link) for i, link in enumerate(chain)]
         authority = self._check_joints(links, subject)
-        self._check_revocations(links, authority, unix_s)
+        for link in links:
+            self._lists.check(authority, link.credential.subject)
         parent: tuple[VerifiedIdentity, Credential] | None = None
         for index in range(len(links) - 1, -1, -1):
             link, credential, is_new = links[index], links[index].credential, known[index] is None
@@ -393,11 +407,6 @@ class ProofVerifier:
                 Code.CHANNEL_WRONG_AUTHORITY, "an authority outside its trust domain"
             )
         return subject
-
-    def _check_revocations(self, links: list[_Link], authority: Identifier, unix_s: float) -> None:
-        self._lists.check_fresh(authority, unix_s)
-        for link in links:
-            self._lists.check(authority, link.credential.subject)
 
     def _anchor_history(
         self, presented: ChangeHistory, unix_s: float, *, new_max: int = ANCHOR_CHANGES_NEW_MAX

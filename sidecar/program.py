@@ -236,9 +236,11 @@ class Sidecar:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.cancel()
 
-    def _verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+    def _verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
         own = agent.identity.identifier
-        return self._parts.node.verify_channel(proof, noise_key, own=own)
+        return self._parts.node.verify_channel(proof, noise_key, own=own, is_live=is_live)
 
     def _judge(self) -> None:
         """Somebody may have been revoked: hops, channels and streams that rest on it end now."""
