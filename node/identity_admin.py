@@ -11,6 +11,7 @@ from identity import (
     SidelinkError,
     TrustAnchor,
     VerifiedIdentity,
+    decode_credential_untrusted,
     did_key,
     encode_card,
     spiffe_id,
@@ -33,6 +34,7 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
         "key": did_key(own.signing_key.verify_key),
         "announced_key": None if own.next_key is None else did_key(own.next_key.verify_key),
         "card": encode_card(history),
+        "pinned_change": _pinned_change(own),
         "changes": [
             {
                 "number": change.number,
@@ -49,6 +51,13 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
             for key, value in identity.attributes.items()
         },
     }
+
+
+def _pinned_change(own: OwnIdentity) -> int | None:
+    """The newest change of its history that its issuer has vouched for."""
+    if not own.chain:
+        return None
+    return decode_credential_untrusted(own.chain[0].credential).credential.pin.change_number
 
 
 class IdentityAdmin:
