@@ -250,10 +250,14 @@ class Sidecar:
         self.router.judge()
         self._alarm.look()
 
-    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+    def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:
+        """Gateways take turns: the authority may have lost one of them."""
         hops = self.router.channels.hops
-        hop = next(iter(hops.gateways()), None)
-        return None if hop is None else (hop, hops.take_link(hop))
+        gateways = hops.gateways()
+        if not gateways:
+            return None
+        hop = gateways[failures % len(gateways)]
+        return hop, hops.take_link(hop)
 
     def _node_changed(self) -> None:
         """The node's key or credential is another: agents show chains that end in what it is now.

@@ -23,6 +23,7 @@ class FakeHop:
     id: int
     peer: VerifiedPeer
     own_key: bytes = b""
+    is_dialler: bool = True
     queued_bytes: int = 0
     sent: list[Frame] = field(default_factory=list)
 
