@@ -112,13 +112,23 @@ class IdentityAdmin:
             )
         except IdentityError as exc:
             raise SidelinkError(Code.LOCAL_BAD_REQUEST, exc.detail) from exc
-        known = {one.identifier: one.trust_domain for one in self._node.trust.anchors}
-        if known.get(anchor.identifier, anchor.trust_domain) != anchor.trust_domain:
-            raise SidelinkError(
-                Code.LOCAL_BAD_REQUEST,
-                f"this authority is trusted for {known[anchor.identifier]}; remove it first",
-            )
-        self._node.trust.add(anchor)
+        for known in self._node.trust.anchors:
+            if known == anchor:
+                break
+            if known.identifier == anchor.identifier:
+                raise SidelinkError(
+                    Code.LOCAL_BAD_REQUEST,
+                    f"this authority is trusted for {known.trust_domain}; remove it first",
+                )
+            if known.trust_domain == anchor.trust_domain:
+                # It could name anybody of that domain, and no rule would tell the two apart.
+                raise SidelinkError(
+                    Code.LOCAL_BAD_REQUEST,
+                    f"{anchor.trust_domain} is the domain of {known.identifier} here; "
+                    "remove that authority first",
+                )
+        else:
+            self._node.trust.add(anchor)
         return {"authority": str(anchor.identifier), "trust_domain": anchor.trust_domain}
 
     async def _remove(self, wishes: Mapping[str, Any]) -> object:
