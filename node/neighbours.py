@@ -121,6 +121,12 @@ class Neighbours:
         if gone is not None:
             self._forget_parts(gone)
 
+    def newest_told(self, authority: Identifier) -> int | None:
+        """The highest number of its lists that an open neighbour claims to hold, or was sent; None
+        while nobody has said."""
+        told = [one.numbers[authority] for one in self._open.values() if authority in one.numbers]
+        return max(told, default=None)
+
     def show_proof(self) -> None:
         """Show every neighbour who we are now."""
         for neighbour in self._open.values():
