@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import pytest
 import sidelink
 
-from identity import SidelinkError
+from identity import Identifier, SidelinkError
 from node.admin_client import admin_request
 from tests.mesh.meshes import Mesh
 from tests.mesh.programs import SIDELINK, WAIT_S, Program, wait_until
@@ -54,9 +55,9 @@ class Killed:
         self.listener = listener
         self._armed = mesh.folder / "armed"
 
-    async def once(self, when: str, at: int) -> bool:
-        """Kill it at this write of a rotation, and see that it comes back. False if there is no
-        such write."""
+    async def once(self, when: str, at: int, act: Callable[[], None] | None = None) -> bool:
+        """Kill it at this write of a rotation, or of what ``act`` brings about, and see that it
+        comes back. False if there is no such write."""
         node, agent = self.program, AGENT
         before = await self._talk()
         await asyncio.to_thread(self._stop)
@@ -70,7 +71,8 @@ class Killed:
         async with sidelink.connect(node.agent_socket) as connected:
             await connected.agent(agent)
             self._armed.touch()
-            was_killed = await asyncio.to_thread(self._rotate_until_killed)
+            await asyncio.to_thread(act or self._rotate)
+            was_killed = await asyncio.to_thread(self._is_killed)
         if not was_killed:
             await asyncio.to_thread(self._stop)
         node.executable, node.command = (SIDELINK,), ("up",)
@@ -88,7 +90,7 @@ class Killed:
         self.program.start()
         self.program.wait_ready()
 
-    def _rotate_until_killed(self) -> bool:
+    def _rotate(self) -> None:
         """Ask for both rotations; the second may find nobody."""
         wishes: dict[str, Any] = {"announce_s": 0, "overlap_s": 3_600}
         for path, more in (
@@ -97,6 +99,8 @@ class Killed:
         ):
             with contextlib.suppress(SidelinkError):
                 admin_request(self.program.paths.admin_socket, "POST", path, wishes | more)
+
+    def _is_killed(self) -> bool:
         try:
             return self.program.wait_end(QUIET_S) != 0
         except Exception:
@@ -137,6 +141,29 @@ async def test_a_sidecar_that_is_killed_while_it_rotates_comes_back_whole(
     mesh: Mesh, listener: sidelink.Agent, when: str, at: int
 ) -> None:
     assert await Killed(mesh, listener).once(when, at)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_sidecar_that_is_killed_while_it_takes_a_list_has_it_when_it_is_back(
+    mesh: Mesh, listener: sidelink.Agent, when: str
+) -> None:
+    gone = Identifier(os.urandom(32))
+
+    def revoke() -> None:
+        socket = mesh.authority.paths.admin_socket
+        admin_request(socket, "POST", "/v1/revocations", {"who": str(gone), "reason": "a test"})
+
+    was_killed = await Killed(mesh, listener).once(when, 1, revoke)
+    numbers = {program.name: _list_number(program) for program in (mesh.gateway, mesh.a)}
+
+    assert was_killed
+    assert numbers["a"] == numbers[mesh.gateway.name]
+
+
+def _list_number(program: Program) -> int:
+    [own] = admin_request(program.paths.admin_socket, "GET", "/v1/trust")["authorities"]
+    number: int = own["revocations"]["number"]
+    return number
 
 
 @pytest.mark.prove
