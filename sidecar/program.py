@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from channel import MakeCipher
-from identity import Code, SidelinkError, VerifiedPeer
+from identity import Code, GatewayAddress, SidelinkError, VerifiedPeer
 from link import Frame, HopPort
 from node.hop_counters import show_counters
 from node.membership import Membership
@@ -184,9 +184,8 @@ class Sidecar:
             await self._local_api.close()
             raise
         parts.folder.write_ports(parts.ports)
-        gateways = parts.store.gateways()
         self._tasks = [
-            asyncio.create_task(self.uplink.run(self.endpoint, gateways)),
+            asyncio.create_task(self.uplink.run(self.endpoint, self._gateways())),
             asyncio.create_task(self.renewal.run()),
         ]
         if self.direct is not None:
@@ -251,13 +250,21 @@ class Sidecar:
         self._alarm.look()
 
     def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:
-        """Gateways take turns: the authority may have lost one of them."""
+        """Gateways of its trust domain take turns: the authority may have lost one of them."""
         hops = self.router.channels.hops
-        gateways = hops.gateways()
+        authority = self._parts.node.identity.issuer
+        gateways = [hop for hop in hops.gateways() if hop.peer.identity.issuer == authority]
         if not gateways:
             return None
         hop = gateways[failures % len(gateways)]
         return hop, hops.take_link(hop)
+
+    def _gateways(self) -> tuple[GatewayAddress, ...]:
+        """Those of our own authority, and those of others that the operator names."""
+        own = self._parts.store.gateways()
+        known = {gateway.identifier for gateway in own}
+        further = self._settings.further_gateways
+        return (*own, *(one for one in further if one.identifier not in known))
 
     def _node_changed(self) -> None:
         """The node's key or credential is another: agents show chains that end in what it is now.
@@ -281,7 +288,7 @@ class Sidecar:
         rules = AddressRules(
             is_v6=":" in endpoint.address[0], allow_loopback=settings.direct.allow_loopback
         )
-        gateways = [(gateway.host, gateway.port) for gateway in parts.store.gateways()]
+        gateways = [(gateway.host, gateway.port) for gateway in self._gateways()]
         advertised = settings.direct.advertise
         direct = DirectPaths(
             parts.node.identifier,
