@@ -10,7 +10,8 @@ from typing import Final
 import structlog
 
 from identity import AgentUri, Code, IdentityError, NamePrefix, VerifiedIdentity, VerifiedPeer
-from node.audit import AuditLog, cut_entry, entry_of
+from node.audit import AuditLog
+from node.audit_entry import cut_entry, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
 from node.trust import Trust
@@ -64,7 +65,7 @@ class Admission:
         decision = self._engine().decide(
             request, self._clock.unix_s(), expires_unix_s=expires_unix_s
         )
-        self._audit.record(entry_of(request, decision))
+        self._audit.record(entry_of(request, decision, expires_unix_s=expires_unix_s))
         effect = "allow" if isinstance(decision, Permit) else "deny"
         self._decisions.increment(action=str(request.action), effect=effect)
         return decision
