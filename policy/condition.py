@@ -174,6 +174,7 @@ class ConditionCompiler:
     """Compiles the conditions of one policy: knows its attributes, keeps a schema per kind."""
 
     def __init__(self, attributes: Mapping[str, ValueType]) -> None:
+        self.attributes = attributes
         self._variables: dict[str, ValueType] = {}
         for party in _PARTIES:
             self._variables |= {f"{party}.{field}": ValueType.TEXT for field in FIELDS}

@@ -1,19 +1,18 @@
 """The engine: one policy, compiled once, asked for every decision. Deny by default."""
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Final
 
 from identity import AgentUri, Code
-from policy.bundles import BASELINE_FILE, BASELINE_POLICY, BASELINE_PREFIX
+from policy.bundles import BASELINE_FILE, BASELINE_POLICY
 from policy.condition import Facts
 from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, make_permit
+from policy.documents import PolicySource, read_bundle, read_policy, version_of
 from policy.evaluation import Reuse, allows, could_allow, denies, index_rules, nearest_rule
-from policy.model import PolicyDocument, Rule, read_policy
-from policy.reader import quoted
+from policy.model import PolicyDocument, Rule
 from policy.request import (
     IMPLIED_BY,
     MESSAGE_ACTIONS,
@@ -25,7 +24,6 @@ from policy.selftest import PolicyTestOutcome, run_tests
 
 NEAREST_RULES_MAX: Final = 256
 """A denial looks at no more rules than this to say which came nearest."""
-_VERSION_CHARS: Final = 16
 _NO_POLICY: Final = "there is no policy, so everything is denied"
 _NO_RULES: Final = "the policy has no rules, so everything is denied"
 
@@ -44,13 +42,13 @@ class PolicyEngine:
         *,
         version: str,
         unready: str | None,
-        document: PolicyDocument | None = None,
+        documents: tuple[PolicyDocument, ...] = (),
     ) -> None:
         self.version = version
         self.unready = unready
         """Why everything is denied; None when the policy is in force."""
         self.rule_names = tuple(rule.name for rule in rules)
-        self._document = document
+        self._documents = documents
         self._allowing = index_rules(rules, allows=True)
         self._denying = index_rules(rules, allows=False)
         # Unique across engines and processes without asking for chance each time.
@@ -59,22 +57,24 @@ class PolicyEngine:
 
     @classmethod
     def load(cls, text: str, *, file: str, baseline: bool = True) -> "PolicyEngine":
-        """Compile a policy's text; raises PolicyError. ``file`` is for messages only.
+        """Compile a policy that is one text: see ``load_bundle``."""
+        return cls.load_bundle([PolicySource(file, text)], baseline=baseline)
+
+    @classmethod
+    def load_bundle(cls, files: Sequence[PolicySource], *, baseline: bool = True) -> "PolicyEngine":
+        """Compile a policy of one or more files; raises PolicyError, and then nothing is loaded.
 
         Without rules of its own the policy denies everything, the baseline's permits included.
         """
-        document = read_policy(text, file)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-        rules: tuple[Rule, ...] = () if document is None else document.rules
+        documents = read_bundle(files)
+        rules = tuple(chain.from_iterable(document.rules for document in documents))
         unready = None if rules else _NO_RULES
-        if document is not None:
-            _check_names(document)
+        texts = [file.text for file in files]
         if baseline:
-            digest.update(b"\0" + BASELINE_POLICY.encode())
+            texts.append(BASELINE_POLICY)
             built_in = read_policy(BASELINE_POLICY, BASELINE_FILE)
             rules += () if built_in is None else built_in.rules
-        version = digest.hexdigest()[:_VERSION_CHARS]
-        return cls(rules, version=version, unready=unready, document=document)
+        return cls(rules, version=version_of(texts), unready=unready, documents=documents)
 
     @classmethod
     def deny_all(cls) -> "PolicyEngine":
@@ -118,10 +118,9 @@ class PolicyEngine:
             return False
 
     def run_tests(self) -> tuple[PolicyTestOutcome, ...]:
-        """Run the file's own `tests:`. Raises PolicyError for a test that cannot be read."""
-        if self._document is None:
-            return ()
-        return run_tests(self._document, self.decide)
+        """Run the `tests:` of all files. Raises PolicyError for a test that cannot be read."""
+        outcomes = (run_tests(document, self.decide) for document in self._documents)
+        return tuple(chain.from_iterable(outcomes))
 
     def _decide(
         self, request: Request, unix_s: float, expires_unix_s: float | None
@@ -236,16 +235,6 @@ def _may_pass_on(request: Request, action: Action) -> bool:
     """Whether the subject's issuer was allowed to pass the action on."""
     allowed = request.subject.allowed_actions
     return allowed is None or action in allowed or f"{action.partition('.')[0]}.*" in allowed
-
-
-def _check_names(document: PolicyDocument) -> None:
-    for index, rule in enumerate(document.rules):
-        if rule.name.startswith(BASELINE_PREFIX):
-            raise document.reader.error(
-                ("rules", index, "name"),
-                f"names that begin with {quoted(BASELINE_PREFIX)} are those of built-in rules.",
-                "Give the rule another name.",
-            )
 
 
 def _denied(request: Request) -> str:
