@@ -2,6 +2,7 @@
 
 from policy.bundles import BASELINE_POLICY, STARTER_POLICY
 from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, require
+from policy.documents import PolicySource
 from policy.engine import PolicyEngine
 from policy.errors import LocatedError, PolicyError, YamlError
 from policy.request import Action, Party, Request
@@ -18,6 +19,7 @@ __all__ = [
     "Permit",
     "PolicyEngine",
     "PolicyError",
+    "PolicySource",
     "PolicyTestOutcome",
     "Request",
     "YamlError",

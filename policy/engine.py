@@ -1,19 +1,27 @@
 """The engine: one policy, compiled once, asked for every decision. Deny by default."""
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Final
 
 from identity import AgentUri, Code
-from policy.bundles import BASELINE_FILE, BASELINE_POLICY, BASELINE_PREFIX
+from policy.bundles import BASELINE_FILE, BASELINE_POLICY
 from policy.condition import Facts
 from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, make_permit
-from policy.evaluation import Reuse, allows, could_allow, denies, index_rules, nearest_rule
-from policy.model import PolicyDocument, Rule, read_policy
-from policy.reader import quoted
+from policy.documents import PolicySource, read_bundle, read_policy, version_of
+from policy.evaluation import (
+    Reuse,
+    allows,
+    could_allow,
+    denies,
+    find_allowing,
+    find_denying,
+    index_rules,
+    nearest_rule,
+)
+from policy.model import PolicyDocument, Rule
 from policy.request import (
     IMPLIED_BY,
     MESSAGE_ACTIONS,
@@ -23,9 +31,8 @@ from policy.request import (
 )
 from policy.selftest import PolicyTestOutcome, run_tests
 
-NEAREST_RULES_MAX: Final = 256
-"""A denial looks at no more rules than this to say which came nearest."""
-_VERSION_CHARS: Final = 16
+NEAREST_RULES_MAX: Final = 16
+"""To say which came nearest, a denial looks at no more rules of an action than this."""
 _NO_POLICY: Final = "there is no policy, so everything is denied"
 _NO_RULES: Final = "the policy has no rules, so everything is denied"
 
@@ -44,13 +51,13 @@ class PolicyEngine:
         *,
         version: str,
         unready: str | None,
-        document: PolicyDocument | None = None,
+        documents: tuple[PolicyDocument, ...] = (),
     ) -> None:
         self.version = version
         self.unready = unready
         """Why everything is denied; None when the policy is in force."""
         self.rule_names = tuple(rule.name for rule in rules)
-        self._document = document
+        self._documents = documents
         self._allowing = index_rules(rules, allows=True)
         self._denying = index_rules(rules, allows=False)
         # Unique across engines and processes without asking for chance each time.
@@ -59,22 +66,24 @@ class PolicyEngine:
 
     @classmethod
     def load(cls, text: str, *, file: str, baseline: bool = True) -> "PolicyEngine":
-        """Compile a policy's text; raises PolicyError. ``file`` is for messages only.
+        """Compile a policy that is one text: see ``load_bundle``."""
+        return cls.load_bundle([PolicySource(file, text)], baseline=baseline)
+
+    @classmethod
+    def load_bundle(cls, files: Sequence[PolicySource], *, baseline: bool = True) -> "PolicyEngine":
+        """Compile a policy of one or more files; raises PolicyError, and then nothing is loaded.
 
         Without rules of its own the policy denies everything, the baseline's permits included.
         """
-        document = read_policy(text, file)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-        rules: tuple[Rule, ...] = () if document is None else document.rules
+        documents = read_bundle(files)
+        rules = tuple(chain.from_iterable(document.rules for document in documents))
         unready = None if rules else _NO_RULES
-        if document is not None:
-            _check_names(document)
+        texts = [file.text for file in files]
         if baseline:
-            digest.update(b"\0" + BASELINE_POLICY.encode())
+            texts.append(BASELINE_POLICY)
             built_in = read_policy(BASELINE_POLICY, BASELINE_FILE)
             rules += () if built_in is None else built_in.rules
-        version = digest.hexdigest()[:_VERSION_CHARS]
-        return cls(rules, version=version, unready=unready, document=document)
+        return cls(rules, version=version_of(texts), unready=unready, documents=documents)
 
     @classmethod
     def deny_all(cls) -> "PolicyEngine":
@@ -109,7 +118,8 @@ class PolicyEngine:
         """
         try:
             action = Action(request.action)
-            if not self.ready or self._refusal(request, unix_s, None) is not None:
+            request = replace(request, action=action)
+            if not self.ready or self._refusal(request, action, unix_s, None) is not None:
                 return False
             if self._surely_denied(request, unix_s):
                 return False
@@ -118,27 +128,29 @@ class PolicyEngine:
             return False
 
     def run_tests(self) -> tuple[PolicyTestOutcome, ...]:
-        """Run the file's own `tests:`. Raises PolicyError for a test that cannot be read."""
-        if self._document is None:
-            return ()
-        return run_tests(self._document, self.decide)
+        """Run the `tests:` of all files. Raises PolicyError for a test that cannot be read."""
+        outcomes = (run_tests(document, self.decide) for document in self._documents)
+        return tuple(chain.from_iterable(outcomes))
 
     def _decide(
         self, request: Request, unix_s: float, expires_unix_s: float | None
     ) -> Permit | Denial:
         if self.unready is not None:
             return self._deny(Code.POLICY_NOT_READY, None, f"{_sentence(self.unready)}.")
-        action = Action(request.action)
-        refusal = self._refusal(request, unix_s, expires_unix_s)
+        action = request.action
+        if type(action) is not Action:
+            action = Action(action)
+            request = replace(request, action=action)
+        refusal = self._refusal(request, action, unix_s, expires_unix_s)
         if refusal is not None:
             return self._deny(Code.POLICY_NO_RULE, None, refusal)
         facts = Facts(request, unix_s, probing=False)
         reuse = Reuse(action not in _NEVER_REUSED and request.object.verified)
-        for rule in self._denying[action]:
+        for rule in find_denying(self._denying[action], request):
             if denies(rule, facts, reuse):
                 reason = f'{_denied(request)} by the rule "{rule.name}".'
                 return self._deny(Code.POLICY_DENIED, rule.name, reason)
-        for rule in self._allowing[action]:
+        for rule in find_allowing(self._allowing[action], request):
             if allows(rule, facts, reuse):
                 return self._permit(request, rule, unix_s, expires_unix_s, reuse)
         if action in IMPLIED_BY:
@@ -148,7 +160,7 @@ class PolicyEngine:
             if implying is not None:
                 reuse.is_reusable = False
                 return self._permit(request, implying, unix_s, expires_unix_s, reuse)
-        nearest = nearest_rule(self._candidates(action), facts)
+        nearest = nearest_rule(self._candidates(request, action), facts)
         reason = f"{_denied(request)}: no rule allows it.{nearest}"
         return self._deny(Code.POLICY_NO_RULE, None, reason)
 
@@ -161,7 +173,7 @@ class PolicyEngine:
                 continue
             asked = replace(request, action=wanted)
             facts = Facts(asked, unix_s, probing=True, waits_for_proof=waits_for_proof)
-            for rule in self._allowing[wanted]:
+            for rule in find_allowing(self._allowing[wanted], asked, waits=waits_for_proof):
                 if could_allow(rule, facts):
                     if self._surely_denied(asked, unix_s):
                         break
@@ -170,12 +182,16 @@ class PolicyEngine:
 
     def _surely_denied(self, request: Request, unix_s: float) -> bool:
         facts = Facts(request, unix_s, probing=True)
-        return any(denies(rule, facts, Reuse(False)) for rule in self._denying[request.action])
+        rules = find_denying(self._denying[request.action], request)
+        return any(denies(rule, facts, Reuse(False)) for rule in rules)
 
-    def _refusal(self, request: Request, unix_s: float, expires_unix_s: float | None) -> str | None:
+    @staticmethod
+    def _refusal(
+        request: Request, action: Action, unix_s: float, expires_unix_s: float | None
+    ) -> str | None:
         """What no rule can make good."""
-        action = Action(request.action)
-        if request.subject.identifier is None or not request.subject.verified:
+        subject = request.subject
+        if subject.identifier is None or not subject.verified:
             return f"{_denied(request)}: who asks is not proved."
         if expires_unix_s is not None and not unix_s < expires_unix_s:
             return f"{_denied(request)}: the credential has expired."
@@ -185,9 +201,10 @@ class PolicyEngine:
             return f"{_denied(request)}: no service is named."
         if action is Action.MCP_CALL and not request.tool:
             return f"{_denied(request)}: no tool is named."
-        implied = IMPLIED_BY.get(action, ())
-        if not any(_may_pass_on(request, one) for one in (action, *implied)):
-            return f"{_denied(request)}: its issuer may not pass this action on."
+        if subject.allowed_actions is not None:
+            implied = IMPLIED_BY.get(action, ())
+            if not any(_may_pass_on(request, one) for one in (action, *implied)):
+                return f"{_denied(request)}: its issuer may not pass this action on."
         return None
 
     def _permit(
@@ -203,7 +220,7 @@ class PolicyEngine:
         name: AgentUri | None = request.object.name
         latest = unix_s + PERMIT_LIFETIME_S
         return make_permit(
-            Action(request.action),
+            request.action,
             identifier,
             name,
             policy_version=self.version,
@@ -220,32 +237,23 @@ class PolicyEngine:
     def _decision_id(self) -> str:
         return f"{self._decision_prefix}-{self._decisions:x}"
 
-    def _candidates(self, action: Action) -> Iterator[Rule]:
+    def _candidates(self, request: Request, action: Action) -> Iterable[Rule]:
         """Rules that could have allowed it, outright or by implication; not too many."""
-        actions = (action, *IMPLIED_BY.get(action, ()))
-        seen: set[str] = set()
-        for rule in chain.from_iterable(self._allowing[one] for one in actions):
-            if rule.name not in seen:
-                seen.add(rule.name)
-                yield rule
-            if len(seen) >= NEAREST_RULES_MAX:
-                return
+        found: dict[str, Rule] = {}
+        for one in (action, *IMPLIED_BY.get(action, ())):
+            index = self._allowing[one]
+            rules: Sequence[Rule] = index.rules
+            if len(rules) > NEAREST_RULES_MAX:
+                rules = find_allowing(index, request, waits=True) or rules
+            for rule in rules[:NEAREST_RULES_MAX]:
+                found[rule.name] = rule
+        return found.values()
 
 
 def _may_pass_on(request: Request, action: Action) -> bool:
     """Whether the subject's issuer was allowed to pass the action on."""
     allowed = request.subject.allowed_actions
     return allowed is None or action in allowed or f"{action.partition('.')[0]}.*" in allowed
-
-
-def _check_names(document: PolicyDocument) -> None:
-    for index, rule in enumerate(document.rules):
-        if rule.name.startswith(BASELINE_PREFIX):
-            raise document.reader.error(
-                ("rules", index, "name"),
-                f"names that begin with {quoted(BASELINE_PREFIX)} are those of built-in rules.",
-                "Give the rule another name.",
-            )
 
 
 def _denied(request: Request) -> str:

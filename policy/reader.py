@@ -1,6 +1,7 @@
 """Reads a policy's plain data value by value; each complaint says where, what, and what instead."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -11,12 +12,26 @@ TEXT_CHARS_MAX: Final = 1024
 LIST_ITEMS_MAX: Final = 1024
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where something stands, in a sentence about something else."""
+
+    file: str
+    line: int
+
+    def seen_from(self, other: "Place") -> str:
+        return f"on line {self.line}" + ("" if self.file == other.file else f" of {self.file}")
+
+
 class Reader:
     """Every method raises PolicyError, and nothing else."""
 
     def __init__(self, positions: Positions, file: str) -> None:
         self.positions = positions
         self._file = file
+
+    def place_of(self, path: Path) -> Place:
+        return Place(self._file, self.positions.value_at(path).line)
 
     def error(self, path: Path, problem: str, remedy: str) -> PolicyError:
         """A complaint about the value at ``path``."""

@@ -61,7 +61,7 @@ def run_tests(document: PolicyDocument, decide: Decide) -> tuple[PolicyTestOutco
 class _TestReader:
     def __init__(self, document: PolicyDocument) -> None:
         self._reader = document.reader
-        self._rules = frozenset(rule.name for rule in document.rules)
+        self._rules = document.rule_names
         self._values = SelectorReader(document.reader, document.attributes)
 
     def run(self, value: Any, path: Path, decide: Decide) -> PolicyTestOutcome:
