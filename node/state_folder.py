@@ -27,6 +27,7 @@ class StatePaths:
         self.folder = folder
         self.config = folder / "config.yaml"
         self.policy = folder / "policy.yaml"
+        self.policy_folder = folder / "policy.d"
         self.master_key = folder / "master.key"
         self.next_master_key = folder / "master.key.next"
         self.database = folder / "state.db"
@@ -66,8 +67,8 @@ class StateFolder(StatePaths):
             _check_owned_and_closed(paths.run, is_folder=True)
             for path in (paths.master_key, paths.next_master_key, paths.database, paths.audit):
                 _check_owned_and_closed(path, is_folder=False)
-            for path in (paths.config, paths.policy):
-                _check_not_writable_by_others(path)
+            for path in (paths.config, paths.policy, paths.policy_folder):
+                check_not_writable_by_others(path)
             _empty(paths.run)
         except BaseException:
             os.close(lock_descriptor)
@@ -188,8 +189,11 @@ def _check_owned_and_closed(path: Path, *, is_folder: bool) -> None:
         )
 
 
-def _check_not_writable_by_others(path: Path) -> None:
-    """Configuration may be readable and may be mounted (a link, owned by root), never writable."""
+def check_not_writable_by_others(path: Path) -> None:
+    """Configuration may be readable and may be mounted (a link, owned by root), never writable.
+
+    Raises ConfigError: CONFIG_STATE_UNSAFE. What is not there is fine.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:

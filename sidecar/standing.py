@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from identity import Code, IdentityError, SidelinkError, VerifiedIdentity
 from node.clocks import Clock
-from policy import Denial
+from policy import Denial, Permit
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.channels import ChannelTable
 from sidecar.decisions import SidecarDecisions
@@ -24,6 +24,10 @@ SHOW_SECONDS: Final = 0.05
 # Each costs a signature and a row: some 0.3 ms.
 REISSUED_AT_ONCE: Final = 16
 REISSUE_SECONDS: Final = 0.02
+# Channels that are asked about again when another policy is in force: some 30 us each, so that the
+# loop is ours for two milliseconds, and for half of the time until all are.
+ASKED_AT_ONCE: Final = 64
+ASK_SECONDS: Final = 0.002
 
 
 class Judge(Protocol):
@@ -56,6 +60,7 @@ class Standing:
         self._to_show: dict[ChannelSlot, None] = {}
         self._to_reissue: deque[LocalAgent] = deque()
         self._is_showing = False
+        self._to_ask: deque[ChannelSlot] = deque()
         self.shown = 0
         """Proofs that were shown on channels."""
 
@@ -94,6 +99,34 @@ class Standing:
                 self._channels.end_denied(slot, answer)
                 return False
         return True
+
+    def policy_changed(self) -> None:
+        """Another policy is in force: whoever has a channel may be allowed none any more.
+
+        Messages need no look at all: what was cached for them holds by the version of its policy.
+        """
+        was_busy = bool(self._to_ask)
+        self._to_ask = deque(slot for slot in self._channels.slots() if slot.verified)
+        if not was_busy:
+            self._ask_some(self._clock.now_s())
+
+    def _ask_some(self, now_s: float) -> None:
+        waiting = self._to_ask
+        for _ in range(min(len(waiting), ASKED_AT_ONCE)):
+            slot = waiting.popleft()
+            if not slot.dead:
+                self._ask_again(slot)
+        if waiting:
+            self._timers.at(now_s + ASK_SECONDS, self._ask_some)
+
+    def _ask_again(self, slot: ChannelSlot) -> None:
+        answer = self._decisions.channel_again(slot.peer.identity, slot.agent, ours=slot.initiator)
+        if isinstance(answer, Permit):
+            return
+        if slot.opened:
+            self._channels.end_denied(slot, answer)
+        else:
+            self._channels.end(slot, answer.code)  # The peer has not said yes.
 
     def node_changed(self) -> None:
         """The node's key or credential is another: its agents show chains that end in it.
