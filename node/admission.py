@@ -101,7 +101,7 @@ class Admission:
             return answer
         self._asked_again.increment(what=what, effect="deny")
         self._cuts.increment(what=what, code=answer.code.text)
-        entry = entry_of(request, answer)
+        entry = entry_of(request, answer, expires_unix_s=expires_unix_s)
         why = f"{answer.code.text}: {answer.reason}"
         self._audit.record(replace(entry, action=f"{what}.cut", effect="cut", reason=why))
         _log.warning(

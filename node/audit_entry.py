@@ -17,7 +17,6 @@ TEXT_CHARACTERS_MAX: Final = 512
 ENTRY_BYTES_MAX: Final = 32 << 10
 """A request that would make a line longer is left out of it."""
 DECISION_ID_BYTES: Final = 12
-EFFECTS: Final = ("allow", "deny", "cut")
 
 _encode: Final = msgspec.json.Encoder().encode
 
