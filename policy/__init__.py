@@ -6,7 +6,7 @@ from policy.documents import PolicySource
 from policy.engine import PolicyEngine
 from policy.errors import LocatedError, PolicyError, YamlError
 from policy.request import Action, Party, Request
-from policy.selftest import PolicyTestOutcome
+from policy.selftest import PolicyTest, PolicyTestOutcome
 
 __all__ = [
     "BASELINE_POLICY",
@@ -20,6 +20,7 @@ __all__ = [
     "PolicyEngine",
     "PolicyError",
     "PolicySource",
+    "PolicyTest",
     "PolicyTestOutcome",
     "Request",
     "YamlError",
