@@ -69,8 +69,12 @@ def own_rules(engine: "PolicyEngine") -> tuple[str, ...]:
 def rules_not_exercised(
     engine: "PolicyEngine", outcomes: Sequence["PolicyTestOutcome"]
 ) -> tuple[str, ...]:
-    """Rules that no test was decided by: they could be removed, and every test would pass."""
+    """Rules that no test was decided by: they could be removed, and every test would pass.
+
+    A rule in audit mode decides nothing; it is exercised by a test in which it would have.
+    """
     deciding = {outcome.rule for outcome in outcomes}
+    deciding.update(*(outcome.audited for outcome in outcomes))
     return tuple(name for name in own_rules(engine) if name not in deciding)
 
 

@@ -19,13 +19,19 @@ from policy.fields import (
     SERVICE_NAME,
     TOOL_NAME_CHARS_MAX,
 )
+from policy.limits import BURST_MAX, Per
+from policy.obligations import Disclosure
 from policy.reader import LIST_ITEMS_MAX, TEXT_CHARS_MAX
 from policy.request import Action
+from policy.terms import FIELD, MODES, RATE, RESULT_BYTES_MAX, RESULT_SECONDS_MAX
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 IDENTIFIER_PATTERN: Final = "^sl1[02-9ac-hj-np-z]{58}$"
 
 Schema = dict[str, Any]
+
+_MODE: Final[Schema] = {"enum": list(MODES)}
+_DISCLOSE: Final[Schema] = {"enum": [str(one) for one in Disclosure]}
 
 
 def policy_schema() -> Schema:
@@ -37,7 +43,9 @@ def policy_schema() -> Schema:
             {
                 "apiVersion": {"const": API_VERSION},
                 "kind": {"const": KIND},
-                "metadata": _mapping({"name": _text(), "description": _text()}),
+                "metadata": _mapping(
+                    {"name": _text(), "description": _text(), "mode": _MODE, "disclose": _DISCLOSE}
+                ),
                 "attributes": _attributes(),
                 "rules": _list({"$ref": "#/definitions/rule"}, RULES_MAX, empty=True),
                 "tests": _list({"$ref": "#/definitions/test"}, TESTS_MAX, empty=True),
@@ -71,8 +79,26 @@ def _rule() -> Schema:
                 "maxLength": SOURCE_BYTES_MAX,
                 "description": "A CEL expression that must hold.",
             },
+            "limit": _limit(),
+            "mode": _MODE,
+            "disclose": _DISCLOSE,
+            "redact": _one_or_more(_pattern(FIELD.pattern, "As in customer.phones.*.number.")),
+            "audit_args": _one_or_more(_pattern(FIELD.pattern)),
+            "max_bytes": {"type": "integer", "minimum": 1, "maximum": RESULT_BYTES_MAX},
+            "max_seconds": {"type": "integer", "minimum": 1, "maximum": RESULT_SECONDS_MAX},
         },
         required=("name", "effect", "actions"),
+    )
+
+
+def _limit() -> Schema:
+    return _mapping(
+        {
+            "rate": _pattern(RATE.pattern, "As in 50/s, 30/min, 5/h or 1/d."),
+            "burst": {"type": "integer", "minimum": 1, "maximum": BURST_MAX},
+            "per": {"enum": [str(one) for one in Per]},
+        },
+        required=("rate",),
     )
 
 

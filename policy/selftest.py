@@ -68,12 +68,16 @@ class PolicyTest:
             decided,
             decision.rule,
             reason,
+            tuple(one.name for one in decision.audited),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTestOutcome:
-    """``rule`` is what decided; ``reason`` says what is wrong, for a person, or is empty."""
+    """``rule`` is what decided; ``reason`` says what is wrong, for a person, or is empty.
+
+    ``audited`` are the rules in audit mode that would have had an effect.
+    """
 
     name: str
     file: str
@@ -83,6 +87,7 @@ class PolicyTestOutcome:
     decided: str
     rule: str | None
     reason: str
+    audited: tuple[str, ...] = ()
 
 
 def read_tests(document: PolicyDocument) -> tuple[PolicyTest, ...]:

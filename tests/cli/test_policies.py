@@ -58,6 +58,17 @@ def test_rules_that_no_test_exercises_are_listed(
     }
 
 
+def test_a_rule_in_audit_mode_is_exercised_where_it_would_have_decided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audited = POLICY.replace("name: quarantine, effect", "name: quarantine, mode: audit, effect")
+    tests = audited.replace("expect: deny,\n     rule: quarantine", "expect: deny")
+
+    _, document, _ = said(capsys, "test", written(tmp_path, tests), "--json")
+
+    assert json.loads(document)["rules_not_exercised"] == ["forgotten"]
+
+
 def test_strict_fails_for_a_rule_without_a_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from policy import (
     model,
     rules,
     selftest,
+    terms,
 )
 from policy.schema import policy_schema
 from policy.strict_yaml import load_strict
@@ -30,6 +31,7 @@ KEYS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "a rule": (RULE, rules._RULE_KEYS),
     "from of a rule": (RULE["from"]["properties"], model._SELECTOR_KEYS),
     "to of a rule": (RULE["to"]["properties"], (*model._SELECTOR_KEYS, "service")),
+    "limit": (RULE["limit"]["properties"], terms._LIMIT_KEYS),
     "a test": (TEST, selftest.TEST_KEYS),
     "from of a test": (TEST["from"]["properties"], model._SELECTOR_KEYS),
     "to of a test": (TEST["to"]["properties"], (*model._SELECTOR_KEYS, "service")),
@@ -51,6 +53,19 @@ GOOD = {
 rules:
   - {{name: a, effect: deny, actions: hop.admit, from: {{kind: [node, agent], clearance: [1, 2]}}}}
   - {{name: b, effect: allow, actions: [mcp.call], to: {{service: [a, b]}}, tools: [x, "get_*"]}}
+""",
+    "limits and obligations": f"""{HEADER}
+rules:
+  - name: a
+    effect: allow
+    actions: [mcp.call]
+    limit: {{rate: 0.5 / min, burst: 3, per: pair}}
+    mode: audit
+    disclose: rule
+    redact: [customer.phones.*.number, secret]
+    audit_args: days
+    max_bytes: 1000
+    max_seconds: 5
 """,
     "everything commented out": f"{HEADER}rules:\ntests:\n",
 }
@@ -80,6 +95,18 @@ BAD = {
     ),
     "a test without what is expected": "tests: [{name: a, action: hop.admit}]",
     "a size below nothing": ("tests: [{name: a, action: message.ask, expect: deny, size: -1}]"),
+    "a rate that is none": (
+        "rules: [{name: a, effect: allow, actions: [hop.admit], limit: {rate: often}}]"
+    ),
+    "a limit without a rate": (
+        "rules: [{name: a, effect: allow, actions: [hop.admit], limit: {burst: 3}}]"
+    ),
+    "a mode that does not exist": (
+        "rules: [{name: a, effect: allow, actions: [hop.admit], mode: dry}]"
+    ),
+    "a field that is none": (
+        "rules: [{name: a, effect: allow, actions: [mcp.call], redact: 'a..b'}]"
+    ),
     "an unknown key of a test": "tests: [{name: a, action: hop.admit, expect: deny, when: x}]",
     "an identifier that is none": (
         "rules: [{name: a, effect: deny, actions: [hop.admit], from: {identifier: sl1x}}]"
