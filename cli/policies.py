@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from cli.options import json_option
+from cli.policy_compare import policy_diff, policy_replay
+from cli.policy_explain import policy_explain
 from cli.policy_tests import outcome_fields, policy_test, print_outcomes
 
 
@@ -13,7 +15,8 @@ def policy() -> None:
     """Check, test and compare policies before they are used; explain what they decide."""
 
 
-policy.add_command(policy_test)
+for command in (policy_diff, policy_explain, policy_replay, policy_test):
+    policy.add_command(command)
 
 
 @policy.command("check")
