@@ -97,6 +97,7 @@ class Talk:
         self.received: list[float] = []
         self.refused: list[tuple[float, sidelink.SidelinkError]] = []
         self._flows = asyncio.Event()
+        self._moved = asyncio.Event()
 
     async def __aenter__(self) -> "Talk":
         self._a = sidelink.connect(self._mesh.a.agent_socket)
@@ -122,13 +123,18 @@ class Talk:
         count = len(self.refused)
         async with asyncio.timeout(WAIT_S):
             while len(self.refused) == count:
-                await asyncio.sleep(0.01)
+                await self._something()
         return self.refused[count][1]
 
     async def word_after(self, moment_s: float) -> None:
         async with asyncio.timeout(WAIT_S):
             while self.received[-1] < moment_s:
-                await asyncio.sleep(0.01)
+                await self._something()
+
+    async def _something(self) -> None:
+        """Wait until a word has arrived, or was refused."""
+        self._moved.clear()
+        await self._moved.wait()
 
     async def _say(self) -> None:
         while True:
@@ -136,11 +142,13 @@ class Talk:
                 await self.sender.tell(self.receiver.uri, "word")
             except sidelink.SidelinkError as exc:
                 self.refused.append((time.monotonic(), exc))
+                self._moved.set()
             await asyncio.sleep(0.005)
 
     async def _listen(self) -> None:
         async for _ in self.receiver.inbox():
             self.received.append(time.monotonic())
+            self._moved.set()
             if len(self.received) == 20:
                 self._flows.set()
 
