@@ -18,6 +18,7 @@ EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "agent": ("cli.agents:agent", "The agents of this sidecar."),
     "ask": ("cli.messages:ask", "Send a message to an agent and print its reply."),
+    "audit": ("cli.audit:audit", "What policy decided: verified, searched, followed."),
     "authority": ("cli.programs:authority", "The program that issues credentials."),
     "backup": ("cli.backup:backup", "Write the state of a program into a sealed file."),
     "credential": ("cli.credentials:credential", "What other authorities say of an agent."),

@@ -12,7 +12,8 @@ import structlog
 from msgspec.structs import replace
 
 from identity import AgentUri, Code, IdentityError, NamePrefix, VerifiedIdentity, VerifiedPeer
-from node.audit import AuditLog, cut_entry, entry_of
+from node.audit import AuditLog
+from node.audit_entry import cut_entry, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
 from node.trust import Trust
@@ -77,7 +78,7 @@ class Admission:
         decision = self._engine().decide(
             request, self._clock.unix_s(), expires_unix_s=expires_unix_s
         )
-        self._audit.record(entry_of(request, decision))
+        self._audit.record(entry_of(request, decision, expires_unix_s=expires_unix_s))
         effect = "allow" if isinstance(decision, Permit) else "deny"
         self._decisions.increment(action=str(request.action), effect=effect)
         return decision
@@ -100,7 +101,7 @@ class Admission:
             return answer
         self._asked_again.increment(what=what, effect="deny")
         self._cuts.increment(what=what, code=answer.code.text)
-        entry = entry_of(request, answer)
+        entry = entry_of(request, answer, expires_unix_s=expires_unix_s)
         why = f"{answer.code.text}: {answer.reason}"
         self._audit.record(replace(entry, action=f"{what}.cut", effect="cut", reason=why))
         _log.warning(

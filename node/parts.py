@@ -81,6 +81,7 @@ class Parts:
             "credential_expires_unix_s": identity.expires_unix_s or None,
             "policy": self.live_policy.status(),
             "audit_fault": self.audit.fault,
+            "audit_head": dict(zip(("seq", "sha256"), self.audit.head, strict=True)),
             "ports": dict(self.ports),
             **{key: read() for key, read in self.status.items()},
         }
@@ -113,7 +114,7 @@ async def open_parts(
             chain_links_max=settings.delegation_depth_max,
         )
         stack.callback(node.trust.flush)
-        audit = AuditLog(folder.audit, clock)
+        audit = AuditLog(folder.audit, clock, lambda: node.own)
         stack.callback(audit.close)
         admission = Admission(
             engine=lambda: live_policy.engine,

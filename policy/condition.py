@@ -190,15 +190,15 @@ class ConditionCompiler:
         names = frozenset[str]().union(*(clause.names for clause in clauses))
         self._check_names(names, schema, actions)
         # The whole first: its complaints are in terms of what was written.
-        schema.compile(source, names)
+        whole = Part(schema.compile(source, names), schema)
         static = [clause for clause in clauses if _is_static(clause)]
         bounds = [clause for clause in clauses if _is_bound(clause)]
         dynamic = [clause for clause in clauses if not _is_static(clause) and not _is_bound(clause)]
         size_mins = [clause.size_min for clause in bounds if clause.size_min is not None]
         size_maxs = [clause.size_max for clause in bounds if clause.size_max is not None]
         return Condition(
-            static=_part(static, schema),
-            dynamic=_part(dynamic, schema),
+            static=whole if len(static) == len(clauses) else _part(static, schema),
+            dynamic=whole if len(dynamic) == len(clauses) else _part(dynamic, schema),
             size_min=max(size_mins, default=None),
             size_max=min(size_maxs, default=None),
         )

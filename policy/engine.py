@@ -1,7 +1,7 @@
 """The engine: one policy, compiled once, asked for every decision. Deny by default."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Final
@@ -11,7 +11,16 @@ from policy.bundles import BASELINE_FILE, BASELINE_POLICY
 from policy.condition import Facts
 from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, make_permit
 from policy.documents import PolicySource, read_bundle, read_policy, version_of
-from policy.evaluation import Reuse, allows, could_allow, denies, index_rules, nearest_rule
+from policy.evaluation import (
+    Reuse,
+    allows,
+    could_allow,
+    denies,
+    find_allowing,
+    find_denying,
+    index_rules,
+    nearest_rule,
+)
 from policy.model import PolicyDocument, Rule
 from policy.request import (
     IMPLIED_BY,
@@ -22,8 +31,8 @@ from policy.request import (
 )
 from policy.selftest import PolicyTestOutcome, run_tests
 
-NEAREST_RULES_MAX: Final = 256
-"""A denial looks at no more rules than this to say which came nearest."""
+NEAREST_RULES_MAX: Final = 16
+"""To say which came nearest, a denial looks at no more rules of an action than this."""
 _NO_POLICY: Final = "there is no policy, so everything is denied"
 _NO_RULES: Final = "the policy has no rules, so everything is denied"
 
@@ -109,7 +118,8 @@ class PolicyEngine:
         """
         try:
             action = Action(request.action)
-            if not self.ready or self._refusal(request, unix_s, None) is not None:
+            request = replace(request, action=action)
+            if not self.ready or self._refusal(request, action, unix_s, None) is not None:
                 return False
             if self._surely_denied(request, unix_s):
                 return False
@@ -127,17 +137,20 @@ class PolicyEngine:
     ) -> Permit | Denial:
         if self.unready is not None:
             return self._deny(Code.POLICY_NOT_READY, None, f"{_sentence(self.unready)}.")
-        action = Action(request.action)
-        refusal = self._refusal(request, unix_s, expires_unix_s)
+        action = request.action
+        if type(action) is not Action:
+            action = Action(action)
+            request = replace(request, action=action)
+        refusal = self._refusal(request, action, unix_s, expires_unix_s)
         if refusal is not None:
             return self._deny(Code.POLICY_NO_RULE, None, refusal)
         facts = Facts(request, unix_s, probing=False)
         reuse = Reuse(action not in _NEVER_REUSED and request.object.verified)
-        for rule in self._denying[action]:
+        for rule in find_denying(self._denying[action], request):
             if denies(rule, facts, reuse):
                 reason = f'{_denied(request)} by the rule "{rule.name}".'
                 return self._deny(Code.POLICY_DENIED, rule.name, reason)
-        for rule in self._allowing[action]:
+        for rule in find_allowing(self._allowing[action], request):
             if allows(rule, facts, reuse):
                 return self._permit(request, rule, unix_s, expires_unix_s, reuse)
         if action in IMPLIED_BY:
@@ -147,7 +160,7 @@ class PolicyEngine:
             if implying is not None:
                 reuse.is_reusable = False
                 return self._permit(request, implying, unix_s, expires_unix_s, reuse)
-        nearest = nearest_rule(self._candidates(action), facts)
+        nearest = nearest_rule(self._candidates(request, action), facts)
         reason = f"{_denied(request)}: no rule allows it.{nearest}"
         return self._deny(Code.POLICY_NO_RULE, None, reason)
 
@@ -160,7 +173,7 @@ class PolicyEngine:
                 continue
             asked = replace(request, action=wanted)
             facts = Facts(asked, unix_s, probing=True, waits_for_proof=waits_for_proof)
-            for rule in self._allowing[wanted]:
+            for rule in find_allowing(self._allowing[wanted], asked, waits=waits_for_proof):
                 if could_allow(rule, facts):
                     if self._surely_denied(asked, unix_s):
                         break
@@ -169,12 +182,16 @@ class PolicyEngine:
 
     def _surely_denied(self, request: Request, unix_s: float) -> bool:
         facts = Facts(request, unix_s, probing=True)
-        return any(denies(rule, facts, Reuse(False)) for rule in self._denying[request.action])
+        rules = find_denying(self._denying[request.action], request)
+        return any(denies(rule, facts, Reuse(False)) for rule in rules)
 
-    def _refusal(self, request: Request, unix_s: float, expires_unix_s: float | None) -> str | None:
+    @staticmethod
+    def _refusal(
+        request: Request, action: Action, unix_s: float, expires_unix_s: float | None
+    ) -> str | None:
         """What no rule can make good."""
-        action = Action(request.action)
-        if request.subject.identifier is None or not request.subject.verified:
+        subject = request.subject
+        if subject.identifier is None or not subject.verified:
             return f"{_denied(request)}: who asks is not proved."
         if expires_unix_s is not None and not unix_s < expires_unix_s:
             return f"{_denied(request)}: the credential has expired."
@@ -184,9 +201,10 @@ class PolicyEngine:
             return f"{_denied(request)}: no service is named."
         if action is Action.MCP_CALL and not request.tool:
             return f"{_denied(request)}: no tool is named."
-        implied = IMPLIED_BY.get(action, ())
-        if not any(_may_pass_on(request, one) for one in (action, *implied)):
-            return f"{_denied(request)}: its issuer may not pass this action on."
+        if subject.allowed_actions is not None:
+            implied = IMPLIED_BY.get(action, ())
+            if not any(_may_pass_on(request, one) for one in (action, *implied)):
+                return f"{_denied(request)}: its issuer may not pass this action on."
         return None
 
     def _permit(
@@ -202,7 +220,7 @@ class PolicyEngine:
         name: AgentUri | None = request.object.name
         latest = unix_s + PERMIT_LIFETIME_S
         return make_permit(
-            Action(request.action),
+            request.action,
             identifier,
             name,
             policy_version=self.version,
@@ -219,16 +237,17 @@ class PolicyEngine:
     def _decision_id(self) -> str:
         return f"{self._decision_prefix}-{self._decisions:x}"
 
-    def _candidates(self, action: Action) -> Iterator[Rule]:
+    def _candidates(self, request: Request, action: Action) -> Iterable[Rule]:
         """Rules that could have allowed it, outright or by implication; not too many."""
-        actions = (action, *IMPLIED_BY.get(action, ()))
-        seen: set[str] = set()
-        for rule in chain.from_iterable(self._allowing[one] for one in actions):
-            if rule.name not in seen:
-                seen.add(rule.name)
-                yield rule
-            if len(seen) >= NEAREST_RULES_MAX:
-                return
+        found: dict[str, Rule] = {}
+        for one in (action, *IMPLIED_BY.get(action, ())):
+            index = self._allowing[one]
+            rules: Sequence[Rule] = index.rules
+            if len(rules) > NEAREST_RULES_MAX:
+                rules = find_allowing(index, request, waits=True) or rules
+            for rule in rules[:NEAREST_RULES_MAX]:
+                found[rule.name] = rule
+        return found.values()
 
 
 def _may_pass_on(request: Request, action: Action) -> bool:

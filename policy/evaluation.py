@@ -1,16 +1,17 @@
 """Whether a rule applies to a request. An index finds the rules; this asks each of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from policy.condition import FAULT, Facts, both
+from policy.index import RuleIndex
 from policy.matcher import MAYBE, NO, YES
 from policy.model import Rule
 from policy.request import Action, Party, Request
 
-Index = Mapping[Action, tuple[Rule, ...]]
+Index = Mapping[Action, RuleIndex]
 
 
 @dataclass(slots=True)
@@ -38,7 +39,22 @@ def index_rules(rules: Iterable[Rule], *, allows: bool) -> Index:
     if allows:
         for listed in found.values():
             listed.sort(key=_narrowness)
-    return {action: tuple(listed) for action, listed in found.items()}
+    return {action: RuleIndex(listed, action) for action, listed in found.items()}
+
+
+def find_allowing(index: RuleIndex, request: Request, *, waits: bool = False) -> Sequence[Rule]:
+    """The rules that might grant it: they look at the two themselves, and at nobody above."""
+    if not index.rules:
+        return ()
+    return index.find(request, (request.subject,), (request.object,), waits=waits)
+
+
+def find_denying(index: RuleIndex, request: Request) -> Sequence[Rule]:
+    """The rules that might deny it, by anybody in either chain."""
+    if not index.rules:
+        return ()
+    subject, obj = request.subject, request.object
+    return index.find(request, (subject, *subject.ancestors), (obj, *obj.ancestors), waits=False)
 
 
 def _narrowness(rule: Rule) -> tuple[int, int]:
