@@ -165,9 +165,9 @@ async def test_a_live_channel_is_decided_by_the_new_policy_within_a_second_and_b
         await talk.be_silent()
         after = mesh.a.status()
     await asyncio.to_thread(
-        mesh.a.wait_audit, lambda line: line["policy_version"] == after["policy"]["version"]
+        mesh.a.wait_audit, lambda line: line.get("policy_version") == after["policy"]["version"]
     )
-    versions = [line["policy_version"] for line in lines_of(mesh.a) if line["policy_version"]]
+    versions = [line["policy_version"] for line in lines_of(mesh.a) if line.get("policy_version")]
     new = versions.index(after["policy"]["version"])
 
     assert (refused.code, getattr(refused, "rule", None)) == ("policy.denied", "no tells")

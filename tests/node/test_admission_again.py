@@ -1,6 +1,5 @@
 """What was let in is asked about again under another policy: once, with a line for each no."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from node.audit import AuditLog
 from node.clocks import ManualClock
 from node.metrics import Metrics
 from policy import STARTER_POLICY, Denial, Permit, PolicyEngine
+from tests.node import audit_logs
 from tests.node.test_parts import OWN, peer
 
 ALPHA = peer("node", "agent://acme/alpha", "acme")
@@ -70,7 +70,7 @@ class Gate:
 
     def lines(self) -> list[dict[str, Any]]:
         self._audit.flush()
-        return [json.loads(line) for line in self._path.read_text().splitlines()]
+        return audit_logs.decisions_of(self._path)
 
     def asked(self, what: str, effect: str) -> float | None:
         return self.metrics.value("policy_asked_again_total", what=what, effect=effect)
@@ -79,7 +79,7 @@ class Gate:
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     path, clock = tmp_path / "audit.jsonl", ManualClock()
-    with closing(AuditLog(path, clock)) as audit:
+    with closing(AuditLog(path, clock, lambda: audit_logs.OWN)) as audit:
         yield Gate(path, audit, clock)
 
 
