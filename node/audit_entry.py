@@ -48,6 +48,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     method: str | None = None
     args: Mapping[str, Any] | None = None
     args_left_out: bool = False
+    again: bool = False
     expires_unix_s: float | None = None
 
 
@@ -88,6 +89,7 @@ def entry_of(
     """The line for one decision of the policy engine."""
     identifier = request.subject.identifier
     denial = decision if isinstance(decision, Denial) else None
+    named = () if isinstance(decision, Denial) else decision.obligations.audit_args
     return AuditEntry(
         decision_id=decision.decision_id,
         action=str(request.action),
@@ -100,7 +102,8 @@ def entry_of(
         service=request.service,
         reason="" if denial is None else denial.reason,
         code=None if denial is None else denial.code.text,
-        request=record_of(request, expires_unix_s=expires_unix_s),
+        audited=tuple(AuditedRecord(rule=one.name, effect=one.effect) for one in decision.audited),
+        request=record_of(request, audit_args=named, expires_unix_s=expires_unix_s),
     )
 
 
@@ -138,6 +141,7 @@ def record_of(
         method=request.mcp_method,
         args=kept or None,
         args_left_out=bool(args) and len(kept or ()) < len(args or ()),
+        again=request.again,
         expires_unix_s=expires_unix_s,
     )
 
@@ -158,6 +162,7 @@ def request_of(action: str, service: str | None, record: RequestRecord) -> Reque
             mcp_method=record.method,
             tool=record.tool,
             args=None if record.args_left_out else _arguments(action, record),
+            again=record.again,
         )
     except IdentityError as error:
         raise ValueError(error.detail) from None

@@ -15,6 +15,7 @@ from policy.model import PolicyDocument, Rule
 from policy.reader import Place, Reader, quoted
 from policy.rules import RuleReader
 from policy.strict_yaml import Path, load_strict
+from policy.terms import Terms, read_defaults
 
 API_VERSION: Final = "sidelink/v1"
 KIND: Final = "Policy"
@@ -25,7 +26,7 @@ _VERSION_CHARS: Final = 16
 
 _DECLARABLE: Final = (ValueType.TEXT, ValueType.INT, ValueType.BOOL, ValueType.LIST)
 _TOP_KEYS: Final = ("apiVersion", "kind", "metadata", "attributes", "rules", "tests")
-_METADATA_KEYS: Final = ("name", "description")
+_METADATA_KEYS: Final = ("name", "description", "mode", "disclose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def read_bundle(
     places: dict[str, Place] = {}
     documents: list[PolicyDocument] = []
     for top, reader in opened:
-        builder = RuleReader(reader, conditions, places)
+        name, defaults = _read_metadata(top, reader)
+        builder = RuleReader(reader, conditions, places, defaults)
         listed = reader.items(_filled(top, "rules", []), ("rules",), "rules", RULES_MAX)
         rules: list[Rule] = []
         for index, rule in enumerate(listed):
@@ -87,10 +89,9 @@ def read_bundle(
         if not may_be_built_in:
             _check_names(rules, reader)
         tests = reader.items(_filled(top, "tests", []), ("tests",), "tests", TESTS_MAX)
-        name = _read_metadata(top, reader)
         documents.append(
             PolicyDocument(
-                name, declared.attributes, tuple(rules), tuple(tests), reader, frozenset()
+                name, defaults, declared.attributes, tuple(rules), tuple(tests), reader, frozenset()
             )
         )
     names = frozenset(places)
@@ -125,15 +126,16 @@ def _filled(top: dict[str, Any], key: str, empty: Any) -> Any:
     return empty if value is None else value
 
 
-def _read_metadata(top: dict[str, Any], reader: Reader) -> str | None:
+def _read_metadata(top: dict[str, Any], reader: Reader) -> tuple[str | None, Terms]:
+    """The name, and what holds for rules that do not say it themselves."""
     if "metadata" not in top:
-        return None
+        return None, Terms()
     path: Path = ("metadata",)
     metadata = reader.mapping(top["metadata"], path, "metadata")
     reader.known_keys(metadata, path, "metadata", _METADATA_KEYS)
     for key, value in metadata.items():
         reader.text(value, (*path, key), f"metadata.{key}")
-    return metadata.get("name")
+    return metadata.get("name"), read_defaults(metadata, path, reader)
 
 
 class _Declarations:

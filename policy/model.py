@@ -12,6 +12,7 @@ from policy.matcher import Selector, ToolNames
 from policy.reader import Reader, kind_of, quoted, suggestion
 from policy.request import Action
 from policy.strict_yaml import Path
+from policy.terms import Terms
 
 _SELECTOR_KEYS: Final = ("identifier", "issuer", "kind", "name", "role_of_node", "trust_domain")
 
@@ -28,6 +29,8 @@ class Rule:
     services: frozenset[str] | None
     tools: ToolNames | None
     condition: Condition | None
+    terms: Terms
+    file: str
     line: int
 
 
@@ -39,6 +42,7 @@ class PolicyDocument:
     """
 
     name: str | None
+    defaults: Terms
     attributes: Mapping[str, ValueType]
     rules: tuple[Rule, ...]
     tests: tuple[Any, ...]

@@ -49,6 +49,10 @@ class NamePattern:
             raise PatternError(error.detail) from None
         return cls(trust_domain, tuple(None if part == ONE else part for part in segments), rest)
 
+    def __str__(self) -> str:
+        segments = [part or ONE for part in self.segments]
+        return f"{SCHEME}{'/'.join([self.trust_domain, *segments, *([REST] if self.rest else [])])}"
+
     @property
     def exact(self) -> AgentUri | None:
         """The only name that matches, if there is just one."""

@@ -76,10 +76,14 @@ class Reader:
             )
         return value
 
-    def integer(self, value: Any, path: Path, what: str, least: int) -> int:
-        if type(value) is not int or value < least:
+    def integer(
+        self, value: Any, path: Path, what: str, least: int, most: int | None = None
+    ) -> int:
+        if type(value) is not int or value < least or (most is not None and value > most):
+            span = f"from {least}" if most is None else f"from {least} to {most}"
+            found = str(value) if type(value) is int else kind_of(value)
             raise self.error(
-                path, f"{what} is no whole number from {least}.", f"Write a number from {least}."
+                path, f"{what} is {found}, not a whole number {span}.", f"Write a number {span}."
             )
         return value
 

@@ -11,6 +11,7 @@ from policy.patterns import NamePattern, PatternError
 from policy.reader import Place, Reader, kind_of, quoted, suggestion
 from policy.request import SERVICE_ACTIONS, Action
 from policy.strict_yaml import Path
+from policy.terms import TERM_KEYS, Terms, read_terms
 
 _RULE_KEYS: Final = (
     "name",
@@ -21,17 +22,22 @@ _RULE_KEYS: Final = (
     "to",
     "tools",
     "when",
+    *TERM_KEYS,
 )
-_NOT_BUILT: Final = "limit"
 
 
 class RuleReader:
     """Reads the rules of one file. ``places`` are those of all names so far, its own included."""
 
     def __init__(
-        self, reader: Reader, conditions: ConditionCompiler, places: dict[str, Place]
+        self,
+        reader: Reader,
+        conditions: ConditionCompiler,
+        places: dict[str, Place],
+        defaults: Terms,
     ) -> None:
         self._reader = reader
+        self._defaults = defaults
         self._values = SelectorReader(reader, conditions.attributes)
         self._conditions = conditions
         self._places = places
@@ -39,13 +45,6 @@ class RuleReader:
     def read(self, value: Any, path: Path) -> Rule:
         reader = self._reader
         rule = reader.mapping(value, path, "a rule")
-        if _NOT_BUILT in rule:
-            raise reader.error_of_key(
-                (*path, _NOT_BUILT),
-                "the key `limit` is not built yet, and a limit that is ignored would protect no "
-                "one.",
-                "Remove it.",
-            )
         reader.known_keys(rule, path, "a rule", _RULE_KEYS)
         name = self._name(reader.required(rule, "name", path, "a rule"), (*path, "name"))
         what = f"the rule {quoted(name)}"
@@ -68,6 +67,8 @@ class RuleReader:
             services=services,
             tools=self._tools(rule, (*path, "tools"), actions),
             condition=self._condition(rule, (*path, "when"), actions),
+            terms=read_terms(rule, path, effect == "allow", actions, self._defaults, self._reader),
+            file=self._places[name].file,
             line=self._places[name].line,
         )
 

@@ -90,15 +90,22 @@ class SidecarDecisions:
         size_bytes: int,
         *,
         expires_unix_s: float,
+        again: bool = False,
     ) -> Permit | Denial:
-        """One message between two that are both proved."""
-        request = Request(action, subject, target, message_bytes=size_bytes)
+        """One message between two that are both proved. ``again`` for the second of two sides."""
+        request = Request(action, subject, target, message_bytes=size_bytes, again=again)
         return self._decide(request, expires_unix_s=expires_unix_s)
 
     def may_stream(
-        self, subject: Party, target: Party, service: str, *, expires_unix_s: float
+        self,
+        subject: Party,
+        target: Party,
+        service: str,
+        *,
+        expires_unix_s: float,
+        again: bool = False,
     ) -> Permit | Denial:
-        request = Request(Action.STREAM_OPEN, subject, target, service=service)
+        request = Request(Action.STREAM_OPEN, subject, target, service=service, again=again)
         return self._decide(request, expires_unix_s=expires_unix_s)
 
     def stream_again(

@@ -128,9 +128,8 @@ class Inbound:
         is_ask = isinstance(envelope, Ask)
         permit = self._permit(slot, is_ask, len(envelope.body), unix_s)
         if isinstance(permit, Denial):
-            # Why is for colleagues; strangers learn only that they were refused.
-            shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
-            rule, reason = (permit.rule or "", permit.reason) if shown else ("", "")
+            colleague = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
+            rule, reason = permit.told(colleague=colleague)
             self._reject(conversation, slot, envelope.id, permit.code, rule, reason)
             return None
         waiting = self._waiting(permit, conversation, slot, envelope)

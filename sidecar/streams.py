@@ -125,7 +125,7 @@ class Streams:
             expires_unix_s=slot.expires_unix_s,
         )
         if isinstance(permit, Denial):
-            raise StreamError(permit.code, permit.reason)
+            raise StreamError(permit.code, permit.told(colleague=True)[1])
         return self._open(permit, slot, service)
 
     async def prove(self, agent: LocalAgent, to: AgentUri) -> VerifiedIdentity:
@@ -380,12 +380,16 @@ class Streams:
         if target is None or serve is None:
             raise StreamError(Code.STREAM_SERVICE_UNKNOWN, f"{to} offers no {service}")
         expires = min(agent.expires_unix_s, target.expires_unix_s)
-        for _side in ("sender", "receiver"):
+        for side in ("sender", "receiver"):
             answer = self._decisions.may_stream(
-                agent.party, target.party, service, expires_unix_s=expires
+                agent.party,
+                target.party,
+                service,
+                expires_unix_s=expires,
+                again=side == "receiver",
             )
             if isinstance(answer, Denial):
-                raise StreamError(answer.code, answer.reason)
+                raise StreamError(answer.code, answer.told(colleague=True)[1])
         ours, theirs = local_stream_pair(agent.identity, target.identity)
         task = self._run(serve, theirs)
         asked = StreamRequest(agent.party, target.party, service, expires)

@@ -28,7 +28,17 @@ from node.audit_reader import decode_line_untrusted
 from node.clocks import ManualClock
 from policy import Action, Request
 from tests.node.audit_logs import NOW, OWN, all_lines, decisions_of, entry, open_log, write_log
-from tests.policy.helpers import BILLING, PLANNER, agent, ask, call, denied, policy_of, unproved
+from tests.policy.helpers import (
+    BILLING,
+    PLANNER,
+    agent,
+    ask,
+    call,
+    denied,
+    permitted,
+    policy_of,
+    unproved,
+)
 
 
 def test_a_decision_is_one_line_with_what_was_decided_and_why(tmp_path: Path) -> None:
@@ -295,6 +305,34 @@ def test_a_line_holds_what_it_takes_to_decide_again(tmp_path: Path, what: str) -
     assert line is not None
     assert line.request is not None
     assert request_of(line.action, line.service, line.request) == request
+
+
+def test_what_a_rule_in_audit_mode_would_have_done_stands_in_the_line(tmp_path: Path) -> None:
+    engine = policy_of(
+        "effect: allow, actions: [message.ask]",
+        "effect: deny, mode: audit, actions: [message.ask], from: {role: planner}",
+    )
+    log = open_log(tmp_path / "audit.jsonl")
+
+    log.record(entry_of(ask(), permitted(engine, ask())))
+    log.close()
+
+    (line,) = decisions_of(tmp_path / "audit.jsonl")
+    assert (line["effect"], line["rule"]) == ("allow", "rule 1")
+    assert line["audited"] == [{"rule": "rule 2", "effect": "deny"}]
+
+
+def test_a_rule_that_names_arguments_for_the_log_has_them_there(tmp_path: Path) -> None:
+    engine = policy_of("effect: allow, actions: [mcp.call], audit_args: [days]")
+    request = call(args={"days": 3, "secret": "hunter2"})
+    log = open_log(tmp_path / "audit.jsonl")
+
+    log.record(entry_of(request, permitted(engine, request)))
+    log.close()
+
+    (line,) = decisions_of(tmp_path / "audit.jsonl")
+    assert line["request"]["args"] == {"days": 3}
+    assert b"hunter2" not in (tmp_path / "audit.jsonl").read_bytes()
 
 
 def test_of_a_calls_arguments_only_those_that_a_rule_names_are_kept() -> None:
