@@ -140,7 +140,8 @@ class LivePolicy:
                 _log.info("policy_as_before", version=self.engine.version)
             self._fault = None
             return "unchanged"
-        engine = await asyncio.to_thread(PolicyEngine.load_bundle, sources)
+        limits = self.engine.limits  # What is spent stays spent.
+        engine = await asyncio.to_thread(PolicyEngine.load_bundle, sources, limits=limits)
         self._replace(engine, sources, digest)
         return "loaded"
 

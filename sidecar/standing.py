@@ -95,7 +95,7 @@ class Standing:
         slot.permits_out.clear()
         slot.denied = None
         if not slot.initiator:
-            answer = self._decisions.may_accept(slot.peer.identity, slot.agent)
+            answer = self._decisions.may_accept(slot.peer.identity, slot.agent, again=True)
             if isinstance(answer, Denial):
                 self._channels.end_denied(slot, answer)
                 return False

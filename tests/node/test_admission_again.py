@@ -148,3 +148,22 @@ def test_what_goes_over_a_hop_is_asked_about_in_the_same_words(what: str, gate: 
     assert isinstance(before, Permit)
     assert isinstance(after, Denial)
     assert [line["action"] for line in gate.lines()] == [f"{what}.cut"]
+
+
+def test_what_is_asked_again_spends_no_limit(gate: Gate) -> None:
+    once = STARTER_POLICY.replace(
+        "rules:\n",
+        "rules:\n  - name: once\n    effect: allow\n    actions: [link.relay]\n"
+        '    limit: {rate: 1/h, burst: 1}\n    to: {name: "agent://globex/**"}\n',
+        1,
+    )
+    gate.engine = PolicyEngine.load(once, file="policy.yaml")
+    abroad = AgentUri.parse("agent://globex/bob")
+    first = gate.admission.decide_relay(ALPHA, abroad)
+    again = [gate.admission.relay_again(ALPHA, abroad) for _ in range(3)]
+    second = gate.admission.decide_relay(ALPHA, abroad)
+
+    assert isinstance(first, Permit)
+    assert all(isinstance(answer, Permit) for answer in again)
+    assert isinstance(second, Denial)
+    assert second.code is Code.POLICY_LIMITED

@@ -238,6 +238,19 @@ async def test_the_fault_is_over_when_the_file_is_as_it_was(folder: StateFolder)
     assert watched.heard == []
 
 
+async def test_what_is_spent_of_a_limit_stays_spent(folder: StateFolder) -> None:
+    once = ALLOWS.replace("from:", "limit: {rate: 1/h, burst: 1}, from:")
+    folder.policy.write_text(once)
+    watched = Watched(folder)
+    first = watched.allows()
+    folder.policy.write_text(once + "# another\n")
+    await watched.settle()
+
+    assert first
+    assert watched.reloads("loaded") == 1
+    assert not watched.allows()
+
+
 async def test_a_policy_without_rules_is_a_wish_to_deny_everything(folder: StateFolder) -> None:
     watched = Watched(folder)
     folder.policy.write_text(TOP + "rules: []\n")
