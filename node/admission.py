@@ -4,6 +4,7 @@ Handshakes prove who somebody is; this decides whether they may come in. Whoever
 it here or from the engine itself, and nothing is forwarded without one.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -93,8 +94,9 @@ class Admission:
         """Ask about something live, which an older policy allowed. ``what`` is one of ``CUT``.
 
         Who asks ends it on a Denial, and there is a line for that, and a count. A Permit changes
-        nothing, so it leaves no line: there may be thousands at once.
+        nothing, so it leaves no line: there may be thousands at once. No limit is charged.
         """
+        request = dataclasses.replace(request, again=True)
         answer = self._engine().decide(request, self._clock.unix_s(), expires_unix_s=expires_unix_s)
         if isinstance(answer, Permit):
             self._asked_again.increment(what=what, effect="allow")

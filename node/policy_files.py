@@ -11,6 +11,8 @@ from identity import Code
 from node.errors import ConfigError
 from node.settings_source import read_text_bounded
 from node.state_folder import (
+    POLICY_FILE_NAME,
+    POLICY_FILES_MAX,
     StateFolder,
     StatePaths,
     check_not_writable_by_others,
@@ -20,8 +22,7 @@ from policy import STARTER_POLICY, PolicyEngine, PolicySource
 
 POLICY_BYTES_MAX: Final = 1 << 20
 BUNDLE_BYTES_MAX: Final = 16 << 20
-BUNDLE_FILES_MAX: Final = 256
-SUFFIX: Final = ".yaml"
+SUFFIXES: Final = (".yaml", ".yml")
 
 assert POLICY_BYTES_MAX <= BUNDLE_BYTES_MAX
 
@@ -63,18 +64,18 @@ def files_in(folder: Path) -> tuple[Path, ...]:
             f"{folder}: cannot be listed: {error.strerror}",
             remedy="Make it a folder that this user may read, or remove it.",
         ) from None
-    for name in names:
-        if name.endswith(".yml") and not name.startswith("."):
+    chosen = [name for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+    for name in chosen:
+        if not POLICY_FILE_NAME.fullmatch(name):
             raise ConfigError(
                 Code.CONFIG_INVALID,
-                f"{folder / name}: only files that end in {SUFFIX} are read",
-                remedy=f"Rename it to {name.removesuffix('.yml')}{SUFFIX}, or move it away.",
+                f"{folder / name}: a policy's file has a name that is not read",
+                remedy="Use letters, digits, dots, _ and -, and end it in .yaml; or move it away.",
             )
-    chosen = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
-    if len(chosen) > BUNDLE_FILES_MAX:
+    if len(chosen) > POLICY_FILES_MAX:
         raise ConfigError(
             Code.CONFIG_INVALID,
-            f"{folder}: {len(chosen)} files; at most {BUNDLE_FILES_MAX} are read",
+            f"{folder}: {len(chosen)} files; at most {POLICY_FILES_MAX} are read",
             remedy="Put rules that belong together into one file.",
         )
     return tuple(folder / name for name in chosen)

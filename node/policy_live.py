@@ -22,7 +22,9 @@ from node.state_folder import StateFolder
 from policy import LocatedError, PolicyEngine, PolicySource
 
 LOOK_SECONDS: Final = 0.25
-"""How often the files are looked at. A change is taken once two looks have seen the same."""
+"""How often the files are looked at."""
+SETTLE_SECONDS: Final = 0.1
+"""How long they must have been the same after a change before they are read."""
 RESULTS: Final = ("loaded", "unchanged", "refused")
 
 _log = structlog.get_logger("node.policy")
@@ -50,6 +52,7 @@ class LivePolicy:
         self._fault: dict[str, Any] | None = None
         self._tried = look_at(folder)
         self._last_look = self._tried
+        self._is_settled = True
         self._asked = asyncio.Event()
         self._results: Counter[str] = Counter()
         self._publish(metrics)
@@ -68,7 +71,7 @@ class LivePolicy:
         """Take what changes in the folder, until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(LOOK_SECONDS if self._is_settled else SETTLE_SECONDS):
                     await self._asked.wait()
             except TimeoutError:
                 await self.look()
@@ -82,9 +85,9 @@ class LivePolicy:
         """See whether the files are others than those that were tried last."""
         seen = look_at(self._folder)
         # Who writes a file writes a part of it first, and parts may be policies of their own.
-        is_settled = seen == self._last_look
+        self._is_settled = seen == self._last_look
         self._last_look = seen
-        if is_settled and seen != self._tried:
+        if self._is_settled and seen != self._tried:
             self._tried = seen
             await self.reload()
 
@@ -137,7 +140,8 @@ class LivePolicy:
                 _log.info("policy_as_before", version=self.engine.version)
             self._fault = None
             return "unchanged"
-        engine = await asyncio.to_thread(PolicyEngine.load_bundle, sources)
+        limits = self.engine.limits  # What is spent stays spent.
+        engine = await asyncio.to_thread(PolicyEngine.load_bundle, sources, limits=limits)
         self._replace(engine, sources, digest)
         return "loaded"
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ OTHERS: Final = 0o077
 OTHERS_WRITE: Final = 0o022
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of sockaddr_un, without the zero at its end.
 PORTS_FILE_BYTES_MAX: Final = 4_096
+POLICY_FILES_MAX: Final = 256
+POLICY_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,98}\.yaml")
+"""What lies in policy.d and is read, and backed up. None of these names leads elsewhere."""
 
 
 class StatePaths:

@@ -67,9 +67,12 @@ class SidecarDecisions:
             return self._decide(request)
         return self._decide(Request(Action.CHANNEL_OPEN, agent.party, remote))
 
-    def may_accept(self, peer: VerifiedIdentity, agent: LocalAgent) -> Permit | Denial:
-        """Whether a verified peer may have a channel to one of our agents."""
-        request = Request(Action.CHANNEL_OPEN, Party.from_verified(peer), agent.party)
+    def may_accept(
+        self, peer: VerifiedIdentity, agent: LocalAgent, *, again: bool = False
+    ) -> Permit | Denial:
+        """Whether a verified peer may have a channel to one of our agents, or keep it."""
+        subject = Party.from_verified(peer)
+        request = Request(Action.CHANNEL_OPEN, subject, agent.party, again=again)
         return self._decide(request, expires_unix_s=peer.expires_unix_s)
 
     def channel_again(

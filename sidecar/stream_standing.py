@@ -13,9 +13,9 @@ from sidecar.mesh_stream import MeshStream
 from sidecar.sealed_stream import SealedStream
 from sidecar.slot import ChannelSlot
 
-# As for channels: two milliseconds of the loop, and half of the time until all are asked about.
-ASKED_AT_ONCE: Final = 64
-ASK_SECONDS: Final = 0.002
+# As for channels, in ``sidecar.standing``.
+ASKED_SECONDS_MAX: Final = 0.003
+ASK_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,9 @@ class StreamStanding:
             self._ask_some()
 
     def _ask_some(self) -> None:
-        waiting = self._waiting
-        for _ in range(min(len(waiting), ASKED_AT_ONCE)):
+        waiting, loop = self._waiting, asyncio.get_running_loop()
+        until_s = loop.time() + ASKED_SECONDS_MAX
+        while waiting and loop.time() < until_s:
             stream = waiting.popleft()
             asked = stream.request()
             if asked is not None:
@@ -114,7 +115,7 @@ class StreamStanding:
                     )
                 )
         if waiting:
-            asyncio.get_running_loop().call_later(ASK_SECONDS, self._ask_some)
+            loop.call_later(ASK_SECONDS, self._ask_some)
 
 
 def _request_on(slot: ChannelSlot, service: str, *, ours: bool) -> StreamRequest:

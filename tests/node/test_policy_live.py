@@ -11,9 +11,8 @@ from structlog.testing import capture_logs
 from node.clocks import ManualClock
 from node.errors import ConfigError
 from node.metrics import Metrics
-from node.policy_files import BUNDLE_FILES_MAX
 from node.policy_live import LivePolicy
-from node.state_folder import StateFolder
+from node.state_folder import POLICY_FILES_MAX, StateFolder
 from policy import Denial, Permit, PolicyError
 from tests.policy.helpers import NOW, ask
 
@@ -158,7 +157,7 @@ def _open_folder_to_others(folder: StateFolder) -> None:
 
 
 def _too_many(folder: StateFolder) -> None:
-    for number in range(BUNDLE_FILES_MAX + 1):
+    for number in range(POLICY_FILES_MAX + 1):
         _write(f"policy.d/{number}.yaml", TOP)(folder)
 
 
@@ -190,7 +189,12 @@ REFUSED: dict[str, tuple[Callable[[StateFolder], Any], tuple[int, int] | None, s
     "was emptied": (_write("policy.yaml", "\n"), None, "no policy any more"),
     "can be written by others": (_open_to_others, None, "chmod go-w"),
     "lies in a folder that others can write": (_open_folder_to_others, None, "chmod go-w"),
-    "has a name that is not read": (_write("policy.d/b.yml", DENIES), None, "Rename it to b.yaml"),
+    "has another suffix": (_write("policy.d/b.yml", DENIES), None, "end it in .yaml"),
+    "has a name that no backup would take": (
+        _write("policy.d/a b.yaml", DENIES),
+        None,
+        "Use letters",
+    ),
     "has too many files": (_too_many, None, "at most 256"),
     "is not UTF-8": (_not_utf_8, None, "policy.yaml:1: byte 0 is not UTF-8"),
     "is a link to nothing": (_leads_nowhere, None, "cannot be read"),
@@ -232,6 +236,19 @@ async def test_the_fault_is_over_when_the_file_is_as_it_was(folder: StateFolder)
     assert watched.policy.status()["fault"] is None
     assert watched.metrics.value("policy_refused") == 0
     assert watched.heard == []
+
+
+async def test_what_is_spent_of_a_limit_stays_spent(folder: StateFolder) -> None:
+    once = ALLOWS.replace("from:", "limit: {rate: 1/h, burst: 1}, from:")
+    folder.policy.write_text(once)
+    watched = Watched(folder)
+    first = watched.allows()
+    folder.policy.write_text(once + "# another\n")
+    await watched.settle()
+
+    assert first
+    assert watched.reloads("loaded") == 1
+    assert not watched.allows()
 
 
 async def test_a_policy_without_rules_is_a_wish_to_deny_everything(folder: StateFolder) -> None:
@@ -284,4 +301,4 @@ def test_a_start_refuses_what_a_reload_would(folder: StateFolder) -> None:
         Watched(folder)
 
     assert malformed.value.line == 5
-    assert "Rename it to b.yaml" in misnamed.value.remedy
+    assert "end it in .yaml" in (misnamed.value.remedy or "")
