@@ -183,7 +183,7 @@ class Desk:
         channel = visit.links.channel
         answer = self._may_enrol(channel.peer)
         if isinstance(answer, Denial):
-            channel.deny(answer.code, answer.rule or "", answer.reason)
+            channel.deny(answer.code, *answer.told(colleague=True))
             return
         for event in channel.accept(answer):
             if isinstance(event, DataReceived):

@@ -60,6 +60,7 @@ class Authority:
         )
         self._neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
         parts.node.trust.on_news.append(self._judge)
+        parts.live_policy.on_change.append(self._judge)
         self._dialled: dict[str, Redial] = {}
         self._open: dict[str, Hop] = {}
         self._enrolling: set[str] = set()

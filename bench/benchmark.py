@@ -44,6 +44,7 @@ _MODULES: Final = {
     "relay": "bench.relay.command",
     "handshakes": "bench.handshakes.command",
     "identity": "bench.identity.command",
+    "policy": "bench.policy.command",
     "hop": "bench.hop.command",
     "fairness": "bench.fairness.command",
     "hostile": "bench.hostile.command",

@@ -243,6 +243,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "policy.not_ready": (
         "Write a policy.yaml with at least one rule; an empty or missing policy denies everything."
     ),
+    "policy.limited": (
+        "Wait and ask again, less often; the rule that allows this has a `limit`, which is spent."
+    ),
     # message: between two agents
     "message.too_large": "Send at most 1 MiB in one message, or use a stream.",
     "message.mailbox_full": (

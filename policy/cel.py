@@ -64,15 +64,13 @@ class CelExpression:
     def evaluate(self, values: Mapping[str, Any]) -> bool | CelFault:
         """Never raises. A variable that is not among the values is a fault where it matters."""
         try:
-            result = self._compiled.eval(data=values)
-            value = result.value()
+            value = self._compiled.eval(data=values).value()
         except Exception as error:
             # The library raises some faults (iteration budget, text it cannot take) and returns
             # others; they are alike to a policy.
             return CelFault(str(error))
-        if type(value) is not bool or result.type() != cel.Type.BOOL:
-            return CelFault(str(value))
-        return value
+        # The compiler has seen to it that what is no fault is a bool.
+        return value if type(value) is bool else CelFault(str(value))
 
 
 class CelSchema:

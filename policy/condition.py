@@ -107,11 +107,27 @@ class Part:
             return NO
         return FAULT
 
+    def read(self, facts: Facts, subject: Party, obj: Party) -> dict[str, Any]:
+        """What it reads; None for what is missing. Arguments are replaced by their names."""
+        values = {name: getter(facts, subject, obj) for name, getter in self._getters}
+        return {
+            name: sorted(value) if name == "args" and value is not None else value
+            for name, value in values.items()
+        }
+
     def explain(self, facts: Facts, subject: Party, obj: Party) -> str | None:
         """What went wrong, if evaluation came to no result."""
         found = ((name, getter(facts, subject, obj)) for name, getter in self._getters)
         result = self._expression.evaluate({k: v for k, v in found if v is not None})
         return result.detail if isinstance(result, CelFault) else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _lacks_by_right(name: str, facts: Facts, subject: Party, obj: Party) -> bool:
@@ -128,6 +144,7 @@ def _lacks_by_right(name: str, facts: Facts, subject: Party, obj: Party) -> bool
 class Condition:
     """The parts of a `when`. None where there is no such part."""
 
+    source: str
     static: Part | None
     dynamic: Part | None
     size_min: int | None
@@ -152,6 +169,17 @@ class Condition:
         static = self.judge_static(facts, subject, obj)
         return NO if static == NO else both(static, self.judge_rest(facts, subject, obj))
 
+    def found(self, facts: Facts, subject: Party, obj: Party) -> str:
+        """The values that it reads, for a person; of arguments no more than their names."""
+        values: dict[str, Any] = {}
+        if self.bounds_size:
+            values[SIZE_VARIABLE] = facts.message_bytes
+        for part in (self.static, self.dynamic):
+            if part is not None:
+                values |= part.read(facts, subject, obj)
+        shown = (f"{name} = {_text(value)}" for name, value in sorted(values.items()))
+        return ", ".join(shown)
+
     def _judge_size(self, facts: Facts) -> int:
         size = facts.message_bytes
         if size is None:
@@ -174,6 +202,7 @@ class ConditionCompiler:
     """Compiles the conditions of one policy: knows its attributes, keeps a schema per kind."""
 
     def __init__(self, attributes: Mapping[str, ValueType]) -> None:
+        self.attributes = attributes
         self._variables: dict[str, ValueType] = {}
         for party in _PARTIES:
             self._variables |= {f"{party}.{field}": ValueType.TEXT for field in FIELDS}
@@ -189,15 +218,16 @@ class ConditionCompiler:
         names = frozenset[str]().union(*(clause.names for clause in clauses))
         self._check_names(names, schema, actions)
         # The whole first: its complaints are in terms of what was written.
-        schema.compile(source, names)
+        whole = Part(schema.compile(source, names), schema)
         static = [clause for clause in clauses if _is_static(clause)]
         bounds = [clause for clause in clauses if _is_bound(clause)]
         dynamic = [clause for clause in clauses if not _is_static(clause) and not _is_bound(clause)]
         size_mins = [clause.size_min for clause in bounds if clause.size_min is not None]
         size_maxs = [clause.size_max for clause in bounds if clause.size_max is not None]
         return Condition(
-            static=_part(static, schema),
-            dynamic=_part(dynamic, schema),
+            source=source,
+            static=whole if len(static) == len(clauses) else _part(static, schema),
+            dynamic=whole if len(dynamic) == len(clauses) else _part(dynamic, schema),
             size_min=max(size_mins, default=None),
             size_max=min(size_maxs, default=None),
         )

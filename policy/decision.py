@@ -8,12 +8,21 @@ from dataclasses import InitVar, dataclass, field
 from typing import Any, Final, NoReturn
 
 from identity import AgentUri, Code, Identifier
+from policy.obligations import NO_OBLIGATIONS, Disclosure, Obligations
 from policy.request import Action
 
 PERMIT_LIFETIME_S: Final = 300.0
 """A permit ends by then at the latest, so that no cache outlives a change for longer."""
 
 _DECIDED: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedRule:
+    """A rule in audit mode that would have matched: ``effect`` is allow, deny or limit."""
+
+    name: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,9 @@ class Permit:
     message_bytes_max: int | None
     cacheable: bool
     made_by_decide: InitVar[object]
+    obligations: Obligations = NO_OBLIGATIONS
+    """What whoever acts on the permit has to do besides."""
+    audited: tuple[AuditedRule, ...] = ()
     _seal: object = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, made_by_decide: object) -> None:
@@ -69,7 +81,8 @@ class Permit:
 class Denial:
     """Policy said no. ``rule`` names the deny rule that matched; None when nothing allows it.
 
-    ``reason`` is a sentence for a person.
+    For ``policy.limited`` it names the rule whose limit is spent. ``reason`` is a sentence for a
+    person, and ``disclose`` is what the policy says of how much of all this may be told.
     """
 
     code: Code
@@ -77,6 +90,20 @@ class Denial:
     reason: str
     decision_id: str
     policy_version: str
+    disclose: Disclosure | None = None
+    audited: tuple[AuditedRule, ...] = ()
+
+    def told(self, *, colleague: bool) -> tuple[str, str]:
+        """The rule and the reason, as far as the caller may know them; empty where not.
+
+        Where the policy does not say, colleagues are told everything, and strangers nothing.
+        """
+        disclose = self.disclose
+        if disclose is None:
+            disclose = Disclosure.REASON if colleague else Disclosure.NONE
+        if disclose is Disclosure.NONE:
+            return "", ""
+        return self.rule or "", self.reason if disclose is Disclosure.REASON else ""
 
 
 def require(
@@ -104,6 +131,8 @@ def make_permit(
     decision_id: str,
     message_bytes_max: int | None,
     cacheable: bool,
+    obligations: Obligations = NO_OBLIGATIONS,
+    audited: tuple[AuditedRule, ...] = (),
 ) -> Permit:
     """For the engine only; the package does not export it, and a test holds that."""
     return Permit(
@@ -117,4 +146,6 @@ def make_permit(
         message_bytes_max,
         cacheable,
         _DECIDED,
+        obligations,
+        audited,
     )

@@ -1,19 +1,29 @@
 """The engine: one policy, compiled once, asked for every decision. Deny by default."""
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from identity import AgentUri, Code
-from policy.bundles import BASELINE_FILE, BASELINE_POLICY, BASELINE_PREFIX
+from policy.bundles import BASELINE_FILE, BASELINE_POLICY
 from policy.condition import Facts
-from policy.decision import PERMIT_LIFETIME_S, Denial, Permit, make_permit
-from policy.evaluation import Reuse, allows, could_allow, denies, index_rules, nearest_rule
-from policy.model import PolicyDocument, Rule, read_policy
-from policy.reader import quoted
+from policy.decision import PERMIT_LIFETIME_S, AuditedRule, Denial, Permit, make_permit
+from policy.documents import PolicySource, read_bundle, read_policy, version_of
+from policy.evaluation import (
+    Reuse,
+    allows,
+    could_allow,
+    denies,
+    find_allowing,
+    find_denying,
+    index_rules,
+    nearest_rule,
+)
+from policy.limits import LimitTable
+from policy.model import PolicyDocument, Rule
+from policy.obligations import Disclosure
 from policy.request import (
     IMPLIED_BY,
     MESSAGE_ACTIONS,
@@ -21,11 +31,13 @@ from policy.request import (
     Action,
     Request,
 )
-from policy.selftest import PolicyTestOutcome, run_tests
+from policy.selftest import PolicyTest, PolicyTestOutcome, read_question, read_tests
+from policy.trace import Trace, trace_rules
 
-NEAREST_RULES_MAX: Final = 256
-"""A denial looks at no more rules than this to say which came nearest."""
-_VERSION_CHARS: Final = 16
+NEAREST_RULES_MAX: Final = 16
+"""To say which came nearest, a denial looks at no more rules of an action than this."""
+AUDITED_RULES_MAX: Final = 8
+"""Named in one decision."""
 _NO_POLICY: Final = "there is no policy, so everything is denied"
 _NO_RULES: Final = "the policy has no rules, so everything is denied"
 
@@ -36,7 +48,10 @@ _NEVER_REUSED: Final = frozenset(
 
 
 class PolicyEngine:
-    """Answers requests. Holds no state but a counter; ``version`` changes with the text."""
+    """Answers requests. ``version`` changes with the text.
+
+    Holds no state but a counter, and ``limits``, which the engine that replaces it takes over.
+    """
 
     def __init__(
         self,
@@ -44,37 +59,62 @@ class PolicyEngine:
         *,
         version: str,
         unready: str | None,
-        document: PolicyDocument | None = None,
+        documents: tuple[PolicyDocument, ...] = (),
+        limits: LimitTable | None = None,
     ) -> None:
         self.version = version
         self.unready = unready
         """Why everything is denied; None when the policy is in force."""
+        self.rules = rules
         self.rule_names = tuple(rule.name for rule in rules)
-        self._document = document
+        self.limits = LimitTable() if limits is None else limits
+        self._documents = documents
+        self._disclose = min(
+            (one.defaults.disclose for one in documents if one.defaults.disclose is not None),
+            key=list(Disclosure).index,
+            default=None,
+        )
         self._allowing = index_rules(rules, allows=True)
         self._denying = index_rules(rules, allows=False)
+        self._audited_allowing = index_rules(rules, allows=True, enforced=False)
+        self._audited_denying = index_rules(rules, allows=False, enforced=False)
         # Unique across engines and processes without asking for chance each time.
         self._decision_prefix = os.urandom(6).hex()
         self._decisions = 0
 
     @classmethod
     def load(cls, text: str, *, file: str, baseline: bool = True) -> "PolicyEngine":
-        """Compile a policy's text; raises PolicyError. ``file`` is for messages only.
+        """Compile a policy that is one text: see ``load_bundle``."""
+        return cls.load_bundle([PolicySource(file, text)], baseline=baseline)
+
+    @classmethod
+    def load_bundle(
+        cls,
+        files: Sequence[PolicySource],
+        *,
+        baseline: bool = True,
+        limits: LimitTable | None = None,
+    ) -> "PolicyEngine":
+        """Compile a policy of one or more files; raises PolicyError, and then nothing is loaded.
 
         Without rules of its own the policy denies everything, the baseline's permits included.
+        ``limits`` are those of the engine before: what is spent stays spent.
         """
-        document = read_policy(text, file)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-        rules: tuple[Rule, ...] = () if document is None else document.rules
+        documents = read_bundle(files)
+        rules = tuple(chain.from_iterable(document.rules for document in documents))
         unready = None if rules else _NO_RULES
-        if document is not None:
-            _check_names(document)
+        texts = [file.text for file in files]
         if baseline:
-            digest.update(b"\0" + BASELINE_POLICY.encode())
+            texts.append(BASELINE_POLICY)
             built_in = read_policy(BASELINE_POLICY, BASELINE_FILE)
             rules += () if built_in is None else built_in.rules
-        version = digest.hexdigest()[:_VERSION_CHARS]
-        return cls(rules, version=version, unready=unready, document=document)
+        return cls(
+            rules,
+            version=version_of(texts),
+            unready=unready,
+            documents=documents,
+            limits=limits,
+        )
 
     @classmethod
     def deny_all(cls) -> "PolicyEngine":
@@ -99,7 +139,7 @@ class PolicyEngine:
         except Exception as error:
             # A request that is not even well formed gets the answer that is safe.
             reason = f"The request could not be judged ({type(error).__name__})."
-            return self._deny(Code.POLICY_DENIED, None, reason)
+            return self._deny(Code.POLICY_DENIED, reason)
 
     def could_allow(self, request: Request, unix_s: float) -> bool:
         """Whether a request might be allowed once what it leaves open is known.
@@ -109,60 +149,140 @@ class PolicyEngine:
         """
         try:
             action = Action(request.action)
-            if not self.ready or self._refusal(request, unix_s, None) is not None:
+            request = replace(request, action=action)
+            if not self.ready or self._refusal(request, action, unix_s, None) is not None:
                 return False
             if self._surely_denied(request, unix_s):
                 return False
-            return self._find_implying(request, unix_s, action, waits_for_proof=True) is not None
+            return self._find_implying(request, unix_s, waits_for_proof=True) is not None
         except Exception:
             return False
 
+    def trace(self, request: Request, unix_s: float) -> Trace:
+        """Answer, and say why: each rule for this action, or for one that implies it. Charges no
+        limit. Raises ValueError for what is no action."""
+        action = Action(request.action)
+        asked = replace(request, action=action, again=True)
+        found: dict[str, tuple[Action, Rule]] = {}
+        for one in (action, *IMPLIED_BY.get(action, ())):
+            for index in (
+                self._denying,
+                self._audited_denying,
+                self._allowing,
+                self._audited_allowing,
+            ):
+                for rule in index[one].rules:
+                    if one is action or rule.allows:
+                        found.setdefault(rule.name, (one, rule))
+        decision = self.decide(asked, unix_s)
+        return Trace(decision, tuple(trace_rules(found.values(), asked, unix_s, self.limits)))
+
     def run_tests(self) -> tuple[PolicyTestOutcome, ...]:
-        """Run the file's own `tests:`. Raises PolicyError for a test that cannot be read."""
-        if self._document is None:
-            return ()
-        return run_tests(self._document, self.decide)
+        """Run the `tests:` of all files. Raises PolicyError for a test that cannot be read."""
+        return tuple(test.run(self.decide) for test in self.tests())
+
+    def tests(self) -> tuple[PolicyTest, ...]:
+        """The `tests:` of all files, as read. Raises PolicyError for one that cannot be read."""
+        return tuple(chain.from_iterable(map(read_tests, self._documents)))
+
+    def question(self, fields: dict[str, Any], where: str) -> tuple[Request, float]:
+        """A request and its time from the keys of a test, with this policy's attributes.
+
+        Raises PolicyError; ``where`` stands for the file in it.
+        """
+        attributes = self._documents[0].attributes if self._documents else {}
+        return read_question(fields, attributes, where)
 
     def _decide(
         self, request: Request, unix_s: float, expires_unix_s: float | None
     ) -> Permit | Denial:
+        action = request.action
+        if type(action) is not Action:
+            action = Action(action)
+            request = replace(request, action=action)
         if self.unready is not None:
-            return self._deny(Code.POLICY_NOT_READY, None, f"{_sentence(self.unready)}.")
-        action = Action(request.action)
-        refusal = self._refusal(request, unix_s, expires_unix_s)
+            return self._deny(Code.POLICY_NOT_READY, f"{_sentence(self.unready)}.")
+        refusal = self._refusal(request, action, unix_s, expires_unix_s)
         if refusal is not None:
-            return self._deny(Code.POLICY_NO_RULE, None, refusal)
+            return self._deny(Code.POLICY_NO_RULE, refusal)
         facts = Facts(request, unix_s, probing=False)
         reuse = Reuse(action not in _NEVER_REUSED and request.object.verified)
-        for rule in self._denying[action]:
+        audited = self._audited(facts, reuse)
+        for rule in find_denying(self._denying[action], request):
             if denies(rule, facts, reuse):
                 reason = f'{_denied(request)} by the rule "{rule.name}".'
-                return self._deny(Code.POLICY_DENIED, rule.name, reason)
-        for rule in self._allowing[action]:
-            if allows(rule, facts, reuse):
-                return self._permit(request, rule, unix_s, expires_unix_s, reuse)
-        if action in IMPLIED_BY:
+                return self._deny(Code.POLICY_DENIED, reason, rule, audited)
+        spent: list[Rule] = []
+        granting = self._find_granting(facts, reuse, spent)
+        if granting is None and action in IMPLIED_BY:
+            reuse.is_reusable = False
             # A channel opens before its far end is proved, and all is decided again afterwards.
             waits = action is Action.CHANNEL_OPEN
-            implying = self._find_implying(request, unix_s, action, waits_for_proof=waits)
-            if implying is not None:
-                reuse.is_reusable = False
-                return self._permit(request, implying, unix_s, expires_unix_s, reuse)
-        nearest = nearest_rule(self._candidates(action), facts)
+            granting = self._find_implying(request, unix_s, waits_for_proof=waits, spent=spent)
+        if granting is not None:
+            return self._permit(request, granting, unix_s, expires_unix_s, reuse, audited)
+        if spent:
+            reason = f'{_denied(request)}: the limit of the rule "{spent[0].name}" is spent.'
+            return self._deny(Code.POLICY_LIMITED, reason, spent[0], audited)
+        nearest = nearest_rule(self._candidates(request, action), facts)
         reason = f"{_denied(request)}: no rule allows it.{nearest}"
-        return self._deny(Code.POLICY_NO_RULE, None, reason)
+        return self._deny(Code.POLICY_NO_RULE, reason, audited=audited)
+
+    def _find_granting(self, facts: Facts, reuse: Reuse, spent: list[Rule]) -> Rule | None:
+        """A rule that grants this very request. ``spent`` are those whose limits are in the way."""
+        request = facts.request
+        for rule in find_allowing(self._allowing[request.action], request):
+            if allows(rule, facts, reuse):
+                if self._is_within(rule, facts):
+                    return rule
+                spent.append(rule)
+        return None
+
+    def _is_within(self, rule: Rule, facts: Facts) -> bool:
+        """Whether the rule's limit leaves room for one more. If so, it is charged."""
+        limit = rule.terms.limit
+        if limit is None or facts.request.again:
+            return True
+        return self.limits.take(rule.name, limit, facts.request, facts.unix_s)
+
+    def _audited(self, facts: Facts, reuse: Reuse) -> tuple[AuditedRule, ...]:
+        """The rules in audit mode that would have had an effect; not too many.
+
+        They change no answer. But a permit is not used again where one of them denies, or might
+        for another message, so that each message that it would have denied is recorded.
+        """
+        request = facts.request
+        denying = self._audited_denying[request.action]
+        allowing = self._audited_allowing[request.action]
+        if not denying.rules and not allowing.rules:
+            return ()
+        found: list[AuditedRule] = []
+        for rule in find_denying(denying, request):
+            if denies(rule, facts, reuse):
+                reuse.is_reusable = False
+                found.append(AuditedRule(rule.name, "deny"))
+        for rule in find_allowing(allowing, request):
+            if allows(rule, facts, Reuse(False)):
+                effect = "allow" if self._is_within(rule, facts) else "limit"
+                found.append(AuditedRule(rule.name, effect))
+        return tuple(found[:AUDITED_RULES_MAX])
 
     def _find_implying(
-        self, request: Request, unix_s: float, action: Action, *, waits_for_proof: bool
+        self,
+        request: Request,
+        unix_s: float,
+        *,
+        waits_for_proof: bool,
+        spent: Sequence[Rule] = (),
     ) -> Rule | None:
         """A rule that could allow the action, or one that needs it, unless one is sure to deny."""
-        for wanted in (action, *IMPLIED_BY.get(action, ())):
+        for wanted in (request.action, *IMPLIED_BY.get(request.action, ())):
             if not _may_pass_on(request, wanted):
                 continue
             asked = replace(request, action=wanted)
             facts = Facts(asked, unix_s, probing=True, waits_for_proof=waits_for_proof)
-            for rule in self._allowing[wanted]:
-                if could_allow(rule, facts):
+            for rule in find_allowing(self._allowing[wanted], asked, waits=waits_for_proof):
+                if could_allow(rule, facts) and not any(rule is one for one in spent):
                     if self._surely_denied(asked, unix_s):
                         break
                     return rule
@@ -170,12 +290,16 @@ class PolicyEngine:
 
     def _surely_denied(self, request: Request, unix_s: float) -> bool:
         facts = Facts(request, unix_s, probing=True)
-        return any(denies(rule, facts, Reuse(False)) for rule in self._denying[request.action])
+        rules = find_denying(self._denying[request.action], request)
+        return any(denies(rule, facts, Reuse(False)) for rule in rules)
 
-    def _refusal(self, request: Request, unix_s: float, expires_unix_s: float | None) -> str | None:
+    @staticmethod
+    def _refusal(
+        request: Request, action: Action, unix_s: float, expires_unix_s: float | None
+    ) -> str | None:
         """What no rule can make good."""
-        action = Action(request.action)
-        if request.subject.identifier is None or not request.subject.verified:
+        subject = request.subject
+        if subject.identifier is None or not subject.verified:
             return f"{_denied(request)}: who asks is not proved."
         if expires_unix_s is not None and not unix_s < expires_unix_s:
             return f"{_denied(request)}: the credential has expired."
@@ -185,9 +309,10 @@ class PolicyEngine:
             return f"{_denied(request)}: no service is named."
         if action is Action.MCP_CALL and not request.tool:
             return f"{_denied(request)}: no tool is named."
-        implied = IMPLIED_BY.get(action, ())
-        if not any(_may_pass_on(request, one) for one in (action, *implied)):
-            return f"{_denied(request)}: its issuer may not pass this action on."
+        if subject.allowed_actions is not None:
+            implied = IMPLIED_BY.get(action, ())
+            if not any(_may_pass_on(request, one) for one in (action, *implied)):
+                return f"{_denied(request)}: its issuer may not pass this action on."
         return None
 
     def _permit(
@@ -197,13 +322,14 @@ class PolicyEngine:
         unix_s: float,
         expires_unix_s: float | None,
         reuse: Reuse,
+        audited: tuple[AuditedRule, ...],
     ) -> Permit:
         identifier = request.subject.identifier
         assert identifier is not None  # _refusal has seen to it.
         name: AgentUri | None = request.object.name
         latest = unix_s + PERMIT_LIFETIME_S
         return make_permit(
-            Action(request.action),
+            request.action,
             identifier,
             name,
             policy_version=self.version,
@@ -212,40 +338,41 @@ class PolicyEngine:
             decision_id=self._decision_id(),
             message_bytes_max=reuse.message_bytes_max,
             cacheable=reuse.is_reusable,
+            obligations=rule.terms.obligations,
+            audited=audited,
         )
 
-    def _deny(self, code: Code, rule: str | None, reason: str) -> Denial:
-        return Denial(code, rule, reason, self._decision_id(), self.version)
+    def _deny(
+        self,
+        code: Code,
+        reason: str,
+        rule: Rule | None = None,
+        audited: tuple[AuditedRule, ...] = (),
+    ) -> Denial:
+        disclose = self._disclose if rule is None else rule.terms.disclose
+        name = None if rule is None else rule.name
+        return Denial(code, name, reason, self._decision_id(), self.version, disclose, audited)
 
     def _decision_id(self) -> str:
         return f"{self._decision_prefix}-{self._decisions:x}"
 
-    def _candidates(self, action: Action) -> Iterator[Rule]:
+    def _candidates(self, request: Request, action: Action) -> Iterable[Rule]:
         """Rules that could have allowed it, outright or by implication; not too many."""
-        actions = (action, *IMPLIED_BY.get(action, ()))
-        seen: set[str] = set()
-        for rule in chain.from_iterable(self._allowing[one] for one in actions):
-            if rule.name not in seen:
-                seen.add(rule.name)
-                yield rule
-            if len(seen) >= NEAREST_RULES_MAX:
-                return
+        found: dict[str, Rule] = {}
+        for one in (action, *IMPLIED_BY.get(action, ())):
+            index = self._allowing[one]
+            rules: Sequence[Rule] = index.rules
+            if len(rules) > NEAREST_RULES_MAX:
+                rules = find_allowing(index, request, waits=True) or rules
+            for rule in rules[:NEAREST_RULES_MAX]:
+                found[rule.name] = rule
+        return found.values()
 
 
 def _may_pass_on(request: Request, action: Action) -> bool:
     """Whether the subject's issuer was allowed to pass the action on."""
     allowed = request.subject.allowed_actions
     return allowed is None or action in allowed or f"{action.partition('.')[0]}.*" in allowed
-
-
-def _check_names(document: PolicyDocument) -> None:
-    for index, rule in enumerate(document.rules):
-        if rule.name.startswith(BASELINE_PREFIX):
-            raise document.reader.error(
-                ("rules", index, "name"),
-                f"names that begin with {quoted(BASELINE_PREFIX)} are those of built-in rules.",
-                "Give the rule another name.",
-            )
 
 
 def _denied(request: Request) -> str:

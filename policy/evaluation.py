@@ -1,16 +1,18 @@
 """Whether a rule applies to a request. An index finds the rules; this asks each of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from policy.condition import FAULT, Facts, both
+from policy.index import RuleIndex
 from policy.matcher import MAYBE, NO, YES
 from policy.model import Rule
+from policy.obligations import NO_OBLIGATIONS
 from policy.request import Action, Party, Request
 
-Index = Mapping[Action, tuple[Rule, ...]]
+Index = Mapping[Action, RuleIndex]
 
 
 @dataclass(slots=True)
@@ -25,24 +27,43 @@ class Reuse:
             self.message_bytes_max = message_bytes_max
 
 
-def index_rules(rules: Iterable[Rule], *, allows: bool) -> Index:
-    """The rules of one effect by action. Their order decides nothing but which one is named.
+def index_rules(rules: Iterable[Rule], *, allows: bool, enforced: bool = True) -> Index:
+    """The rules of one effect and mode by action. Their order decides only which one is named.
 
     Of the rules that allow, those come first whose permits serve the most messages.
     """
     found: dict[Action, list[Rule]] = {action: [] for action in Action}
     for rule in rules:
-        if rule.allows is allows:
+        if rule.allows is allows and rule.terms.enforced is enforced:
             for action in rule.actions:
                 found[action].append(rule)
     if allows:
         for listed in found.values():
             listed.sort(key=_narrowness)
-    return {action: tuple(listed) for action, listed in found.items()}
+    return {action: RuleIndex(listed, action) for action, listed in found.items()}
+
+
+def find_allowing(index: RuleIndex, request: Request, *, waits: bool = False) -> Sequence[Rule]:
+    """The rules that might grant it: they look at the two themselves, and at nobody above."""
+    if not index.rules:
+        return ()
+    return index.find(request, (request.subject,), (request.object,), waits=waits)
+
+
+def find_denying(index: RuleIndex, request: Request) -> Sequence[Rule]:
+    """The rules that might deny it, by anybody in either chain."""
+    if not index.rules:
+        return ()
+    subject, obj = request.subject, request.object
+    return index.find(request, (subject, *subject.ancestors), (obj, *obj.ancestors), waits=False)
 
 
 def _narrowness(rule: Rule) -> tuple[int, int]:
     condition = rule.condition
+    if rule.terms.limit is not None:
+        return 4, 0
+    if rule.terms.obligations is not NO_OBLIGATIONS:
+        return 3, 0
     if condition is None:
         return 0, 0
     if condition.dynamic is not None or condition.size_min is not None:
@@ -80,10 +101,12 @@ def allows(rule: Rule, facts: Facts, reuse: Reuse) -> bool:
     ):
         return False
     condition = rule.condition
+    if condition is not None and condition.judge(facts, request.subject, request.object) != YES:
+        return False
+    if rule.terms.limit is not None:
+        reuse.is_reusable = False
     if condition is None:
         return True
-    if condition.judge(facts, request.subject, request.object) != YES:
-        return False
     if condition.dynamic is not None or condition.size_min is not None:
         reuse.is_reusable = False
     elif condition.size_max is not None:

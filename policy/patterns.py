@@ -49,6 +49,10 @@ class NamePattern:
             raise PatternError(error.detail) from None
         return cls(trust_domain, tuple(None if part == ONE else part for part in segments), rest)
 
+    def __str__(self) -> str:
+        segments = [part or ONE for part in self.segments]
+        return f"{SCHEME}{'/'.join([self.trust_domain, *segments, *([REST] if self.rest else [])])}"
+
     @property
     def exact(self) -> AgentUri | None:
         """The only name that matches, if there is just one."""
@@ -58,16 +62,15 @@ class NamePattern:
         return AgentUri(self.trust_domain, plain)
 
     def matches(self, name: AgentUri) -> bool:
-        path = name.path
-        fixed = len(self.segments)
+        path, segments = name.path, self.segments
+        fixed = len(segments)
         long_enough = len(path) > fixed if self.rest else len(path) == fixed
-        return (
-            long_enough
-            and name.trust_domain == self.trust_domain
-            and all(
-                part is None or part == actual
-                for part, actual in zip(self.segments, path, strict=False)
-            )
+        if not long_enough or name.trust_domain != self.trust_domain:
+            return False
+        if path[:fixed] == segments:
+            return True
+        return all(
+            part is None or part == actual for part, actual in zip(segments, path, strict=False)
         )
 
     def covers(self, prefix: NamePrefix) -> bool:

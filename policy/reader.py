@@ -1,6 +1,7 @@
 """Reads a policy's plain data value by value; each complaint says where, what, and what instead."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -11,12 +12,26 @@ TEXT_CHARS_MAX: Final = 1024
 LIST_ITEMS_MAX: Final = 1024
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where something stands, in a sentence about something else."""
+
+    file: str
+    line: int
+
+    def seen_from(self, other: "Place") -> str:
+        return f"on line {self.line}" + ("" if self.file == other.file else f" of {self.file}")
+
+
 class Reader:
     """Every method raises PolicyError, and nothing else."""
 
     def __init__(self, positions: Positions, file: str) -> None:
         self.positions = positions
         self._file = file
+
+    def place_of(self, path: Path) -> Place:
+        return Place(self._file, self.positions.value_at(path).line)
 
     def error(self, path: Path, problem: str, remedy: str) -> PolicyError:
         """A complaint about the value at ``path``."""
@@ -61,10 +76,14 @@ class Reader:
             )
         return value
 
-    def integer(self, value: Any, path: Path, what: str, least: int) -> int:
-        if type(value) is not int or value < least:
+    def integer(
+        self, value: Any, path: Path, what: str, least: int, most: int | None = None
+    ) -> int:
+        if type(value) is not int or value < least or (most is not None and value > most):
+            span = f"from {least}" if most is None else f"from {least} to {most}"
+            found = str(value) if type(value) is int else kind_of(value)
             raise self.error(
-                path, f"{what} is no whole number from {least}.", f"Write a number from {least}."
+                path, f"{what} is {found}, not a whole number {span}.", f"Write a number {span}."
             )
         return value
 

@@ -48,6 +48,8 @@ SERVICE_ACTIONS: Final = frozenset(
     }
 )
 ARGUMENT_ACTIONS: Final = frozenset({Action.MCP_CALL, Action.MCP_PROMPT})
+RESULT_ACTIONS: Final = frozenset({Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT})
+"""Those whose answer passes through the sidecar that permits them."""
 
 # A permit for any action on the right is a permit for the action on the left, as far as it goes:
 # what an action needs to happen at all need not be written down beside it.
@@ -151,7 +153,9 @@ class Request:
     """One question. What an action does not have is None.
 
     ``message_bytes`` is the size of a message's body; ``prefix`` is what route.register asks for;
-    ``args`` are the arguments of mcp.call and mcp.prompt, None while they are not known.
+    ``args`` are the arguments of mcp.call and mcp.prompt, None while they are not known. ``again``
+    is whether the same was permitted before, and is asked anew because policy or proofs changed,
+    or because both sides decide in one program: then no limit is charged.
     """
 
     action: Action
@@ -163,3 +167,4 @@ class Request:
     mcp_method: str | None = None
     tool: str | None = None
     args: Mapping[str, Any] | None = None
+    again: bool = False

@@ -435,9 +435,8 @@ class ChannelTable:
 
     def deny(self, slot: ChannelSlot, answer: Denial) -> None:
         """Refuse a verified peer, under the seal. The owner is not called for its own doing."""
-        # The name of a rule is for colleagues; strangers learn only that they were refused.
-        shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
-        rule, reason = (answer.rule or "", answer.reason) if shown else ("", "")
+        colleague = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
+        rule, reason = answer.told(colleague=colleague)
         slot.links.channel.deny(answer.code, rule, reason)
         slot.links.pump()
         self.close(slot, answer.code)

@@ -8,6 +8,7 @@ import msgspec
 from sidelink.wire import ASK, Send
 
 from identity import AgentUri, Code
+from policy import Denial
 from sidecar.agents import LocalAgent
 from sidecar.envelope import BODY_BYTES_MAX, Envelope
 from sidecar.local_port import LocalSession
@@ -43,6 +44,12 @@ class Failure:
     rule: str | None = None
     denied: bool = False
     """Said by the peer under seal: then nothing was handed over, and that is certain."""
+
+    @classmethod
+    def of(cls, denial: Denial) -> "Failure":
+        """Our own policy said no to our own agent, which may know why unless a rule forbids it."""
+        rule, reason = denial.told(colleague=True)
+        return cls(denial.code, reason, rule or None)
 
 
 ChannelWanted = Callable[[ChannelSlot | Failure], None]

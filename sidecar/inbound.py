@@ -128,9 +128,8 @@ class Inbound:
         is_ask = isinstance(envelope, Ask)
         permit = self._permit(slot, is_ask, len(envelope.body), unix_s)
         if isinstance(permit, Denial):
-            # Why is for colleagues; strangers learn only that they were refused.
-            shown = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
-            rule, reason = (permit.rule or "", permit.reason) if shown else ("", "")
+            colleague = slot.peer.identity.trust_domain == slot.agent.uri.trust_domain
+            rule, reason = permit.told(colleague=colleague)
             self._reject(conversation, slot, envelope.id, permit.code, rule, reason)
             return None
         waiting = self._waiting(permit, conversation, slot, envelope)
@@ -152,8 +151,13 @@ class Inbound:
         if cached is not None and self._decisions.still_holds(cached, size_bytes, unix_s):
             return cached
         now_s = self._clock.now_s()
-        if slot.denied is not None and now_s < slot.denied_until_s:
-            return slot.denied
+        denied = slot.denied
+        if (
+            denied is not None
+            and now_s < slot.denied_until_s
+            and denied.policy_version == self._decisions.version
+        ):
+            return denied
         answer = self._decisions.may_message(
             action,
             Party.from_verified(slot.peer.identity),

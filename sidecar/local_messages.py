@@ -85,16 +85,17 @@ class LocalMessages:
             return
         sender = self._agents.find(conversation.agent.uri, unix_s) or conversation.agent
         is_ask = send.kind == wire.ASK
-        for _side in ("sender", "receiver"):
+        for side in ("sender", "receiver"):
             answer = self._decisions.may_message(
                 Action.MESSAGE_ASK if is_ask else Action.MESSAGE_TELL,
                 sender.party,
                 target.party,
                 len(send.body),
                 expires_unix_s=min(sender.expires_unix_s, target.expires_unix_s),
+                again=side == "receiver",
             )
             if isinstance(answer, Denial):
-                self._asks.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                self._asks.fail(owner, Failure.of(answer))
                 return
         waiting = Waiting(Sender.of(sender.identity), [send.body], send.content_type)
         number = 0

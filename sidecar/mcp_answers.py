@@ -5,12 +5,12 @@ Pure. One table maps what went wrong to a status; the code that is stable is in 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from identity import Code, SidelinkError
-from policy import Action, Denial
+from policy import REDACTED, Action, Denial, Obligations, redact
 from sidecar.mcp_message import HTTP_STATUS, McpAsk, RpcCode, encode_error
 from sidecar.mcp_stdio import Answer
 from sidecar.mcp_wire import Headers
@@ -33,6 +33,7 @@ _DENIED_CODES: Final = frozenset(
         Code.POLICY_DENIED,
         Code.POLICY_NO_RULE,
         Code.POLICY_NOT_READY,
+        Code.POLICY_LIMITED,
         Code.ROUTE_DENIED,
         Code.HOP_DENIED,
     }
@@ -41,13 +42,14 @@ _DENIED_CODES: Final = frozenset(
 
 def denied(request_id: bytes, denial: Denial) -> McpAnswer:
     """200, as an MCP error is an answer: clients hide the body of an HTTP error."""
+    rule, reason = denial.told(colleague=True)
     data = {
         "code": denial.code.text,
-        "rule": denial.rule,
-        "reason": denial.reason,
+        "rule": rule or None,
+        "reason": reason,
         "decision": denial.decision_id,
     }
-    message = f"denied by policy: {denial.reason}"
+    message = f"denied by policy: {reason or denial.code.text}"
     return McpAnswer(200, encode_error(request_id, RpcCode.POLICY_DENIED, message, data))
 
 
@@ -87,6 +89,26 @@ def wants_both(headers: Headers) -> bool:
     return json and bool({"text/event-stream", "text/*"} & offered)
 
 
+def fulfilled(answer: Answer, obligations: Obligations) -> Answer:
+    """The answer as the permits of its call let it out. What cannot be looked through stays in."""
+    most = obligations.max_bytes
+    if most is not None and len(answer.result) + len(answer.error) > most:
+        return _withheld(RpcCode.POLICY_DENIED, f"the result has more than {most} bytes")
+    if not obligations.redact:
+        return answer
+    if answer.error:
+        return _withheld(answer.error_code or RpcCode.INTERNAL, REDACTED)
+    try:
+        result = _ANY_RESULT.decode(answer.result)
+        return Answer(msgspec.json.encode(redact(result, obligations.redact)), b"")
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return _withheld(RpcCode.POLICY_DENIED, "the result could not be redacted")
+
+
+def _withheld(code: int, message: str) -> Answer:
+    return Answer(b"", msgspec.json.encode({"code": int(code), "message": message}))
+
+
 class _Item(msgspec.Struct):
     name: str = ""
     uri: str = ""
@@ -108,6 +130,7 @@ _LISTED: Final[Mapping[str, tuple[str, Callable[[_Item], McpAsk]]]] = {
         lambda _: McpAsk(Action.MCP_READ, "resources/read"),
     ),
 }
+_ANY_RESULT: Final = msgspec.json.Decoder(dict[str, Any])
 _RESULT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM: Final = msgspec.json.Decoder(_Item)

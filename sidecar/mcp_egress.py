@@ -1,6 +1,7 @@
 """Where MCP exchanges leave the mesh: decides again, then asks a stdio server on this machine."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +11,14 @@ from typing import Final
 import structlog
 
 from identity import Code, Identifier, SidelinkError, VerifiedIdentity
-from policy import Denial, Permit
+from policy import Denial, Obligations, Permit
 from sidecar.child import Child, ChildSettings, start_child
 from sidecar.mcp_answers import (
     McpAnswer,
     denied,
     failed,
     filter_list,
+    fulfilled,
     response_of,
     sse_event,
     wants_both,
@@ -73,6 +75,14 @@ class StdioService:
     children_max: int = 16
     idle_s: float = 300.0
     call_s_max: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Permitted:
+    """A request that may go to the server, and what its permits ask of the answer."""
+
+    request: McpRequest
+    obligations: Obligations
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +149,7 @@ class McpEgress:
         reader = ExchangeReader(stream)
         try:
             answer = await self._read_and_decide(reader, stream.peer)
-            if isinstance(answer, McpRequest):
+            if isinstance(answer, _Permitted):
                 await self._answer(reader, stream, answer)
             else:
                 await _write_whole(stream, answer)
@@ -156,7 +166,7 @@ class McpEgress:
 
     async def _read_and_decide(
         self, reader: ExchangeReader, caller: VerifiedIdentity
-    ) -> McpRequest | McpAnswer:
+    ) -> _Permitted | McpAnswer:
         async with asyncio.timeout(REQUEST_S_MAX):
             head = await reader.request_head()
             if head.method != "POST" or head.suffix:
@@ -172,39 +182,43 @@ class McpEgress:
             message = parse_body_untrusted(body, head.headers)
             if isinstance(message, McpNotification):
                 return McpAnswer(202, b"")
+            obligations = Obligations()
             for ask in message.asks:
                 decision = self._decide(caller, self._service.name, ask)
                 if not isinstance(decision, Permit):
                     return denied(message.request_id, decision)
+                obligations = obligations.joined(decision.obligations)
             if message.method == "initialize":
                 raise unsupported_version(None)
         except MessageError as error:
             return McpAnswer(error.status, error.encode())
         if not wants_both(head.headers):
             return McpAnswer(406, b"")
-        return message
+        return _Permitted(message, obligations)
 
     async def _answer(
-        self, reader: ExchangeReader, stream: MeshStream, request: McpRequest
+        self, reader: ExchangeReader, stream: MeshStream, permitted: _Permitted
     ) -> None:
         """The answer, while a reset by the caller cancels at once."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(reader.wait_end())
-                await self._exchange(stream, request)
+                await self._exchange(stream, permitted)
                 await stream.finish()
                 watch.cancel()
         except BaseExceptionGroup as group:
             # What ended it first is what is told; the rest is its consequence.
             raise group.exceptions[0] from None
 
-    async def _exchange(self, stream: MeshStream, request: McpRequest) -> None:
+    async def _exchange(self, stream: MeshStream, permitted: _Permitted) -> None:
+        request, obligations = permitted.request, permitted.obligations
+        seconds = min(self._service.call_s_max, obligations.max_seconds or math.inf)
         try:
             async with self._server_for(stream.peer) as server:
                 call = server.begin(request)
                 try:
-                    async with asyncio.timeout(self._service.call_s_max):
-                        await self._relay(stream, call)
+                    async with asyncio.timeout(seconds):
+                        await self._relay(stream, call, obligations)
                 finally:
                     server.end(call)
         except SidelinkError as error:
@@ -212,31 +226,37 @@ class McpEgress:
                 raise
             await _write_whole(stream, failed(request.request_id, error))
 
-    async def _relay(self, stream: MeshStream, call: Call) -> None:
+    async def _relay(self, stream: MeshStream, call: Call, obligations: Obligations) -> None:
         """JSON when the first thing said is the answer; else events as they come."""
         first = await _next_within(call, KEEP_ALIVE_S)
         if isinstance(first, Answer):
-            answer = self._filtered(stream.peer, call, first)
+            answer = self._filtered(stream.peer, call, first, obligations)
             await _write_whole(stream, response_of(answer, call.request.request_id))
             return
         await stream.write(encode_response_head(ResponseHead(200, SSE_HEADERS)))
         said: bytes | Answer | None = first
         while not isinstance(said, Answer):
-            await stream.write(SSE_KEEP_ALIVE if said is None else sse_event(said))
+            # What a server says on the way may be what its result must not.
+            if said is None or obligations.redact:
+                await stream.write(SSE_KEEP_ALIVE)
+            else:
+                await stream.write(sse_event(said))
             try:
                 said = await _next_within(call, KEEP_ALIVE_S)
             except StdioError as error:
                 # The status is on its way already: the error has to be the last event.
                 await stream.write(sse_event(failed(call.request.request_id, error).body))
                 return
-        answer = self._filtered(stream.peer, call, said)
+        answer = self._filtered(stream.peer, call, said, obligations)
         await stream.write(sse_event(answer.encode(call.request.request_id)))
 
-    def _filtered(self, caller: VerifiedIdentity, call: Call, answer: Answer) -> Answer:
+    def _filtered(
+        self, caller: VerifiedIdentity, call: Call, answer: Answer, obligations: Obligations
+    ) -> Answer:
         def may_offer(ask: McpAsk) -> bool:
             return self._may_offer(caller, self._service.name, ask)
 
-        return filter_list(call.request.method, answer, may_offer)
+        return fulfilled(filter_list(call.request.method, answer, may_offer), obligations)
 
     @asynccontextmanager
     async def _server_for(self, peer: VerifiedIdentity) -> AsyncIterator[StdioServer]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from node.settings import McpIngress as IngressEntry
 from node.settings import McpServer, SidecarSettings
 from node.state_folder import check_socket_path
 from node.tickets import STANDARD_INPUT
-from policy import Denial, Party, Permit, Request
+from policy import Denial, Disclosure, Party, Permit, Request
 from sidecar.agents import AgentRegistry, LocalAgent
 from sidecar.child import ChildSettings, check_isolation
 from sidecar.mcp_egress import McpEgress, StdioService
@@ -143,13 +144,21 @@ class McpService:
         if self._parts.policy.could_allow(request, self._parts.clock.unix_s()):
             target = await self._streams.prove(agent, to)
             request = _request(agent.party, Party.from_verified(target), service, ask)
+            if self._agents.covers(to):
+                # The egress is ours too, and decides by the same policy: one call, one charge.
+                request = replace(request, again=True)
         return self._parts.admission.decide(request, expires_unix_s=agent.expires_unix_s)
 
     def _decide_at_egress(
         self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk
     ) -> Permit | Denial:
         request = _request(Party.from_verified(caller), agent.party, service, ask)
-        return self._parts.admission.decide(request, expires_unix_s=caller.expires_unix_s)
+        decision = self._parts.admission.decide(request, expires_unix_s=caller.expires_unix_s)
+        if isinstance(decision, Denial) and decision.disclose is None:
+            is_stranger = caller.trust_domain != agent.uri.trust_domain
+            told = Disclosure.NONE if is_stranger else Disclosure.REASON
+            return replace(decision, disclose=told)
+        return decision
 
     def _may_offer(
         self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk

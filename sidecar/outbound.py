@@ -300,7 +300,7 @@ class Outbound:
                 len(send.body),
             )
             if isinstance(answer, Denial):
-                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                self.fail(owner, Failure.of(answer))
                 return
         # First the channel: one whose time is over ends here, with what waited for it.
         self.conversations.ensure_channel(conversation)
@@ -350,7 +350,7 @@ class Outbound:
                 expires_unix_s=slot.expires_unix_s,
             )
             if isinstance(answer, Denial):
-                self.fail(owner, Failure(answer.code, answer.reason, answer.rule))
+                self.fail(owner, Failure.of(answer))
                 return
             permit = slot.permits_out[action] = answer
         self._send(permit, conversation, slot, owner, send)

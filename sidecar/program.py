@@ -131,6 +131,7 @@ class Sidecar:
         self.door = door
         decisions = SidecarDecisions(
             parts.admission.decide,
+            parts.admission.ask_again,
             parts.admission.could_allow,
             lambda: parts.policy.version,
         )
@@ -163,6 +164,7 @@ class Sidecar:
         parts.node.trust.on_news += [self._judge, self.renewal.look_again]
         parts.rotation.on_used.append(self.renewal.hurry)
         parts.node.on_change.append(self._node_changed)
+        parts.live_policy.on_change.append(self._policy_changed)
         self.direct = self._direct_paths() if settings.direct.enabled else None
         self.uplink = Uplink(
             parts, self.router, self.streams, self.neighbours, self.membership, self._alarm.look
@@ -247,6 +249,16 @@ class Sidecar:
         if self.direct is not None:
             self.direct.judge()
         self.router.judge()
+        self._alarm.look()
+
+    def _policy_changed(self) -> None:
+        """Another policy is in force: hops, channels and streams that it denies end, at once or
+        soon."""
+        self.uplink.judge()
+        if self.direct is not None:
+            self.direct.policy_changed()
+        self.router.policy_changed()
+        self.streams.policy_changed()
         self._alarm.look()
 
     def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:

@@ -143,6 +143,12 @@ class Router:
         self._end_turn()
         self._put_to_sleep()
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: end what it denies, at once or soon."""
+        self.standing.policy_changed()
+        self._end_turn()
+        self._put_to_sleep()
+
     def node_changed(self) -> None:
         """This node's key or credential is another one."""
         self.standing.node_changed()

@@ -22,7 +22,7 @@ ADAPTED = {
     "jwt": "authority",
     "noise": "channel",
     "qh3": "transport",
-    "ruamel": "policy",
+    "yaml": "policy",
 }
 SDK_MAY_IMPORT = {"msgspec"}
 

@@ -136,6 +136,7 @@ class FuzzedSidecar(Lonely):
         self._last_link = 1 << 31
         decisions = SidecarDecisions(
             self.sidecar.decisions.decide,
+            self.sidecar.decisions.ask_again,
             self.sidecar.decisions.could_allow,
             lambda: self.sidecar.decisions.policy.version,
         )

@@ -67,12 +67,6 @@ REFUSED = {
         'unknown key "service" in from',
         "",
     ),
-    "a limit, which is not built yet": (
-        with_rule("name: r, effect: allow, actions: [message.ask], limit: {rate: 50/s}"),
-        6,
-        "`limit` is not built yet",
-        "Remove it",
-    ),
     "an unknown action": (
         with_rule("name: r, effect: allow, actions: [mesage.ask]"),
         6,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from policy.condition import Facts
+from policy.documents import read_policy
 from policy.matcher import YES
-from policy.model import read_policy
 from tests.policy.helpers import HEADER, NOW, agent, is_allowed, node
 
 NAMES = ("agent://acme/a", "agent://acme/a/b", "agent://acme/c", "agent://globex/a")

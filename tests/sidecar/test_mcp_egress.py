@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from identity import Code, Identifier
+from policy import Obligations
+from policy.decision import make_permit
 from sidecar import mcp_egress
 from sidecar.child import ChildSettings
 from sidecar.mcp_egress import EgressDecide, McpEgress, StdioService
@@ -23,8 +25,10 @@ from sidecar.mcp_wire import (
     ResponseHead,
     encode_request_head,
 )
+from sidecar.mesh_stream import StreamError
 from tests.sidecar.mcp_helpers import (
     META,
+    PERMIT,
     body_of,
     call_of,
     deny_all,
@@ -344,3 +348,56 @@ async def test_a_stream_cut_within_the_body_is_never_served(tmp_path: Path) -> N
         await asyncio.gather(*side.tasks)
         assert side.egress.children == 0
     assert near.reset_code is Code.STREAM_TRUNCATED
+
+
+def obliging(**obligations: Any) -> EgressDecide:
+    """Permits everything, and asks something of the answer."""
+    permit = make_permit(
+        PERMIT.action,
+        PERMIT.subject,
+        PERMIT.object_name,
+        policy_version="1",
+        expires_unix_s=PERMIT.expires_unix_s,
+        rule="tests",
+        decision_id="d0",
+        message_bytes_max=None,
+        cacheable=False,
+        obligations=Obligations(**obligations),
+    )
+    return lambda *_: permit
+
+
+async def test_fields_that_a_permit_redacts_stay_on_this_side(tmp_path: Path) -> None:
+    decide = obliging(redact=("params.arguments.secret",))
+    async with running(service(tmp_path), decide) as side:
+        said = await side.echo(secret="hunter2", open="yes")
+    assert said["params"]["arguments"] == {"secret": "[redacted]", "open": "yes"}
+
+
+async def test_what_is_said_on_the_way_to_a_redacted_result_stays_too(tmp_path: Path) -> None:
+    meta = {**META, "progressToken": "tok"}
+    body = body_of("tools/call", 3, name="progress", arguments={"steps": 2}, _meta=meta)
+    async with running(service(tmp_path), obliging(redact=("x",))) as side:
+        _, answer = await side.ask(body, headers_of("tools/call", "progress"))
+    (last,) = events_of(answer)
+    assert last["result"]["content"] == [{"type": "text", "text": "[redacted]"}]
+
+
+async def test_an_error_of_a_redacted_call_keeps_its_code_alone(tmp_path: Path) -> None:
+    async with running(service(tmp_path), obliging(redact=("x",))) as side:
+        answer = await side.call("no such tool")
+    assert answer["error"] == {"code": -32602, "message": "[redacted]"}
+
+
+async def test_a_result_larger_than_its_permit_allows_is_withheld(tmp_path: Path) -> None:
+    async with running(service(tmp_path), obliging(max_bytes=100)) as side:
+        answer = await side.call("echo", note="x" * 200)
+    assert answer["error"]["code"] == -32010
+    assert "more than 100 bytes" in answer["error"]["message"]
+
+
+async def test_a_call_that_takes_longer_than_its_permit_allows_is_ended(tmp_path: Path) -> None:
+    async with running(service(tmp_path), obliging(max_seconds=0.2)) as side:
+        with pytest.raises(StreamError) as caught:
+            await side.ask(*call_of("wait"))
+    assert caught.value.code is Code.STREAM_TIMEOUT
