@@ -28,6 +28,7 @@ _CLOSING: Final = {")": "(", "]": "[", "}": "{"}
 _WHOLE_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}|0x[0-9a-fA-F]{1,15}")
 # A `.` after one of these selects a field; anywhere else it would make a name absolute.
 _MAY_PRECEDE_DOT: Final = frozenset({"name", "text", "raw"})
+COMPARED_BY: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -52,16 +53,28 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """`subject.clearance >= 2` or `subject.team == object.team`: what needs no interpreter."""
+
+    left: str
+    operator: str
+    right: str | int | bool
+    right_is_name: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Clause:
     """One of the parts that && joins. ``names`` holds `a` and `a.b` for a free path `a.b.c`.
 
-    A clause that does nothing but bound the message's size has ``size_min`` or ``size_max``.
+    A clause that does nothing but bound the message's size has ``size_min`` or ``size_max``; one
+    that is a plain comparison of a party's attribute has ``comparison``.
     """
 
     source: str
     names: frozenset[str]
     size_min: int | None = None
     size_max: int | None = None
+    comparison: Comparison | None = None
 
 
 def read_clauses(source: str) -> tuple[Clause, ...]:
@@ -170,7 +183,7 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 def _clause(source: str, tokens: list[Token]) -> Clause:
     text = source[tokens[0].start : tokens[-1].end]
     size_min, size_max = _size_bounds(tokens)
-    return Clause(text, _names(tokens), size_min, size_max)
+    return Clause(text, _names(tokens), size_min, size_max, _comparison(tokens))
 
 
 def _names(tokens: list[Token]) -> frozenset[str]:
@@ -189,10 +202,47 @@ def _is_sign(tokens: list[Token], index: int, text: str) -> bool:
     return 0 <= index < len(tokens) and tokens[index].kind == "sign" and tokens[index].text == text
 
 
-def _size_bounds(tokens: list[Token]) -> tuple[int | None, int | None]:
-    """Read `message.size < N` and its kin, either way round; (None, None) for anything else."""
+def _comparison(tokens: list[Token]) -> Comparison | None:
+    """Read `a.b OP literal` and `a.b OP c.d`; None for anything else."""
+    tokens = _without_brackets(tokens)
+    if len(tokens) < 5 or tokens[3].text not in COMPARED_BY or not _is_path(tokens[:3]):
+        return None
+    left, operator, rest = _path(tokens[:3]), tokens[3].text, tokens[4:]
+    if _is_path(rest):
+        return Comparison(left, operator, _path(rest), right_is_name=True)
+    if len(rest) != 1:
+        return None
+    (one,) = rest
+    if one.kind == "number" and _WHOLE_NUMBER.fullmatch(one.text):
+        return Comparison(left, operator, int(one.text, 0), right_is_name=False)
+    if one.kind == "text" and "\\" not in one.text:
+        return Comparison(left, operator, one.text[1:-1], right_is_name=False)
+    if one.text in ("true", "false"):
+        return Comparison(left, operator, one.text == "true", right_is_name=False)
+    return None
+
+
+def _is_path(tokens: list[Token]) -> bool:
+    return (
+        len(tokens) == 3
+        and [token.kind for token in tokens] == ["name", "sign", "name"]
+        and (tokens[1].text == ".")
+    )
+
+
+def _path(tokens: list[Token]) -> str:
+    return "".join(token.text for token in tokens)
+
+
+def _without_brackets(tokens: list[Token]) -> list[Token]:
     while len(tokens) > 2 and tokens[0].text == "(" and tokens[-1].text == ")":
         tokens = tokens[1:-1]
+    return tokens
+
+
+def _size_bounds(tokens: list[Token]) -> tuple[int | None, int | None]:
+    """Read `message.size < N` and its kin, either way round; (None, None) for anything else."""
+    tokens = _without_brackets(tokens)
     if len(tokens) != 5:
         return None, None
     texts = [token.text for token in tokens]

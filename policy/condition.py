@@ -5,6 +5,7 @@ credentials do. Some bound the size of the message: they travel in the permit. T
 the request, and what they decide is never cached.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +20,14 @@ from policy.cel import (
     plain_arguments,
     timestamp,
 )
-from policy.cel_source import SIZE_VARIABLE, Clause, SourceError, read_clauses
+from policy.cel_source import (
+    COMPARED_BY,
+    SIZE_VARIABLE,
+    Clause,
+    Comparison,
+    SourceError,
+    read_clauses,
+)
 from policy.matcher import MAYBE, NO, YES
 from policy.reader import suggestion
 from policy.request import ARGUMENT_ACTIONS, MESSAGE_ACTIONS, Action, Party, Request
@@ -29,6 +37,14 @@ FAULT: Final = 3
 
 FIELDS: Final = ("identifier", "issuer", "kind", "name", "role_of_node", "trust_domain")
 FURTHER: Final = "from"
+_OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _PARTIES: Final = ("subject", "object")
 _ROOTS: Final = ("subject", "object", "message", "args", "now")
 
@@ -101,11 +117,7 @@ class Part:
             return YES
         if result is False:
             return NO
-        if any(facts.is_unknown(name, obj) for name in missing):
-            return MAYBE
-        if any(_lacks_by_right(name, facts, subject, obj) for name in missing):
-            return NO
-        return FAULT
+        return _without(missing, facts, subject, obj)
 
     def read(self, facts: Facts, subject: Party, obj: Party) -> dict[str, Any]:
         """What it reads; None for what is missing. Arguments are replaced by their names."""
@@ -128,6 +140,50 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _without(missing: Sequence[str], facts: Facts, subject: Party, obj: Party) -> int:
+    """What becomes of an expression that came to no result."""
+    if any(facts.is_unknown(name, obj) for name in missing):
+        return MAYBE
+    if any(_lacks_by_right(name, facts, subject, obj) for name in missing):
+        return NO
+    return FAULT
+
+
+class PlainPart(Part):
+    """Comparisons joined by &&, compared as they are. The interpreter says the same, in 3 µs."""
+
+    __slots__ = ("_tests",)
+
+    def __init__(
+        self, expression: CelExpression, schema: CelSchema, comparisons: Sequence[Comparison]
+    ) -> None:
+        super().__init__(expression, schema)
+        getters = dict(self._getters)
+        self._tests = tuple(
+            (
+                one.left,
+                getters[one.left],
+                _OPERATORS[one.operator],
+                one.right,
+                getters[str(one.right)] if one.right_is_name else None,
+            )
+            for one in comparisons
+        )
+
+    def judge(self, facts: Facts, subject: Party, obj: Party) -> int:
+        missing: list[str] = []
+        for name, getter, compare, right, right_getter in self._tests:
+            left = getter(facts, subject, obj)
+            other = right if right_getter is None else right_getter(facts, subject, obj)
+            if left is None:
+                missing.append(name)
+            if other is None:
+                missing.append(str(right))
+            if left is not None and other is not None and not compare(left, other):
+                return NO
+        return _without(missing, facts, subject, obj) if missing else YES
 
 
 def _lacks_by_right(name: str, facts: Facts, subject: Party, obj: Party) -> bool:
@@ -218,7 +274,7 @@ class ConditionCompiler:
         names = frozenset[str]().union(*(clause.names for clause in clauses))
         self._check_names(names, schema, actions)
         # The whole first: its complaints are in terms of what was written.
-        whole = Part(schema.compile(source, names), schema)
+        whole = schema.compile(source, names)
         static = [clause for clause in clauses if _is_static(clause)]
         bounds = [clause for clause in clauses if _is_bound(clause)]
         dynamic = [clause for clause in clauses if not _is_static(clause) and not _is_bound(clause)]
@@ -226,8 +282,14 @@ class ConditionCompiler:
         size_maxs = [clause.size_max for clause in bounds if clause.size_max is not None]
         return Condition(
             source=source,
-            static=whole if len(static) == len(clauses) else _part(static, schema),
-            dynamic=whole if len(dynamic) == len(clauses) else _part(dynamic, schema),
+            static=(
+                _part_of(whole, static, schema)
+                if len(static) == len(clauses)
+                else _part(static, schema)
+            ),
+            dynamic=(
+                Part(whole, schema) if len(dynamic) == len(clauses) else _part(dynamic, schema)
+            ),
             size_min=max(size_mins, default=None),
             size_max=min(size_maxs, default=None),
         )
@@ -279,7 +341,26 @@ def _part(clauses: Sequence[Clause], schema: CelSchema) -> Part | None:
         return None
     source = " && ".join(f"({clause.source})" for clause in clauses)
     names = frozenset[str]().union(*(clause.names for clause in clauses))
-    return Part(schema.compile(source, names), schema)
+    return _part_of(schema.compile(source, names), clauses, schema)
+
+
+def _part_of(expression: CelExpression, clauses: Sequence[Clause], schema: CelSchema) -> Part:
+    comparisons = [one.comparison for one in clauses if _is_plain(one.comparison, schema)]
+    if len(comparisons) < len(clauses):
+        return Part(expression, schema)
+    return PlainPart(expression, schema, [one for one in comparisons if one is not None])
+
+
+def _is_plain(comparison: Comparison | None, schema: CelSchema) -> bool:
+    """Whether Python compares the two exactly as CEL does."""
+    if comparison is None:
+        return False
+    kind = schema.variables.get(comparison.left)
+    if comparison.right_is_name and schema.variables.get(str(comparison.right)) is not kind:
+        return False
+    if comparison.operator in ("==", "!="):
+        return kind in (ValueType.TEXT, ValueType.INT, ValueType.BOOL)
+    return kind is ValueType.INT
 
 
 def _getter(name: str, kind: ValueType) -> _Getter:
@@ -329,3 +410,6 @@ def _attribute_reader(name: str, kind: ValueType) -> _Read:
         return list(value) if isinstance(value, tuple | list) else value
 
     return read
+
+
+assert set(_OPERATORS) == COMPARED_BY

@@ -224,7 +224,7 @@ class PolicyEngine:
         if spent:
             reason = f'{_denied(request)}: the limit of the rule "{spent[0].name}" is spent.'
             return self._deny(Code.POLICY_LIMITED, reason, spent[0], audited)
-        nearest = nearest_rule(self._candidates(request, action), facts)
+        nearest = nearest_rule(self._candidates(request), facts)
         reason = f"{_denied(request)}: no rule allows it.{nearest}"
         return self._deny(Code.POLICY_NO_RULE, reason, audited=audited)
 
@@ -356,17 +356,23 @@ class PolicyEngine:
     def _decision_id(self) -> str:
         return f"{self._decision_prefix}-{self._decisions:x}"
 
-    def _candidates(self, request: Request, action: Action) -> Iterable[Rule]:
+    def _candidates(self, request: Request) -> Iterable[Rule]:
         """Rules that could have allowed it, outright or by implication; not too many."""
+        implying = IMPLIED_BY.get(request.action)
+        if implying is None:
+            return self._likely(request, request.action)
         found: dict[str, Rule] = {}
-        for one in (action, *IMPLIED_BY.get(action, ())):
-            index = self._allowing[one]
-            rules: Sequence[Rule] = index.rules
-            if len(rules) > NEAREST_RULES_MAX:
-                rules = find_allowing(index, request, waits=True) or rules
-            for rule in rules[:NEAREST_RULES_MAX]:
+        for action in (request.action, *implying):
+            for rule in self._likely(request, action):
                 found[rule.name] = rule
         return found.values()
+
+    def _likely(self, request: Request, action: Action) -> Sequence[Rule]:
+        index = self._allowing[action]
+        rules: Sequence[Rule] = index.rules
+        if len(rules) > NEAREST_RULES_MAX:
+            rules = (find_allowing(index, request, waits=True) or rules)[:NEAREST_RULES_MAX]
+        return rules
 
 
 def _may_pass_on(request: Request, action: Action) -> bool:

@@ -164,6 +164,22 @@ def test_a_quick_run_of_identity_mints_verifies_and_restarts(temporary: Path) ->
     assert bench.files() == []
 
 
+def test_a_quick_run_of_policy_asks_every_system_the_same(temporary: Path) -> None:
+    bench = Watched(temporary, "-m", "bench", "policy", "--quick", "--json")
+
+    said, errors = bench.process.communicate(timeout=RUN_S_MAX)
+
+    assert bench.process.returncode == 0, errors.decode()
+    report = json.loads(said)
+    asked = {(row["system"], row["case"]) for row in report["rows"] if row["metric"] == "p99"}
+    assert {case for _, case in asked} == {"1 rule", "100 rules"}
+    assert len(asked) == 2 * 5
+    assert all(row["value"] > 0 for row in report["rows"])
+    assert len(report["targets"]) == 3
+    assert bench.processes() == []
+    assert bench.files() == []
+
+
 def test_a_quick_run_under_one_sin_reports_it_beside_a_busy_core(temporary: Path) -> None:
     bench = Watched(temporary, "-m", "bench", "hostile", "--quick", "--sins", "garbage", "--json")
 

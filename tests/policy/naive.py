@@ -109,6 +109,9 @@ WHENS = (
 
 def some_policy(chance: Random, rules: int) -> str:
     listed = "".join(f"  - {{name: r{at}, {_rule(chance)}}}\n" for at in range(rules))
+    if chance.random() < 0.5:  # Else nearly everything is denied for want of a rule.
+        actions = ", ".join(action for action in ACTIONS if chance.random() < 0.8) or "hop.admit"
+        listed += f"  - {{name: most, effect: allow, actions: [{actions}]}}\n"
     return f"{HEADER}rules:\n{listed}"
 
 
@@ -145,7 +148,7 @@ def _selector(chance: Random) -> list[str]:
         "role_of_node": lambda: _some(chance, ["sidecar", "gateway"]),
         "identifier": lambda: str(identifier(chance.choice(NAMES))),
     }
-    keys = chance.sample(list(clauses), k=chance.choice([0, 1, 1, 2, 3]))
+    keys = chance.sample(list(clauses), k=chance.choice([0, 1, 1, 1, 2, 3]))
     return [f"{key}: {clauses[key]()}" for key in keys]
 
 

@@ -66,7 +66,7 @@ def test_the_answer_is_that_of_the_policy_without_those_rules(seed: int) -> None
     chance = Random(seed)
     text = some_policy(chance, 6)
     extra = "".join(
-        line.replace("name: r", "name: extra ").replace(", effect", ", mode: audit, effect")
+        line.replace("- {name: ", "- {name: extra ").replace(", effect", ", mode: audit, effect")
         for line in some_policy(chance, 6).removeprefix(f"{HEADER}rules:\n").splitlines(True)
     )
     without = PolicyEngine.load(text, file="p", baseline=False)

@@ -1,5 +1,6 @@
 """What `when` means: values, faults, and which answers may be used again."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy import Action, Party, Permit, PolicyError, Request
+from policy.cel import ValueType
+from policy.condition import ConditionCompiler, Facts, Part, PlainPart
 from tests.policy.helpers import (
     BILLING,
     HEADER,
@@ -20,6 +23,7 @@ from tests.policy.helpers import (
     load,
     permitted,
     policy_of,
+    unproved,
 )
 
 ALLOW_ASK = "effect: allow, actions: [message.ask]"
@@ -276,3 +280,65 @@ def test_any_arguments_get_an_answer(args: dict[str, Any]) -> None:
     denying = policy_of(ALLOW_CALL, f'{DENY_CALL}, when: "args.n <= 7"')
 
     assert not (is_allowed(allowing, request) and is_allowed(denying, request))
+
+
+COMPARED = (
+    "subject.clearance >= 2",
+    "(subject.clearance != 0x2)",
+    "subject.clearance < object.clearance",
+    "subject.role == object.role",
+    "subject.role != 'x'",
+    'subject.role == "x" && object.clearance > 1',
+    "subject.human == true",
+    "subject.human != object.human && subject.role == 'y'",
+    "object.trust_domain == subject.trust_domain",
+)
+INTERPRETED = (
+    "subject.role < 'x'",
+    "subject.role == 'a\\\\n'",
+    "subject.teams == object.teams",
+    "subject.clearance >= 2 || subject.role == 'x'",
+    "subject.clearance + 1 >= 2",
+    "subject.human",
+)
+
+
+def part_of(source: str) -> Part:
+    kinds = {"clearance": ValueType.INT, "role": ValueType.TEXT, "human": ValueType.BOOL}
+    compiler = ConditionCompiler({**kinds, "teams": ValueType.LIST})
+    part = compiler.compile(source, frozenset({Action.MESSAGE_ASK})).static
+    assert part is not None
+    return part
+
+
+@pytest.mark.parametrize("source", COMPARED)
+@given(st.data())
+def test_comparisons_give_what_the_interpreter_gives(source: str, data: st.DataObject) -> None:
+    part = part_of(source)
+    assert isinstance(part, PlainPart)
+    subject, obj, parent = (
+        agent(
+            f"agent://{data.draw(st.sampled_from(['acme', 'globex']))}/x",
+            **data.draw(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "clearance": st.integers(0, 3) | st.just("2"),
+                        "role": st.sampled_from(["x", "y"]) | st.just(5),
+                        "human": st.booleans(),
+                    },
+                )
+            ),
+        )
+        for _ in range(3)
+    )
+    to = data.draw(st.sampled_from([obj, unproved(obj)]))
+    facts = Facts(ask(replace(subject, ancestors=(parent,)), to), NOW, data.draw(st.booleans()))
+
+    for one in (facts.request.subject, parent):
+        assert part.judge(facts, one, to) == Part.judge(part, facts, one, to)
+
+
+@pytest.mark.parametrize("source", INTERPRETED)
+def test_anything_else_is_left_to_the_interpreter(source: str) -> None:
+    assert type(part_of(source)) is Part
