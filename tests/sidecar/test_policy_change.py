@@ -114,7 +114,8 @@ def test_who_was_denied_too_often_is_heard_at_once_under_a_policy_that_allows() 
     pair.alice.tell(pair.bob.uri, b"denied")
     pair.network.run_for(0.1)
     is_unread = slot.denied is not None and pair.network.clock.now_s() < slot.denied_until_s
-    pair.change(pair.beta, OPEN)
+    # Not the one of the beginning, by which a permit is held.
+    pair.change(pair.beta, policy(EVERYTHING, "effect: allow, actions: [mcp.call]"))
     pair.alice.tell(pair.bob.uri, b"two")
     pair.network.run_for(0.1)
 
