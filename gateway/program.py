@@ -311,7 +311,7 @@ class Gateway:
             return []
         return [frame for frame in frames if frame.kind not in NEIGHBOUR_KINDS]
 
-    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+    def _way_to_authority(self, _: int) -> tuple[HopPort, int] | None:
         authority = self._parts.node.identity.issuer
         state = None if authority is None else self._relay.hops.authority(authority)
         return None if state is None else (state.hop, state.ids.take())

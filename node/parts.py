@@ -182,13 +182,18 @@ async def _look_after(parts: Parts) -> None:
 
 
 async def _write_down(parts: Parts) -> None:
+    fault: str | None = None
     while True:
         await asyncio.sleep(WRITE_DOWN_SECONDS)
         try:
             parts.node.trust.flush()
         except ConfigError as exc:
-            # It stays in memory, and is tried again.
-            _log.error("trust_not_written", code=exc.code.text, why=exc.detail)
+            # It is tried again: a disk may be full or busy for a while.
+            if exc.detail != fault:
+                _log.error("trust_not_kept", code=exc.code.text, why=exc.detail)
+            fault = exc.detail
+        else:
+            fault = None
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:

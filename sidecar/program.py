@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from channel import MakeCipher
-from identity import Code, SidelinkError, VerifiedPeer
+from identity import Code, GatewayAddress, SidelinkError, VerifiedPeer
 from link import Frame, HopPort
 from node.hop_counters import show_counters
 from node.membership import Membership
@@ -186,9 +186,8 @@ class Sidecar:
             await self._local_api.close()
             raise
         parts.folder.write_ports(parts.ports)
-        gateways = parts.store.gateways()
         self._tasks = [
-            asyncio.create_task(self.uplink.run(self.endpoint, gateways)),
+            asyncio.create_task(self.uplink.run(self.endpoint, self._gateways())),
             asyncio.create_task(self.renewal.run()),
         ]
         if self.direct is not None:
@@ -238,9 +237,11 @@ class Sidecar:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.cancel()
 
-    def _verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+    def _verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
         own = agent.identity.identifier
-        return self._parts.node.verify_channel(proof, noise_key, own=own)
+        return self._parts.node.verify_channel(proof, noise_key, own=own, is_live=is_live)
 
     def _judge(self) -> None:
         """Somebody may have been revoked: hops, channels and streams that rest on it end now."""
@@ -260,10 +261,22 @@ class Sidecar:
         self.streams.policy_changed()
         self._alarm.look()
 
-    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+    def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:
+        """Gateways of its trust domain take turns: the authority may have lost one of them."""
         hops = self.router.channels.hops
-        hop = next(iter(hops.gateways()), None)
-        return None if hop is None else (hop, hops.take_link(hop))
+        authority = self._parts.node.identity.issuer
+        gateways = [hop for hop in hops.gateways() if hop.peer.identity.issuer == authority]
+        if not gateways:
+            return None
+        hop = gateways[failures % len(gateways)]
+        return hop, hops.take_link(hop)
+
+    def _gateways(self) -> tuple[GatewayAddress, ...]:
+        """Those of our own authority, and those of others that the operator names."""
+        own = self._parts.store.gateways()
+        known = {gateway.identifier for gateway in own}
+        further = self._settings.further_gateways
+        return (*own, *(one for one in further if one.identifier not in known))
 
     def _node_changed(self) -> None:
         """The node's key or credential is another: agents show chains that end in what it is now.
@@ -287,7 +300,7 @@ class Sidecar:
         rules = AddressRules(
             is_v6=":" in endpoint.address[0], allow_loopback=settings.direct.allow_loopback
         )
-        gateways = [(gateway.host, gateway.port) for gateway in parts.store.gateways()]
+        gateways = [(gateway.host, gateway.port) for gateway in self._gateways()]
         advertised = settings.direct.advertise
         direct = DirectPaths(
             parts.node.identifier,

@@ -5,8 +5,10 @@ the other decides again. It does not outlive a revocation of anybody in either c
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
+
+import structlog
 
 from identity import Code, IdentityError, SidelinkError, VerifiedIdentity
 from node.clocks import Clock
@@ -29,6 +31,9 @@ REISSUE_SECONDS: Final = 0.02
 ASKED_AT_ONCE: Final = 64
 ASKED_SECONDS_MAX: Final = 0.003
 ASK_SECONDS: Final = 0.001
+
+
+_log = structlog.get_logger("sidecar.standing")
 
 
 class Judge(Protocol):
@@ -68,23 +73,42 @@ class Standing:
     def judge_all(self) -> None:
         """Somebody may have been revoked, or an authority is trusted no longer."""
         for agent in self._agents.awake_agents():
-            why = self._judge.why_cut(agent.identity)
+            why = self._why_gone(agent)
             if why is not None:
                 self._judge.cut(agent.identity, "agent", why)
                 self.end_agent(agent, why.code, Code.LOCAL_AGENT_REVOKED)
         for slot in self._channels.slots():
             if slot.verified and not slot.dead:
-                why = self._judge.why_cut(slot.peer.identity)
-                if why is not None:
-                    self._judge.cut(slot.peer.identity, "channel", why)
-                    self._channels.end(slot, why.code)
+                self._may_stay(slot)
+
+    def look_at(self, slot: ChannelSlot) -> bool:
+        """Called for each open channel now and then. False if that has ended it."""
+        agent = slot.agent
+        if self._clock.unix_s() >= agent.renew_unix_s and self.refresh([agent]):
+            self.show_all()
+        return not slot.dead and self._may_stay(slot)
+
+    def _may_stay(self, slot: ChannelSlot) -> bool:
+        why = self._judge.why_cut(slot.peer.identity)
+        if why is not None:
+            self._judge.cut(slot.peer.identity, "channel", why)
+            self._channels.end(slot, why.code)
+        return why is None
 
     def check_own(self, agent: LocalAgent) -> None:
         """Raise SidelinkError (local.agent_revoked) for an agent of ours that may be none."""
-        why = self._judge.why_cut(agent.identity)
+        why = self._why_gone(agent)
         if why is not None:
             self._agents.forget(agent)
             raise SidelinkError(Code.LOCAL_AGENT_REVOKED, why.detail)
+
+    def _why_gone(self, agent: LocalAgent) -> IdentityError | None:
+        why = self._judge.why_cut(agent.identity)
+        if why is not None and why.code is Code.CHANNEL_CREDENTIAL_EXPIRED:
+            # We renew it when it is called. Nobody may have called it for a day, or this machine
+            # has slept.
+            return None
+        return why
 
     def peer_renewed(self, slot: ChannelSlot, now_s: float) -> bool:
         """The peer has shown a newer proof. False if that has ended the channel."""
@@ -148,10 +172,19 @@ class Standing:
     def _reissue_some(self, now_s: float) -> None:
         waiting = self._to_reissue
         batch = [waiting.popleft() for _ in range(min(len(waiting), REISSUED_AT_ONCE))]
-        if self._agents.reissue(batch, self._clock.unix_s()):
+        if self.refresh(batch):
             self.show_all()
         if waiting:
             self._timers.at(now_s + REISSUE_SECONDS, self._reissue_some)
+
+    def refresh(self, agents: Iterable[LocalAgent]) -> bool:
+        """See to it that they can show what is true now. Whether any of them has changed."""
+        try:
+            return bool(self._agents.reissue(agents, self._clock.unix_s()))
+        except SidelinkError as exc:
+            # A disk that takes nothing. What they have serves until it ends.
+            _log.error("agents_not_renewed", code=exc.code.text, why=exc.detail)
+            return False
 
     def show_all(self) -> None:
         """What our agents can show has changed: show it on each channel that says otherwise."""
@@ -165,10 +198,19 @@ class Standing:
         for slot in list(self._to_show)[:SHOWN_AT_ONCE]:
             del self._to_show[slot]
             if slot.opened and not slot.dead:
-                self.show(slot)
+                self._try_to_show(slot)
         self._is_showing = bool(self._to_show)
         if self._to_show:
             self._timers.at(now_s + SHOW_SECONDS, self._show_some)
+
+    def _try_to_show(self, slot: ChannelSlot) -> None:
+        try:
+            self.show(slot)
+        except SidelinkError as exc:
+            # One damaged row costs no other agent anything.
+            _log.error(
+                "proof_not_shown", agent=str(slot.agent.uri), code=exc.code.text, why=exc.detail
+            )
 
     def show(self, slot: ChannelSlot) -> None:
         """Show the peer of an open channel who our agent is now."""

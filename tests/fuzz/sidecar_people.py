@@ -69,8 +69,10 @@ def _remote(name: str) -> LocalAgent:
 class QuickSidecar(Sidecar):
     """Verifies each proof once in the life of the process."""
 
-    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
-        verify = partial(super().verify, agent, proof, noise_key)
+    def verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
+        verify = partial(super().verify, agent, proof, noise_key, is_live)
         return _once((agent.uri, proof, noise_key), self.network, verify)
 
     def start(self) -> None:

@@ -257,12 +257,15 @@ class Sidecar:
             session.is_gone = True
         self.sessions = []
 
-    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+    def verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
         return verifier_of(agent.identity.identifier).verify(
             proof,
             purpose=Purpose.CHANNEL,
             noise_key=noise_key,
             unix_s=self.clock.unix_s(),
+            is_live=is_live,
         )
 
     def new_session(self, agent: str, **attributes: Any) -> "Session":
