@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from channel import Channel
 from identity import AgentUri, Code, OwnIdentity, VerifiedPeer
-from link import Frame, FrameKind, HopPort, LinkOpen
+from link import Frame, FrameKind, LinkOpen
 from link.limits import LINK_NONCE_BYTES
 from link.messages import encode_link_open
 from node.link_channel import LinkChannel
