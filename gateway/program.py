@@ -241,7 +241,7 @@ class Gateway:
         if hop.purpose is HopPurpose.ADMIT and peer.kind == "unenrolled":
             hop.refuse(Code.HOP_ENROLMENT_ONLY)
             return
-        if not self._parts.node.enrolled and peer.kind != "authority":
+        if not self._parts.node.enrolled and not self._is_ours(hop):
             hop.refuse(Code.HOP_DENIED)
             return
         self._parts.admission.answer_hop(hop)
@@ -252,7 +252,7 @@ class Gateway:
             hop.close(Code.HOP_SUPERSEDED)
             return
         self._hops[hop.id] = hop
-        if enrolling and hop.peer.identity.kind != "authority":
+        if enrolling and not self._is_ours(hop):
             self._enrolling.add(hop, self._parts.clock.now_s())
         self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
         if not enrolling:
@@ -266,8 +266,16 @@ class Gateway:
             engine=hop.engine,
             seconds=round(hop.opened_in_s, 3),
         )
-        if not self._parts.node.enrolled and hop.peer.identity.kind == "authority":
+        if not self._parts.node.enrolled and self._is_ours(hop):
             self._enrol(hop)
+
+    def _is_ours(self, hop: Hop) -> bool:
+        """Whether the peer is this gateway's own authority, or is to be. Others may be trusted
+        here, for their own trust domains."""
+        authority = self._parts.node.identity.issuer
+        if self._ticket is not None and not self._parts.node.enrolled:
+            authority = self._ticket.authority
+        return hop.peer.identifier == authority
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
         if self._exchange is not None and self._exchange[0] is hop:
@@ -350,8 +358,13 @@ class Gateway:
         trust_ticket(node, self._ticket, self._parts.clock.unix_s())
 
     def _enrol(self, hop: Hop) -> None:
-        assert self._ticket is not None
         parts = self._parts
+        if self._ticket is None:
+            # Its credential has ended while it ran.
+            code = Code.ENROL_TICKET_MISSING
+            _log.error("credential_over", code=code.text, remedy=code.remedy)
+            hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+            return
         exchange = ticket_exchange(
             parts.node, self._ticket, hop, parts.clock, name=self._settings.node_name
         )

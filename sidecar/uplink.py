@@ -130,7 +130,7 @@ class Uplink:
             self.hop_losses += 1
             self._neighbours.hop_closed(hop)
             self._membership.hop_closed(hop, code, detail)
-            del self._registered[hop.id]
+            self._registered.pop(hop.id, None)
             self._streams.hop_closed(hop)
             self._router.hop_closed(hop, _as_route(code))
         for redial in self._redials:
@@ -158,11 +158,11 @@ class Uplink:
         match frame.kind:
             case FrameKind.REGISTERED:
                 told = self._told_untrusted(frame)
-                self._registered[hop.id].add(str(told.prefix))
+                self._taken_at(hop).add(str(told.prefix))
                 _log.info("prefix_registered", prefix=str(told.prefix), epoch=told.epoch)
             case FrameKind.DISPLACED:
                 told = self._told_untrusted(frame)
-                self._registered[hop.id].discard(str(told.prefix))
+                self._taken_at(hop).discard(str(told.prefix))
                 self._displaced.add(str(told.prefix))
                 _log.error(
                     "prefix_displaced",
@@ -178,6 +178,10 @@ class Uplink:
                 self._router.hop_leaving(hop)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar")
+
+    def _taken_at(self, hop: Hop) -> set[str]:
+        """Of a hop that is not open nothing is kept."""
+        return self._registered.get(hop.id, set())
 
     def _told_untrusted(self, frame: Frame) -> PrefixEpoch:
         told = decode_prefix_epoch_untrusted(frame.body)
