@@ -71,6 +71,8 @@ def decode_line_untrusted(data: bytes) -> Line | None:
         return None
     try:
         line = _decoder.decode(data)
+        # What it skips, it does not look at: a key that we do not know may be no UTF-8.
+        data.decode()
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return line if 1 <= line.seq <= SEQUENCE_MAX else None
@@ -78,9 +80,14 @@ def decode_line_untrusted(data: bytes) -> Line | None:
 
 def fields_of(data: bytes) -> Mapping[str, Any] | None:
     """All that a line says, for programs; None for what is no line of an audit log."""
-    if decode_line_untrusted(data) is None:
+    line = decode_line_untrusted(data)
+    if line is None:
         return None
-    found: Mapping[str, Any] = msgspec.json.decode(data)
+    try:
+        found: Mapping[str, Any] = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError):
+        # Beside our keys stands one whose value no reader takes, such as a number without bounds.
+        found = msgspec.to_builtins(line)
     return found
 
 

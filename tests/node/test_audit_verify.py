@@ -11,7 +11,7 @@ import pytest
 from identity import Purpose, SigningKey, new_identity
 from node.audit import AuditLog, rotated_path
 from node.audit_chain import CHECKPOINT_LINES, LINE_BYTES_MAX, Chain
-from node.audit_reader import Follower, read_log
+from node.audit_reader import Follower, fields_of, read_log
 from node.audit_verify import FINDINGS_MAX, Report, Verifier
 from node.clocks import ManualClock
 from node.errors import ConfigError
@@ -338,6 +338,25 @@ def test_hostile_bytes_end_in_findings_of_bounded_size(tmp_path: Path, what: str
     assert findings
     assert len(findings) <= FINDINGS_MAX + 1
     assert max(len(raw.data) for raw in read_log(path)) <= LINE_BYTES_MAX + 2
+
+
+ODD = {
+    "a key that is no UTF-8": (b'"\xe1":1', None),
+    "a value that is no UTF-8": (b'"x":"\xe1"', None),
+    "a number beyond all numbers": (b'"x":1e999', {"seq": 1}),
+    "a key of tomorrow": (b'"x":[1]', {"seq": 1, "x": [1]}),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_stands_beside_our_keys_spoils_nothing(what: str) -> None:
+    beside, expected = ODD[what]
+    data = b'{"seq":1,"prev":"","time":"","action":"a","effect":"b",%s}' % beside
+
+    found = fields_of(data)
+
+    assert (found is None) == (expected is None)
+    assert {key: (found or {}).get(key) for key in expected or {}} == (expected or {})
 
 
 def test_what_is_no_file_is_refused_with_a_way_out(tmp_path: Path) -> None:
