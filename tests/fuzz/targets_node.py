@@ -13,8 +13,6 @@ from cli.options import parse_attributes
 from cli.tickets import parse_allowed, parse_lifetime
 from identity import Code, GatewayAddress, Identifier, SidelinkError, Ticket
 from node.addresses import SocketAddress, parse_host
-from node.audit_chain import sequence_of_untrusted
-from node.audit_reader import decode_line_untrusted
 from node.enrolment_wire import (
     EnrolGrant,
     EnrolmentError,
@@ -157,14 +155,6 @@ _ANSWER: Final = decoder(
 )
 
 
-def run_audit_line(data: bytes) -> None:
-    """Both readers agree on what a line's number is, where both see one."""
-    line = decode_line_untrusted(data)
-    sequence = sequence_of_untrusted(data)
-    if line is not None and sequence is not None:
-        assert line.seq == sequence
-
-
 TARGETS: Final[list[Target]] = [
     _REQUEST,
     tree_of(_REQUEST),
@@ -197,18 +187,6 @@ TARGETS: Final[list[Target]] = [
         ],
         SidelinkError,
         bytes_max=1_024,
-    ),
-    Target(
-        "node.audit_line",
-        "a line of an audit log that somebody else may have written",
-        run_audit_line,
-        lambda: [
-            b'{"seq":7,"prev":"00","time":"2026-11-26T05:00:00.000Z","action":"message.ask",'
-            b'"effect":"allow","rule":"r","audited":[]}',
-            b'{"seq":1}',
-        ],
-        None,
-        bytes_max=4_096,
     ),
     Target(
         "node.address",
