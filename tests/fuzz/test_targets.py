@@ -21,7 +21,7 @@ FED_BY_PEERS = {
     if not (target.is_program or target.is_own_file)
 }
 PROVE_RUNS = 150
-PROVE_SECONDS = 1.5
+PROVE_SECONDS = 0.75
 
 # What costs readers more than its length: nesting, repetition, lengths that promise much.
 SHAPES: dict[str, bytes] = {
