@@ -1,16 +1,11 @@
 """The authority's part of state.db: its tables, their versions, and transactions over them."""
 
 import contextlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from identity import Code
-from node.database import errors_named, transaction
-from node.errors import ConfigError
-
-BUSY_TIMEOUT_SECONDS: Final = 5.0
+from node.database import connect, errors_named, migrate, transaction
 
 # One entry for each version of the tables, oldest first. Entries are appended, never changed. The
 # first says IF NOT EXISTS, because it was once laid without a note of its version.
@@ -98,14 +93,13 @@ class Tables:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError for tables of a newer version."""
         self._path = path
-        self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-        try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._migrate()
-        except BaseException:
-            self._connection.close()
-            raise
+        with errors_named(path):
+            self._connection = connect(path)
+            try:
+                migrate(self._connection, path, "authority_schema", MIGRATIONS)
+            except BaseException:
+                self._connection.close()
+                raise
 
     def close(self) -> None:
         self._connection.close()
@@ -130,21 +124,3 @@ class Tables:
     def rows(self, statement: str, *values: Any) -> list[Any]:
         with errors_named(self._path):
             return self._connection.execute(statement, values).fetchall()
-
-    def _migrate(self) -> None:
-        with self.together():
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS authority_schema (version INTEGER NOT NULL) STRICT"
-            )
-            version = self.row("SELECT max(version) FROM authority_schema")[0] or 0
-            if version > len(MIGRATIONS):
-                raise ConfigError(
-                    Code.CONFIG_INVALID,
-                    f"{self._path}: written by a newer version of Sidelink "
-                    f"(the authority's tables {version}, this one knows {len(MIGRATIONS)})",
-                    remedy="Upgrade this program, or choose another state folder.",
-                )
-            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in filter(str.strip, script.split(";")):
-                    self._connection.execute(statement)
-                self._connection.execute("INSERT INTO authority_schema VALUES (?)", (number,))

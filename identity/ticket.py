@@ -64,9 +64,7 @@ class Ticket:
     @classmethod
     def parse_untrusted(cls, text: str) -> "Ticket":
         """Read a ticket. White space round it is allowed: it comes from files and clipboards."""
-        return _read_ticket(
-            from_text(TICKET_PREFIX, text, read=_READ, what="a ticket", chars_max=TICKET_CHARS_MAX)
-        )
+        return _read_ticket(_body_of(TICKET_PREFIX, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +84,7 @@ class Invitation:
     @classmethod
     def parse_untrusted(cls, text: str) -> "Invitation":
         """Read an invitation, with white space round it or without."""
-        return _read_invitation(
-            from_text(
-                INVITATION_PREFIX, text, read=_READ, what="a ticket", chars_max=TICKET_CHARS_MAX
-            )
-        )
+        return _read_invitation(_body_of(INVITATION_PREFIX, text))
 
 
 def _place(entry: Ticket | Invitation) -> dict[int, Any]:

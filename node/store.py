@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from identity import Code, GatewayAddress, Identifier, IdentityError, Pin, TrustAnchor
-from node.database import errors_named, transaction
+from node.database import connect, errors_named, migrate, transaction
 from node.errors import ConfigError
 from node.state_folder import SECRET_MODE
 
@@ -21,7 +21,6 @@ TRUST_ANCHORS_MAX: Final = 64
 GATEWAYS_MAX: Final = 64
 KEY_CHARACTERS_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 1 << 20
-BUSY_TIMEOUT_S: Final = 5.0
 RESTORED_UNIX_S: Final = "restored_unix_s"
 """The key under which a state folder that was made of a backup has the time of its making."""
 
@@ -83,16 +82,13 @@ class Store:
         with errors_named(path):
             # Made before SQLite makes it, because SQLite would ask the umask.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE))
-            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            connection = connect(path)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                store = cls(connection, path)
-                store._migrate()
+                migrate(connection, path, "node_schema", MIGRATIONS)
             except BaseException:
                 connection.close()
                 raise
-        return store
+        return cls(connection, path)
 
     def close(self) -> None:
         self._connection.close()
@@ -240,22 +236,3 @@ class Store:
     def _put_blob(self, statement: str, key: Identifier, blob: bytes) -> None:
         with self.together(), errors_named(self._path):
             self._connection.execute(statement, (key.digest, blob))
-
-    def _migrate(self) -> None:
-        with self.together():
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS node_schema (version INTEGER NOT NULL) STRICT"
-            )
-            row = self._connection.execute("SELECT max(version) FROM node_schema").fetchone()
-            version = row[0] or 0
-            if version > len(MIGRATIONS):
-                raise ConfigError(
-                    Code.CONFIG_INVALID,
-                    f"{self._path}: written by a newer version of Sidelink "
-                    f"(tables {version}, this one knows {len(MIGRATIONS)})",
-                    remedy="Upgrade this program, or choose another state folder.",
-                )
-            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in filter(str.strip, script.split(";")):
-                    self._connection.execute(statement)
-                self._connection.execute("INSERT INTO node_schema VALUES (?)", (number,))

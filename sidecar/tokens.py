@@ -4,6 +4,7 @@ Kept in the sidecar's state.db as SHA-256: whoever reads the table cannot use wh
 looking one up costs the same whether it is there or not. All of them stay in memory too.
 """
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Final
 from sidelink.tokens import SECRET_BYTES, token_of
 
 from identity import Code, SidelinkError
-from node.errors import ConfigError
+from node.database import connect, errors_named
 from sidecar.attestation import Scope
 
 TOKENS_MAX: Final = 1_024
@@ -23,7 +24,6 @@ AGENTS_PER_TOKEN_MAX: Final = 64
 TOKEN_SECONDS_MAX: Final = 366 * 86_400
 LAST_USE_SECONDS: Final = 3_600
 """How coarse the time of the last use is: a token that is used all the time is written so often."""
-BUSY_TIMEOUT_SECONDS: Final = 5.0
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS sidecar_tokens (
@@ -58,15 +58,14 @@ class TokenBook:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError for a file that is no such database."""
         self._path = path
-        try:
-            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(_TABLE)
-            rows = connection.execute("SELECT * FROM sidecar_tokens").fetchall()
-        except sqlite3.Error as error:
-            raise ConfigError(Code.CONFIG_KEYSTORE_DAMAGED, f"{path}: {error}") from error
-        self._connection = connection
+        with errors_named(path):
+            self._connection = connect(path)
+            try:
+                self._connection.execute(_TABLE)
+                rows = self._connection.execute("SELECT * FROM sidecar_tokens").fetchall()
+            except BaseException:
+                self._connection.close()
+                raise
         self._hash_of: dict[int, bytes] = {}
         self._by_hash: dict[bytes, Token] = {}
         for number, token_hash, agents, *times in rows:
@@ -85,7 +84,8 @@ class TokenBook:
     def create(self, agents: Sequence[str], *, unix_s: int, lifetime_s: int) -> tuple[str, Token]:
         """The text of a new token, which nobody can ask for again, and what is kept of it.
 
-        Raises SidelinkError (local.limit) when there are too many.
+        Raises SidelinkError (local.limit) when there are too many, ConfigError where it cannot be
+        written.
         """
         assert 0 < len(agents) <= AGENTS_PER_TOKEN_MAX
         assert 0 < lifetime_s <= TOKEN_SECONDS_MAX
@@ -98,20 +98,22 @@ class TokenBook:
         text = token_of(os.urandom(SECRET_BYTES))
         token_hash = _hash(text)
         expires_unix_s = unix_s + lifetime_s
-        cursor = self._connection.execute(
-            "INSERT INTO sidecar_tokens VALUES (NULL, ?, ?, ?, ?, NULL)",
-            (token_hash, " ".join(agents), unix_s, expires_unix_s),
-        )
+        with errors_named(self._path):
+            cursor = self._connection.execute(
+                "INSERT INTO sidecar_tokens VALUES (NULL, ?, ?, ?, ?, NULL)",
+                (token_hash, " ".join(agents), unix_s, expires_unix_s),
+            )
         assert cursor.lastrowid is not None
         token = Token(cursor.lastrowid, tuple(agents), unix_s, expires_unix_s, None)
         self._keep(token_hash, token)
         return text, token
 
     def revoke(self, number: int) -> bool:
-        """False when there is no such token."""
+        """False when there is no such token. Raises ConfigError where that cannot be written."""
         if number not in self._hash_of:
             return False
-        self._connection.execute("DELETE FROM sidecar_tokens WHERE id = ?", (number,))
+        with errors_named(self._path):
+            self._connection.execute("DELETE FROM sidecar_tokens WHERE id = ?", (number,))
         del self._by_hash[self._hash_of.pop(number)]
         return True
 
@@ -126,14 +128,16 @@ class TokenBook:
         return token_hash is not None and unix_s < self._by_hash[token_hash].expires_unix_s
 
     def used(self, token: Token, unix_s: float) -> None:
-        """Remember when, to the hour."""
+        """Remember when, to the hour. A disk that takes nothing locks nobody out."""
         hour_unix_s = int(unix_s) // LAST_USE_SECONDS * LAST_USE_SECONDS
         if token.last_used_unix_s == hour_unix_s:
             return
         self._by_hash[self._hash_of[token.id]] = replace(token, last_used_unix_s=hour_unix_s)
-        self._connection.execute(
-            "UPDATE sidecar_tokens SET last_used_unix_s = ? WHERE id = ?", (hour_unix_s, token.id)
-        )
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._connection.execute(
+                "UPDATE sidecar_tokens SET last_used_unix_s = ? WHERE id = ?",
+                (hour_unix_s, token.id),
+            )
 
     def _keep(self, token_hash: bytes, token: Token) -> None:
         self._hash_of[token.id] = token_hash

@@ -8,6 +8,7 @@ import pytest
 from sidelink.tokens import PREFIX, check_token, token_of
 
 from identity import Code, SidelinkError
+from node.errors import ConfigError
 from sidecar import tokens as module
 from sidecar.tokens import LAST_USE_SECONDS, TokenBook
 
@@ -136,6 +137,23 @@ def test_the_last_use_is_known_to_the_hour_and_written_once_an_hour(book: TokenB
 
     assert len([sql for sql in writes if sql.startswith("UPDATE")]) == 2
     assert book.entries()[0].last_used_unix_s == hour + 3_600
+
+
+def test_a_disk_that_takes_nothing_is_named_and_locks_nobody_out(book: TokenBook) -> None:
+    text, number = create(book)
+    book._connection.execute("PRAGMA query_only = ON")
+
+    with pytest.raises(ConfigError, match=r"state\.db") as refused:
+        create(book, "b")
+    with pytest.raises(ConfigError, match=r"state\.db"):
+        book.revoke(number)
+    found = book.find_untrusted(text, NOW)
+    assert found is not None
+    book.used(found, NOW)
+
+    assert "disk" in refused.value.remedy
+    assert [token.agents for token in book.entries()] == [("a",)]
+    assert book.holds(number, NOW)
 
 
 def test_tokens_are_capped_and_expired_ones_make_room(
