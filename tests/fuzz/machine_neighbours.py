@@ -1,6 +1,5 @@
 """Two nodes that show each other proofs and lists, and somebody on the hop who makes his own."""
 
-import sqlite3
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,8 +28,9 @@ from link.trust_messages import (
     list_parts,
 )
 from node.clocks import ManualClock
+from node.database import connect, migrate
 from node.neighbours import ASSEMBLING_BYTES_MAX, KINDS, Neighbours
-from node.store import Store
+from node.store import MIGRATIONS, Store
 from node.trust import Trust
 from tests.fuzz.machines import machine_target
 from tests.fuzz.program import Program
@@ -125,14 +125,20 @@ class TrustingHop(FakeHop):
         self.peer = peer
 
 
+def store_in_memory() -> Store:
+    path = Path(":memory:")
+    connection = connect(path)
+    migrate(connection, path, "node_schema", MIGRATIONS)
+    return Store(connection, path)
+
+
 class TrustingNode:
     """One of the two, with a real Trust on tables in memory."""
 
     def __init__(self, name: str, clock: ManualClock) -> None:
         self.name, self.clock = name, clock
         self.other = NAMES[1 - NAMES.index(name)]
-        store = Store(sqlite3.connect(":memory:", isolation_level=None), Path(":memory:"))
-        store._migrate()
+        store = store_in_memory()
         for anchor in (ACME, GLOBEX):
             store.add_trust_anchor(anchor, unix_s=NOW)
         own = node(name).own
