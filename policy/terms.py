@@ -34,7 +34,7 @@ _FIELD: Final = re.compile(r"(?:[^.*\s]+|\*)(?:\.(?:[^.*\s]+|\*))*")
 # What enforces an obligation, and so the actions that it may stand beside.
 _ENFORCED_FOR: Final = {
     "redact": frozenset({Action.MCP_CALL}),
-    "audit_args": ARGUMENT_ACTIONS,
+    "audit_args": ARGUMENT_ACTIONS - {Action.MCP_RESULT},
     "max_bytes": RESULT_ACTIONS,
     "max_seconds": RESULT_ACTIONS,
 }

@@ -224,12 +224,12 @@ REFUSED = {
         with_rule("name: r, effect: deny, actions: [mcp.call, message.ask], tools: [x]"),
         6,
         "nothing about message.ask",
-        "mcp.call alone",
+        "mcp.call and mcp.result alone",
     ),
     "a star in the middle of a tool": (
         with_rule("name: r, effect: deny, actions: [mcp.call], tools: ['a*b']"),
         6,
-        "no tool",
+        "no name",
         "only end a name",
     ),
     "a condition that is true": (
