@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from identity.uri import SCHEME
 from policy.cel_source import SourceError
 from policy.condition import Condition, ConditionCompiler
 from policy.fields import NAME_CHARS_MAX, TOOL_NAME_CHARS_MAX
@@ -17,7 +18,7 @@ from policy.matcher import (
 )
 from policy.model import Rule, SelectorReader
 from policy.patterns import NamePattern, PatternError
-from policy.reader import Place, Reader, kind_of, quoted, suggestion
+from policy.reader import Place, Reader, kind_of, otherwise, quoted, suggestion
 from policy.request import SERVICE_ACTIONS, Action
 from policy.strict_yaml import Path
 from policy.terms import TERM_KEYS, Terms, read_terms
@@ -162,9 +163,8 @@ class RuleReader:
         try:
             return NamePattern.parse(text)
         except PatternError as error:
-            raise self._reader.error(
-                path, f"{quoted(text)} is no name: {error}.", "Write agent://domain/path."
-            ) from None
+            remedy = otherwise(_better_name(text), "Write agent://domain/path.")
+            raise self._reader.error(path, f"{quoted(text)} is no name: {error}.", remedy) from None
 
     def _listed(
         self, rule: dict[str, Any], path: Path, actions: frozenset[Action]
@@ -192,7 +192,13 @@ class RuleReader:
         beginnings: set[str] = set()
         for item, at in self._reader.one_or_more(value, path, key):
             name = self._reader.text(item, at, what)
-            if "*" in name[:-1] or len(name) > TOOL_NAME_CHARS_MAX:
+            if key != RESOURCES and len(name) > TOOL_NAME_CHARS_MAX:
+                raise self._reader.error(
+                    at,
+                    f"{what} has {len(name)} characters.",
+                    f"Write 1 to {TOOL_NAME_CHARS_MAX}.",
+                )
+            if "*" in name[:-1]:
                 raise self._reader.error(
                     at, f"{quoted(name)} is no name.", "A * can only end a name, as in get_*."
                 )
@@ -223,3 +229,15 @@ class RuleReader:
             return self._conditions.compile(source, actions)
         except SourceError as error:
             raise self._reader.error(path, f"in `when`: {error.problem}", error.remedy) from None
+
+
+def _better_name(text: str) -> str | None:
+    """The name that was probably meant."""
+    better = text.lower()
+    if not better.startswith(SCHEME):
+        better = SCHEME + better.lstrip("/")
+    try:
+        NamePattern.parse(better)
+    except PatternError:
+        return None
+    return better

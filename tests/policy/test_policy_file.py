@@ -121,19 +121,19 @@ REFUSED = {
         "do not print",
         "one line",
     ),
-    "a rule that is text": (f"{HEADER}rules: [x]\n", 5, "text, not a mapping", "pairs"),
+    "a rule that is text": (f"{HEADER}rules: [x]\n", 5, 'the text "x", not a mapping', "pairs"),
     "rules that are a mapping": (f"{HEADER}rules: {{a: 1}}\n", 5, "a mapping, not a list", "[a"),
     "rules that are false": (f"{HEADER}rules: false\n", 5, "not a list", "[a"),
     "a number where an attribute is text": (
         with_rule("name: r, effect: allow, actions: [message.ask], from: {role: 5}"),
         6,
-        "role is declared as text, but this is a number",
+        "role is declared as text, but this is the number 5",
         "Write text",
     ),
     "text where an attribute is a number": (
         with_rule('name: r, effect: allow, actions: [message.ask], from: {clearance: "2"}'),
         6,
-        "clearance is declared as int, but this is text",
+        'clearance is declared as int, but this is the text "2"',
         "whole number",
     ),
     "true where an attribute is a number": (
@@ -235,7 +235,7 @@ REFUSED = {
     "a condition that is true": (
         with_rule("name: r, effect: allow, actions: [message.ask], when: true"),
         6,
-        "not text",
+        "when is true, not text",
         "CEL",
     ),
     "an unknown name in CEL": (
@@ -244,14 +244,24 @@ REFUSED = {
         "unknown name subject.clearence",
         '"subject.clearance"',
     ),
-    "an unknown root in CEL": (with_when("sender.role == 'x'"), 9, "undeclared reference", ""),
+    "an unknown root in CEL": (
+        with_when("sender.role == 'x'"),
+        9,
+        "unknown name sender",
+        "Known are: message, now, object, subject",
+    ),
     "another field of a message": (
         with_when("message.sender == 'x'"),
         9,
         "unknown name message.sender",
         "message.size",
     ),
-    "wrong types in CEL": (with_when("subject.role + 1 == 2"), 9, "no matching overload", ""),
+    "wrong types in CEL": (
+        with_when("subject.role + 1 == 2"),
+        9,
+        "+ does not go with string and int",
+        "one type",
+    ),
     "CEL that is a number": (with_when("message.size"), 9, "gives int, not bool", "Compare"),
     "CEL that may be anything": (with_when("args.x", "mcp.call"), 9, "gives dyn", "Compare"),
     "CEL that does not parse": (with_when("message.size <"), 9, "in `when`", ""),
