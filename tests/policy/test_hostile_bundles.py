@@ -17,7 +17,7 @@ from tests.policy.helpers import agent as agent_of
 
 CPU_S_MAX = 5.0
 """Nearly all take milliseconds. What is as large as may be is read once, for half a second."""
-MEMORY_BYTES_MAX = 400 << 20
+MEMORY_BYTES_MAX = 160 << 20
 
 TOP = "apiVersion: sidelink/v1\nkind: Policy\n"
 RULES = HEADER + "rules:\n"
