@@ -21,6 +21,9 @@ from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 TIDY_SECONDS: Final = 1.0
 
+# How long a gateway is given to bring a list of ours that it says is newer than what we hold.
+LIST_SECONDS_MAX: Final = 5.0
+
 # A gateway that starts after us should not have to wait long for the next attempt.
 DIAL_SECONDS: Final = 2.0
 
@@ -46,6 +49,7 @@ class Authority:
             gateways=self._gateways,
             ticket_given=self._hurry,
             gateway_enrolled=self._gateway_enrolled,
+            may_publish=self._may_publish,
         )
         self._members = self._registrar.members
         self._desk = Desk(
@@ -56,9 +60,12 @@ class Authority:
         )
         self._neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
         parts.node.trust.on_news.append(self._judge)
+        parts.live_policy.on_change.append(self._judge)
         self._dialled: dict[str, Redial] = {}
         self._open: dict[str, Hop] = {}
         self._enrolling: set[str] = set()
+        self._publishes = False
+        self._told_s: float | None = None
         parts.metrics.gauge("gateways_connected", "Gateways connected.", lambda: len(self._open))
         parts.status["trust_domain"] = lambda: settings.trust_domain
         parts.status["gateways"] = self._gateway_status
@@ -81,7 +88,6 @@ class Authority:
         tasks = [asyncio.create_task(self._tidy())]
         try:
             async with serve_operators(self._parts):
-                self._registrar.publish()
                 for address in self._settings.gateways:
                     redial = Redial(endpoint, address, self._chooser(address), self)
                     self._dialled[str(address)] = redial
@@ -182,6 +188,19 @@ class Authority:
     def _hurry(self) -> None:
         for redial in self._dialled.values():
             redial.hurry()
+
+    def _may_publish(self) -> bool:
+        """Once a gateway has said which list of ours it holds, and has brought it if it is newer
+        than ours. One that claims so and brings nothing is waited for a moment only."""
+        if not self._publishes:
+            own = self._parts.node.identifier
+            now_s = self._parts.clock.now_s()
+            told = self._neighbours.newest_told(own)
+            if told is not None:
+                self._told_s = now_s if self._told_s is None else self._told_s
+                is_held = told <= self._parts.node.trust.lists.number(own)
+                self._publishes = is_held or now_s - self._told_s >= LIST_SECONDS_MAX
+        return self._publishes
 
     def _judge(self) -> None:
         """Close the hops of gateways that may be gateways no longer."""

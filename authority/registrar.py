@@ -49,7 +49,8 @@ _log = structlog.get_logger("authority")
 
 class Registrar:
     """One for the program. ``gateways`` is asked for each grant; ``ticket_given`` is told that a
-    node will come, ``gateway_enrolled`` of a gateway that got its credential over its own hop."""
+    node will come, ``gateway_enrolled`` of a gateway that got its credential over its own hop.
+    ``may_publish`` says no until it is known which of this authority's lists others hold."""
 
     def __init__(
         self,
@@ -59,11 +60,13 @@ class Registrar:
         gateways: Callable[[], tuple[GatewayAddress, ...]],
         ticket_given: Callable[[], None],
         gateway_enrolled: Callable[[HopPort, Identifier], None],
+        may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
         self._parts = parts
         self._gateways = gateways
         self._ticket_given = ticket_given
         self._gateway_enrolled = gateway_enrolled
+        self._may_publish = may_publish
         self._tables = Tables(parts.folder.database)
         self._issuer = Issuer(
             lambda: parts.node.own,
@@ -87,6 +90,7 @@ class Registrar:
             clock=parts.clock,
             issued_after_unix_s=0.0 if restored is None else float(restored),
         )
+        self._published: bytes | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._count()
         self._serve()
@@ -100,17 +104,21 @@ class Registrar:
         """Give the newest list to this node's own trust, which keeps it and passes it on.
 
         Called when somebody was revoked, when the key changed, and now and then: a list is signed
-        anew at half of its time.
+        anew at half of its time. Not before it is known what others hold: a list that is newer by
+        the clock would take the place of one that names whom a restored backup has forgotten.
         """
+        if not self._may_publish():
+            return
         trust, own = self._parts.node.trust, self._parts.node.identifier
         known = trust.encoded_list(own)
         unix_s = self._parts.clock.unix_s()
         try:
-            if known is not None and trust.lists.number(own) > self.revocations.number:
-                # A gateway has kept what a restored backup has forgotten.
-                is_new = self.revocations.merge_untrusted(known, unix_s=unix_s)
-                _log.warning("revocations_learned", number=trust.lists.number(own), new=is_new)
-            trust.offer_untrusted(self.revocations.current(unix_s))
+            # A gateway may have kept what a restored backup has forgotten.
+            is_foreign = known is not None and known != self._published
+            if is_foreign and self.revocations.merge_untrusted(known or b"", unix_s=unix_s):
+                _log.warning("revocations_learned", number=trust.lists.number(own))
+            self._published = self.revocations.current(unix_s)
+            trust.offer_untrusted(self._published)
         except SidelinkError as exc:
             _log.error("revocations_not_published", code=exc.code.text, why=exc.detail)
 

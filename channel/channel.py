@@ -84,11 +84,12 @@ class Channel:
         limits: RekeyLimits = REKEY_LIMITS,
         kem: Kem = MLKEM_768,
         make_cipher: MakeCipher = cipher_as_it_is,
+        verify_renewal: VerifyPeer | None = None,
     ) -> None:
         self._state = ChannelState.NEW
         self._role = role
         self._handshake: Handshake | None = Handshake(role, prologue, key, proof, verify, kem=kem)
-        self._verify = verify
+        self._verify_renewal = verify_renewal or verify
         self._limits = limits
         self._make_cipher = make_cipher
         self._now_s = now_s
@@ -400,7 +401,7 @@ class Channel:
                 outgoing.sent.acknowledge_untrusted(decode_position_untrusted(body))
                 return []
             case RecordType.RENEW:
-                renewed = renewed_untrusted(self._verify, self.peer, body)
+                renewed = renewed_untrusted(self._verify_renewal, self.peer, body)
                 self._peer = renewed.peer
                 return [renewed]
             case RecordType.ACCEPT:

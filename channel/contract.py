@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypedDict
 
 from channel._noise import NoiseCipher, RecordCipher
 from channel.errors import ChannelError
+from channel.handshake import VerifyPeer
 from channel.kem import Kem
 from channel.limits import RekeyLimits
 from channel.state import ChannelInput
@@ -58,11 +59,16 @@ MakeCipher = Callable[[NoiseCipher], RecordCipher]
 
 
 class ChannelOptions(TypedDict, total=False):
-    """What a test, or another composition, may bring. ``make_cipher`` may wrap each direction."""
+    """What a test, or another composition, may bring. ``make_cipher`` may wrap each direction.
+
+    ``verify_renewal`` judges newer proofs of a peer that has been let in; ``verify`` does unless it
+    is given.
+    """
 
     limits: RekeyLimits
     kem: Kem
     make_cipher: MakeCipher
+    verify_renewal: VerifyPeer
 
 
 def cipher_as_it_is(cipher: NoiseCipher) -> RecordCipher:

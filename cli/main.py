@@ -18,6 +18,7 @@ EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "agent": ("cli.agents:agent", "The agents of this sidecar."),
     "ask": ("cli.messages:ask", "Send a message to an agent and print its reply."),
+    "audit": ("cli.audit:audit", "What policy decided: verified, searched, followed."),
     "authority": ("cli.programs:authority", "The program that issues credentials."),
     "backup": ("cli.backup:backup", "Write the state of a program into a sealed file."),
     "credential": ("cli.credentials:credential", "What other authorities say of an agent."),
@@ -26,7 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "identity": ("cli.identities:identity", "Who a program or an agent is; rotating its key."),
     "keystore": ("cli.keystore:keystore", "The private keys that a program keeps."),
     "listen": ("cli.messages:listen", "Print the messages that arrive for an agent."),
-    "policy": ("cli.policies:policy", "Check policies before they are used."),
+    "policy": ("cli.policies:policy", "Check, test, explain and compare policies."),
     "restore": ("cli.backup:restore", "Make the state of a program from such a file."),
     "revoke": ("cli.revocations:revoke", "Shut an identity out of the trust domain, for good."),
     "send": ("cli.messages:send", "Send a message to an agent."),

@@ -15,10 +15,13 @@ def print_json(value: object) -> None:
 
 
 def print_json_array(name: str, items: Iterable[object]) -> None:
-    """One JSON document with one array in it, an item a line, printed while they come."""
+    """One JSON document with one array in it, an item a line, printed while they come.
+
+    In ASCII: what is printed may be a stranger's, and some terminals obey characters beyond it.
+    """
     before = f"{{{json.dumps(name)}: ["
     for item in items:
-        click.echo(f"{before}\n  {json.dumps(item, ensure_ascii=False)}", nl=False)
+        click.echo(f"{before}\n  {json.dumps(item)}", nl=False)
         before = ","
     click.echo("\n]}" if before == "," else f"{before}]}}")
 

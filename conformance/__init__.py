@@ -7,7 +7,15 @@ of the registry with which our own nodes refuse it. Nothing here needs the rest 
 from pathlib import Path
 from typing import Final
 
-VECTORS: Final = ("frames-1", "identity-1", "names-1", "proofs-1", "session-1")
+VECTORS: Final = (
+    "frames-1",
+    "identity-1",
+    "names-1",
+    "policy/decisions-1",
+    "policy/refusals-1",
+    "proofs-1",
+    "session-1",
+)
 
 _FOLDER: Final = Path(__file__).parent / "vectors"
 

@@ -9,9 +9,18 @@ import structlog
 from gateway.enrolling import EnrollingHops
 from gateway.hops import RelayLimits
 from gateway.relay import GatewayRelay
+from gateway.standing import Standing
 from gateway.streams import StreamRelay
-from identity import AgentUri, Code, Identifier, NamePrefix, SidelinkError, Ticket
-from link import Frame, FrameError, HopPort, LinkOpen
+from identity import (
+    AgentUri,
+    Code,
+    Identifier,
+    NamePrefix,
+    SidelinkError,
+    Ticket,
+    VerifiedPeer,
+)
+from link import Frame, FrameError, HopPort
 from node.enrolment import (
     EnrolmentExchange,
     adopt_grant,
@@ -42,6 +51,11 @@ DRAIN_LOOK_SECONDS: Final = 0.02
 OPENINGS_SECONDS: Final = 0.00025
 OPENINGS_REST_SECONDS: Final = 0.001
 
+# What is live when another policy comes into force is asked about for so long at once, until all
+# is. One costs some 40 us.
+ASKING_SECONDS: Final = 0.003
+ASKING_REST_SECONDS: Final = 0.001
+
 LOOK_SECONDS: Final = 1.0
 """How often is looked at what may have run out."""
 
@@ -63,9 +77,23 @@ class AuditedDecisions:
     def may_register(self, hop: HopPort, prefix: NamePrefix) -> Permit | Denial:
         return self._admission.decide_register(hop.peer, prefix)
 
-    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial:
-        far_end = opening.target if isinstance(opening.target, AgentUri) else target.peer
-        return self._admission.decide_relay(source.peer, far_end)
+    def may_relay(
+        self, source: HopPort, target: HopPort, to: AgentUri | Identifier
+    ) -> Permit | Denial:
+        return self._admission.decide_relay(source.peer, _far_end(target, to))
+
+    def register_again(self, hop: HopPort, prefix: NamePrefix) -> Permit | Denial:
+        return self._admission.register_again(hop.peer, prefix)
+
+    def relay_again(
+        self, source: HopPort, target: HopPort, to: AgentUri | Identifier
+    ) -> Permit | Denial:
+        return self._admission.relay_again(source.peer, _far_end(target, to))
+
+
+def _far_end(target: HopPort, to: AgentUri | Identifier) -> AgentUri | VerifiedPeer:
+    """A name is not proved here; a neighbour that is asked for by its identifier is."""
+    return to if isinstance(to, AgentUri) else target.peer
 
 
 class Gateway:
@@ -82,11 +110,13 @@ class Gateway:
         """``relay``, and ``streams`` on it, are for compositions that look on."""
         self._parts = parts
         self._settings = settings
+        decisions = AuditedDecisions(parts)
         self._relay = relay or GatewayRelay(
-            AuditedDecisions(parts),
+            decisions,
             limits=RelayLimits(settings.hop_queue_bytes_max, settings.queue_bytes_max),
         )
         self._streams = StreamRelay(self._relay) if streams is None else streams
+        self._standing = Standing(self._relay, self._streams, decisions)
         self._hops: dict[int, Hop] = {}
         self._members: dict[Identifier, Hop] = {}
         self._enrolling = EnrollingHops()
@@ -95,6 +125,7 @@ class Gateway:
         self._closed_by_code: Counter[Code] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._work_handle: asyncio.TimerHandle | None = None
+        self._asking_handle: asyncio.TimerHandle | None = None
         self._failed: asyncio.Future[None] | None = None
         self._neighbours = Neighbours(
             parts.node,
@@ -106,6 +137,7 @@ class Gateway:
         self._renewal = Renewal(parts.node, parts.clock, parts.metrics, self._membership.renew)
         parts.node.trust.on_news += [self._judge, self._renewal.look_again]
         parts.rotation.on_used.append(self._renewal.hurry)
+        parts.live_policy.on_change.append(self._policy_changed)
         self._count()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -141,8 +173,9 @@ class Gateway:
         finally:
             looking.cancel()
             renewing.cancel()
-            if self._work_handle is not None:
-                self._work_handle.cancel()
+            for handle in (self._work_handle, self._asking_handle):
+                if handle is not None:
+                    handle.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(looking, renewing, *self._tasks, return_exceptions=True)
@@ -175,6 +208,25 @@ class Gateway:
             if now_s >= until_s:
                 break
 
+    def _policy_changed(self) -> None:
+        """Hops are few and asked at once; what goes over them, little by little."""
+        self._judge()
+        self._standing.policy_changed()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask about what is live for a while; then those who talk have their turn."""
+        if self._asking_handle is not None:
+            self._asking_handle.cancel()
+            self._asking_handle = None
+        clock = self._parts.clock
+        until_s = clock.now_s() + ASKING_SECONDS
+        while self._standing.ask_next():
+            if clock.now_s() >= until_s:
+                loop = asyncio.get_running_loop()
+                self._asking_handle = loop.call_later(ASKING_REST_SECONDS, self._ask_again)
+                return
+
     # HopHandler.
 
     def hop_verified(self, hop: Hop) -> None:
@@ -189,7 +241,7 @@ class Gateway:
         if hop.purpose is HopPurpose.ADMIT and peer.kind == "unenrolled":
             hop.refuse(Code.HOP_ENROLMENT_ONLY)
             return
-        if not self._parts.node.enrolled and peer.kind != "authority":
+        if not self._parts.node.enrolled and not self._is_ours(hop):
             hop.refuse(Code.HOP_DENIED)
             return
         self._parts.admission.answer_hop(hop)
@@ -200,7 +252,7 @@ class Gateway:
             hop.close(Code.HOP_SUPERSEDED)
             return
         self._hops[hop.id] = hop
-        if enrolling and hop.peer.identity.kind != "authority":
+        if enrolling and not self._is_ours(hop):
             self._enrolling.add(hop, self._parts.clock.now_s())
         self._relay.hop_opened(hop, enrolling=enrolling, limits=hop.peer_limits)
         if not enrolling:
@@ -214,8 +266,16 @@ class Gateway:
             engine=hop.engine,
             seconds=round(hop.opened_in_s, 3),
         )
-        if not self._parts.node.enrolled and hop.peer.identity.kind == "authority":
+        if not self._parts.node.enrolled and self._is_ours(hop):
             self._enrol(hop)
+
+    def _is_ours(self, hop: Hop) -> bool:
+        """Whether the peer is this gateway's own authority, or is to be. Others may be trusted
+        here, for their own trust domains."""
+        authority = self._parts.node.identity.issuer
+        if self._ticket is not None and not self._parts.node.enrolled:
+            authority = self._ticket.authority
+        return hop.peer.identifier == authority
 
     def frames_received(self, hop: Hop, frames: list[Frame]) -> None:
         if self._exchange is not None and self._exchange[0] is hop:
@@ -259,16 +319,18 @@ class Gateway:
             return []
         return [frame for frame in frames if frame.kind not in NEIGHBOUR_KINDS]
 
-    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+    def _way_to_authority(self, _: int) -> tuple[HopPort, int] | None:
         authority = self._parts.node.identity.issuer
         state = None if authority is None else self._relay.hops.authority(authority)
         return None if state is None else (state.hop, state.ids.take())
 
     def _judge(self) -> None:
-        """A hop lives no longer than what its peer has proved."""
+        """A hop lives no longer than what its peer has proved, and than policy allows it."""
         for hop in list(self._hops.values()):
             if hop.purpose is HopPurpose.ADMIT:
                 self._parts.admission.close_hop_if_cut(hop)
+            else:
+                self._parts.admission.close_hop_if_denied(hop)
 
     def _takes_the_place_of_another(self, hop: Hop) -> bool:
         """A node has one hop here. Whoever was started last is the node, and a program that dials
@@ -296,8 +358,13 @@ class Gateway:
         trust_ticket(node, self._ticket, self._parts.clock.unix_s())
 
     def _enrol(self, hop: Hop) -> None:
-        assert self._ticket is not None
         parts = self._parts
+        if self._ticket is None:
+            # Its credential has ended while it ran.
+            code = Code.ENROL_TICKET_MISSING
+            _log.error("credential_over", code=code.text, remedy=code.remedy)
+            hop.close(Code.HOP_CREDENTIAL_EXPIRED)
+            return
         exchange = ticket_exchange(
             parts.node, self._ticket, hop, parts.clock, name=self._settings.node_name
         )

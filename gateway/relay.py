@@ -55,7 +55,19 @@ class RelayDecisions(Protocol):
     """What the gateway asks of policy. The answers are audited by whoever gives them."""
 
     def may_register(self, hop: HopPort, prefix: NamePrefix) -> Permit | Denial: ...
-    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial: ...
+    def may_relay(
+        self, source: HopPort, target: HopPort, to: AgentUri | Identifier
+    ) -> Permit | Denial: ...
+
+
+@dataclass(slots=True, eq=False)
+class LinkPermit:
+    """By whose leave a link is relayed, and what was asked for: it may be asked for again."""
+
+    permit: Permit
+    near: LinkEnd
+    """The end that opened it."""
+    to: AgentUri | Identifier
 
 
 @dataclass(slots=True)
@@ -88,7 +100,7 @@ class GatewayRelay:
     ) -> None:
         self._decisions = decisions
         self._observe = observe
-        self._table: RelayTable[Permit] = RelayTable()
+        self._table: RelayTable[LinkPermit] = RelayTable()
         self._restarting: dict[NamePrefix, float] = {}
         self.directory = Directory()
         self.counters = RelayCounters()
@@ -117,6 +129,19 @@ class GatewayRelay:
             self.counters.refuse(exc.code)
             state.hop.close(exc.code)
         return True
+
+    def live_links(self) -> list[LinkPermit]:
+        """Every link that is relayed now."""
+        return self._table.permits()
+
+    def ends_of(self, link: LinkPermit) -> tuple[LinkEnd, LinkEnd] | None:
+        """Both ends of a link, the one that opened it first; None when it is relayed no more."""
+        direction = self._table.find(link.near)
+        return None if direction is None else (link.near, direction.to)
+
+    def cut_link(self, link: LinkPermit, code: Code) -> None:
+        """End a link that is relayed, and tell both ends why."""
+        self._reset_link(link.near, code)
 
     def hop_opened(self, hop: HopPort, *, enrolling: bool, limits: HopLimits) -> None:
         """Take a hop that both sides have accepted. ``limits`` are what the peer said it takes."""
@@ -257,7 +282,7 @@ class GatewayRelay:
         except LinkError as exc:
             self._reset_link(near, exc.code)
             return True
-        self._forward(direction.permit, direction.to, frame.kind, frame.body)
+        self._forward(direction.permit.permit, direction.to, frame.kind, frame.body)
         return True
 
     @staticmethod
@@ -267,7 +292,7 @@ class GatewayRelay:
             raise SidelinkError(Code.HOP_LIMIT_EXCEEDED, "its frames bring nothing")
 
     @staticmethod
-    def _count_untrusted(direction: Direction[Permit], frame: Frame) -> None:
+    def _count_untrusted(direction: Direction[LinkPermit], frame: Frame) -> None:
         """Raises LinkError for what may not pass: more than was granted, or out of turn."""
         if frame.kind == FrameKind.RECORD:
             if len(frame.body) < RECORD_BODY_BYTES_MIN:
@@ -313,7 +338,7 @@ class GatewayRelay:
             # No window holds openings back, and whoever is slow must not lose its hop to them.
             self._refuse_link(near, Code.ROUTE_LINK_LIMIT)
             return
-        answer = self._decisions.may_relay(hop, far.hop, opening)
+        answer = self._decisions.may_relay(hop, far.hop, opening.target)
         if isinstance(answer, Denial):
             self._refuse_link(near, Code.ROUTE_DENIED)
             return
@@ -327,7 +352,7 @@ class GatewayRelay:
         except LinkError as exc:
             self._refuse_link(near, exc.code)
             return
-        self._table.join(near, there, permit)
+        self._table.join(near, there, LinkPermit(permit, near, opening.target))
         self.counters.links_opened += 1
         attested = LinkOpen(
             target=opening.target,

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.relay import GatewayRelay
 from identity import Code, SidelinkError
-from link import FrameError, HopPort, StreamPreamble
+from link import FrameError, HopPort, LinkEnd, StreamPreamble
 from link.limits import STREAM_PREAMBLE_BYTES, STREAMS_PER_HOP_MAX
 from link.messages import decode_stream_preamble_untrusted, encode_stream_preamble
 
@@ -47,6 +47,7 @@ class StreamRelay:
         self._preambles: dict[tuple[int, int], bytes] = {}
         self._numbers: dict[_End, int] = {}
         self._per_hop: dict[int, int] = {}
+        self._of_link: dict[LinkEnd, set[_End]] = {}
 
     def __len__(self) -> int:
         return len(self._numbers) // 2
@@ -78,6 +79,12 @@ class StreamRelay:
         if near is not None and near.other is not None:
             near.other.hop.reset_stream(near.other.stream, code)
         self._forget(near)
+
+    def link_cut(self, end: LinkEnd, code: Code) -> None:
+        """Policy has ended a link: what streams on it, or is silent there, ends at both sides."""
+        for near in list(self._of_link.get(end, ())):
+            self._reset((near.hop.id, near.stream), code)
+            near.hop.reset_stream(near.stream, int(code))
 
     def hop_closed(self, hop: HopPort) -> None:
         """The streams of a lost hop are reset on their far hops."""
@@ -111,6 +118,7 @@ class StreamRelay:
             self._ends[end.hop.id, end.stream] = end
             self._numbers[end] = preamble.stream
             self._per_hop[end.hop.id] = self._per_hop.get(end.hop.id, 0) + 1
+            self._of_link.setdefault(LinkEnd(end.hop.id, end.link), set()).add(end)
         onward = encode_stream_preamble(StreamPreamble(far_link, preamble.stream))
         far_hop.send_stream(far.stream, onward)
         return near, data[STREAM_PREAMBLE_BYTES:]
@@ -147,3 +155,7 @@ class StreamRelay:
                 number = self._numbers.pop(end)
                 self._relay.stream_ended(end.hop, end.link, number)
                 self._per_hop[end.hop.id] = self._per_hop.get(end.hop.id, 1) - 1
+                link = LinkEnd(end.hop.id, end.link)
+                self._of_link[link].discard(end)
+                if not self._of_link[link]:
+                    del self._of_link[link]

@@ -6,6 +6,7 @@ from identity.cards import (
     parse_card_untrusted,
     parse_voucher_untrusted,
 )
+from identity.checkpoint import Checkpoint
 from identity.codes import Code
 from identity.cose import SIGNATURE_CHECKS_MAX, SignatureBudget
 from identity.credential import (
@@ -58,6 +59,7 @@ __all__ = [
     "CborError",
     "ChainLink",
     "ChangeHistory",
+    "Checkpoint",
     "Code",
     "Credential",
     "Delegable",

@@ -28,6 +28,7 @@ class SignedType(StrEnum):
     ATTESTATION = "application/sidelink-attestation+cbor"
     CREDENTIAL = "application/sidelink-credential+cwt"
     REVOCATIONS = "application/sidelink-revocations+cbor"
+    CHECKPOINT = "application/sidelink-checkpoint+cbor"
 
 
 _PROTECTED: Final = {

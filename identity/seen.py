@@ -50,7 +50,8 @@ class SeenInMemory:
         return {identifier: self._pins.get(identifier) for identifier in news}
 
     def give_back(self, news: Iterable[Identifier]) -> None:
-        self._news |= set(news)
+        """What was taken could not be kept: it is news again."""
+        self._news.update(news)
 
 
 def check_seen(seen: SeenHistories, history: ChangeHistory) -> Pin | None:

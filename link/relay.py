@@ -58,7 +58,7 @@ class Direction(Generic[P]):
 
 
 class RelayTable(Generic[P]):
-    """The relayed links of one gateway. ``P`` is the permit that each was joined under."""
+    """The relayed links of one gateway. ``P`` is what each was joined under, its permit."""
 
     __slots__ = ("_directions", "_of_hop")
 
@@ -84,6 +84,10 @@ class RelayTable(Generic[P]):
     def find(self, end: LinkEnd) -> Direction[P] | None:
         """The direction that begins at ``end``, if it is relayed."""
         return self._directions.get(end)
+
+    def permits(self) -> list[P]:
+        """What every link was joined under, once for each."""
+        return list({id(one.permit): one.permit for one in self._directions.values()}.values())
 
     def part(self, end: LinkEnd) -> LinkEnd | None:
         """Forget a link from either end. Return the other end, or None if it was not there."""

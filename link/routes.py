@@ -68,6 +68,10 @@ class Directory:
             del self._routes[key]
             self._of_hop[hop].discard(key)
 
+    def holds(self, route: Route) -> bool:
+        """Whether this registration counts still: not withdrawn, not displaced by a later one."""
+        return self._routes.get((route.prefix.trust_domain, route.prefix.path)) is route
+
     def forget_hop(self, hop: int) -> None:
         for key in self._of_hop.pop(hop, set()):
             del self._routes[key]

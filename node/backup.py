@@ -27,11 +27,19 @@ from identity import (
 from identity.cbor import decode_untrusted, encode
 from node.backup_format import CHUNK_BYTES, SCRYPT_LOG_N, BackupReader, BackupWriter, invalid
 from node.errors import ConfigError
-from node.state_folder import FOLDER_MODE, SECRET_MODE, StatePaths, make_folder, sync_folder
+from node.state_folder import (
+    FOLDER_MODE,
+    POLICY_FILE_NAME,
+    POLICY_FILES_MAX,
+    SECRET_MODE,
+    StatePaths,
+    make_folder,
+    sync_folder,
+)
 from node.store import RESTORED_UNIX_S, Store
 
 PASSPHRASE_BYTES_MIN: Final = 12
-MANIFEST_BYTES_MAX: Final = 4_096
+MANIFEST_BYTES_MAX: Final = 64 << 10
 DATABASE_BYTES_MAX: Final = 1 << 40
 FILE_BYTES_MAX: Final = 16 << 20
 
@@ -39,6 +47,7 @@ FILE_BYTES_MAX: Final = 16 << 20
 _DATABASE: Final = "state.db"
 _MASTER_KEY: Final = "master.key"
 _NAMES: Final = (_MASTER_KEY, "policy.yaml", "config.yaml", _DATABASE)
+_POLICY_FOLDER: Final = "policy.d/"
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -84,6 +93,7 @@ def write_backup(
         key_file = _key_file(folder, workshop / _DATABASE, environment)
         # In memory, all at once: a policy may be edited, and no key lies about in a second file.
         small = {_MASTER_KEY: key_file, "policy.yaml": folder.policy, "config.yaml": folder.config}
+        small |= {f"{_POLICY_FOLDER}{path.name}": path for path in _policies(folder)}
         held = {name: _read_small(path) for name, path in small.items() if path and path.exists()}
         sizes = {name: len(data) for name, data in held.items()}
         sizes[_DATABASE] = (workshop / _DATABASE).stat().st_size
@@ -127,6 +137,7 @@ def restore_backup(
                 remedy="Name the program that it is of with --program.",
             )
         for name, size in manifest.files.items():
+            make_folder((made / name).parent)
             _read_file(reader, made / name, size)
         if reader.read(1):
             raise invalid("more follows than its table of contents says")
@@ -134,7 +145,8 @@ def restore_backup(
         with Store.open(made / _DATABASE) as store:
             # For whoever must know that others may have gone on meanwhile.
             store.put(RESTORED_UNIX_S, str(int(unix_s)).encode())
-        sync_folder(made)
+        for inner in {(made / name).parent for name in manifest.files}:
+            sync_folder(inner)
         _move(made, folder)
     return manifest
 
@@ -161,10 +173,23 @@ def decode_manifest_untrusted(data: bytes) -> Manifest:
 
 def _read_entry(item: Any) -> tuple[str, int]:
     match item:
-        case [str(name), int(size)] if name in _NAMES and type(size) is int:
+        case [str(name), int(size)] if _is_ours(name) and type(size) is int:
             if 0 <= size <= (DATABASE_BYTES_MAX if name == _DATABASE else FILE_BYTES_MAX):
                 return name, size
     raise invalid("its table of contents names a file that no backup has")
+
+
+def _is_ours(name: str) -> bool:
+    of_policy = name.removeprefix(_POLICY_FOLDER)
+    return name in _NAMES or (of_policy != name and bool(POLICY_FILE_NAME.fullmatch(of_policy)))
+
+
+def _policies(folder: StatePaths) -> list[Path]:
+    """The files of policy.d that a program reads, by name."""
+    if not folder.policy_folder.is_dir():
+        return []
+    found = sorted(folder.policy_folder.iterdir())
+    return [path for path in found if POLICY_FILE_NAME.fullmatch(path.name)][:POLICY_FILES_MAX]
 
 
 def _copy_database(database: Path, copy: Path) -> None:

@@ -27,7 +27,12 @@ def exit_code(error: SidelinkError) -> int:
 
 
 def error_paragraph(error: SidelinkError) -> str:
-    """One paragraph for a person: the code, what is wrong and where, and what to do.
+    """One paragraph for a person: the code, what is wrong and where, and what to do."""
+    return f"sidelink: {error_text(error)}"
+
+
+def error_text(error: SidelinkError) -> str:
+    """The same where it is plain who speaks.
 
     Whatever a file or a peer put into the detail stays on one line and cannot move the cursor.
     """
@@ -35,7 +40,7 @@ def error_paragraph(error: SidelinkError) -> str:
     text = str(error)
     if not text.endswith(remedy):
         text = f"{text.rstrip('.')}. {remedy}"
-    return printable(f"sidelink: {text}")
+    return printable(text)
 
 
 def printable(text: str) -> str:

@@ -11,6 +11,7 @@ from identity import (
     SidelinkError,
     TrustAnchor,
     VerifiedIdentity,
+    decode_credential_untrusted,
     did_key,
     encode_card,
     spiffe_id,
@@ -33,6 +34,7 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
         "key": did_key(own.signing_key.verify_key),
         "announced_key": None if own.next_key is None else did_key(own.next_key.verify_key),
         "card": encode_card(history),
+        "pinned_change": _pinned_change(own),
         "changes": [
             {
                 "number": change.number,
@@ -49,6 +51,13 @@ def show_identity(own: OwnIdentity, identity: VerifiedIdentity) -> dict[str, Any
             for key, value in identity.attributes.items()
         },
     }
+
+
+def _pinned_change(own: OwnIdentity) -> int | None:
+    """The newest change of its history that its issuer has vouched for."""
+    if not own.chain:
+        return None
+    return decode_credential_untrusted(own.chain[0].credential).credential.pin.change_number
 
 
 class IdentityAdmin:
@@ -103,13 +112,23 @@ class IdentityAdmin:
             )
         except IdentityError as exc:
             raise SidelinkError(Code.LOCAL_BAD_REQUEST, exc.detail) from exc
-        known = {one.identifier: one.trust_domain for one in self._node.trust.anchors}
-        if known.get(anchor.identifier, anchor.trust_domain) != anchor.trust_domain:
-            raise SidelinkError(
-                Code.LOCAL_BAD_REQUEST,
-                f"this authority is trusted for {known[anchor.identifier]}; remove it first",
-            )
-        self._node.trust.add(anchor)
+        for known in self._node.trust.anchors:
+            if known == anchor:
+                break
+            if known.identifier == anchor.identifier:
+                raise SidelinkError(
+                    Code.LOCAL_BAD_REQUEST,
+                    f"this authority is trusted for {known.trust_domain}; remove it first",
+                )
+            if known.trust_domain == anchor.trust_domain:
+                # It could name anybody of that domain, and no rule would tell the two apart.
+                raise SidelinkError(
+                    Code.LOCAL_BAD_REQUEST,
+                    f"{anchor.trust_domain} is the domain of {known.identifier} here; "
+                    "remove that authority first",
+                )
+        else:
+            self._node.trust.add(anchor)
         return {"authority": str(anchor.identifier), "trust_domain": anchor.trust_domain}
 
     async def _remove(self, wishes: Mapping[str, Any]) -> object:

@@ -7,8 +7,9 @@ from link import Frame, HopPort
 from node.enrolment import EnrolmentExchange, adopt_renewal, renewal_exchange
 from node.parts import Parts
 
-WayToAuthority = Callable[[], tuple[HopPort, int] | None]
-"""A hop that leads to this node's authority, and the number of a new link on it; None without."""
+WayToAuthority = Callable[[int], tuple[HopPort, int] | None]
+"""A hop that leads to this node's authority, and the number of a new link on it; None without. It
+is told how often in a row the ways that it gave have led nowhere."""
 
 
 class Membership:
@@ -18,20 +19,23 @@ class Membership:
         self._parts = parts
         self._way = way
         self._asking: tuple[HopPort, EnrolmentExchange] | None = None
+        self._failures = 0
 
     async def renew(self) -> None:
         """Ask for a new credential and adopt it. Raises SidelinkError with why that failed."""
         parts = self._parts
-        way = self._way()
+        way = self._way(self._failures)
         if way is None:
             raise SidelinkError(Code.ENROL_AUTHORITY_UNREACHABLE, "no hop leads to the authority")
         hop, link = way
         exchange = renewal_exchange(parts.node, hop, parts.clock, link=link)
         self._asking = hop, exchange
+        self._failures += 1
         try:
             grant = await exchange.answer()
         finally:
             self._asking = None
+        self._failures = 0
         adopt_renewal(parts.node, parts.store, grant, parts.clock)
 
     def take(self, hop: HopPort, frames: list[Frame]) -> list[Frame]:

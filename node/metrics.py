@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 from prometheus_client import Counter as _Counter
 from prometheus_client import Histogram as _Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -98,6 +98,18 @@ class _ReadCounter(Collector):
         yield family
 
 
+class _ReadInfo(Collector):
+    """Texts about the program that change: one sample, of what they are now."""
+
+    def __init__(self, name: str, help_text: str, read: Callable[[], Mapping[str, str]]) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily(self._name, self._help_text, value=dict(self._read()))
+
+
 def by_code(counts: Mapping[Code, int]) -> dict[str, int]:
     """What was counted by code, as metrics and the status show it. The registry bounds the set."""
     return {code.text: count for code, count in counts.items()}
@@ -149,6 +161,10 @@ class Metrics:
         a fixed set.
         """
         self._registry.register(_ReadCounter(PREFIX + name, help_text, read, label))
+
+    def info(self, name: str, help_text: str, read: Callable[[], Mapping[str, str]]) -> None:
+        """Texts of ours as labels of one sample, ``<name>_info``. Never what a peer chooses."""
+        self._registry.register(_ReadInfo(PREFIX + name, help_text, read))
 
     def value(self, name: str, /, **labels: str) -> float | None:
         """One sample, for tests and status; None when there is none."""

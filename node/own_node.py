@@ -22,6 +22,7 @@ from identity import (
     decode_credential_untrusted,
     new_identity,
 )
+from identity.history import CLOCK_SKEW_S
 from identity.revocation import GRACE_S
 from identity.verifier import CHAIN_LINKS
 from node.clocks import Clock
@@ -114,9 +115,10 @@ class OwnNode:
         """Trust the authority that a ticket names, for as long as this node tries to enrol there.
 
         It is kept once its credential is adopted: a ticket that came to nothing leaves no trust.
+        Raises SidelinkError for one that is trusted for another domain already.
         """
+        self.trust.try_anchor(anchor)
         self._enrolling_with = anchor
-        self.trust.rebuild(anchor)
 
     def adopt(self, chain: tuple[ChainLink, ...]) -> None:
         """Take the credential of this node's enrolment or renewal. The caller has verified it."""
@@ -165,12 +167,21 @@ class OwnNode:
         )
 
     def verify_channel(
-        self, proof: bytes, noise_key: bytes, *, own: Identifier | None = None
+        self,
+        proof: bytes,
+        noise_key: bytes,
+        *,
+        own: Identifier | None = None,
+        is_live: bool = False,
     ) -> VerifiedPeer:
         """For channels of the node, or of its agent ``own``. All share what is known of issuers."""
-        unix_s = self._clock.unix_s()
         return self.trust.verifier.verify(
-            proof, purpose=Purpose.CHANNEL, noise_key=noise_key, unix_s=unix_s, own=own
+            proof,
+            purpose=Purpose.CHANNEL,
+            noise_key=noise_key,
+            unix_s=self._clock.unix_s(),
+            own=own,
+            is_live=is_live,
         )
 
     def verifier_for(self, own: Identifier) -> ProofVerifier:
@@ -246,7 +257,9 @@ class OwnNode:
 
     def _renew_purpose_keys(self) -> None:
         unix_s = self._clock.unix_s()
-        if unix_s - self._purpose_keys_since < PURPOSE_KEY_SECONDS:
+        age_s = unix_s - self._purpose_keys_since
+        # One of the future is what a clock that was put right leaves behind: peers refuse it.
+        if -CLOCK_SKEW_S <= age_s < PURPOSE_KEY_SECONDS:
             return
         self._own = self._own.with_new_purpose_keys(unix_s=unix_s)
         self._keystore.save(self._own)

@@ -16,11 +16,12 @@ from node.audit import AuditLog
 from node.clocks import SystemClock
 from node.errors import ConfigError
 from node.folder_keys import open_keystore
+from node.hangup import on_hangup
 from node.http_servers import AdminServer, OpsServer
 from node.identity_admin import IdentityAdmin
 from node.metrics import Metrics
 from node.own_node import OwnNode
-from node.policy_files import load_policy
+from node.policy_live import LivePolicy
 from node.rotation import Rotation
 from node.settings import ProgramSettings
 from node.state_folder import StateFolder
@@ -43,7 +44,7 @@ class Parts:
     keystore: Keystore
     store: Store
     node: OwnNode
-    policy: PolicyEngine
+    live_policy: LivePolicy
     audit: AuditLog
     metrics: Metrics
     admission: Admission
@@ -55,6 +56,11 @@ class Parts:
     """What must have happened before the program is ready: a sentence, and whether it has."""
     status: dict[str, Callable[[], Any]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> PolicyEngine:
+        """The engine in force. Another one may be, the next time that the loop has its turn."""
+        return self.live_policy.engine
 
     def awaited(self) -> Sequence[str]:
         return [sentence for sentence, done in self.awaiting.items() if not done()]
@@ -73,8 +79,9 @@ class Parts:
                 for key, value in identity.attributes.items()
             },
             "credential_expires_unix_s": identity.expires_unix_s or None,
-            "policy": {"version": self.policy.version, "file": str(self.folder.policy)},
+            "policy": self.live_policy.status(),
             "audit_fault": self.audit.fault,
+            "audit_head": dict(zip(("seq", "sha256"), self.audit.head, strict=True)),
             "ports": dict(self.ports),
             **{key: read() for key, read in self.status.items()},
         }
@@ -90,10 +97,10 @@ async def open_parts(
     """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(StateFolder.open(settings.state_path))
-        # Before anything is made, so that a malformed policy leaves a first start the first.
-        policy = load_policy(folder)
         clock = SystemClock()
         metrics = Metrics(settings.program, version("sidelink-node"))
+        # Before anything is made, so that a malformed policy leaves a first start the first.
+        live_policy = LivePolicy.open(folder, clock, metrics)
         # A lost key is told, not replaced.
         keystore = open_keystore(folder, os.environ, create_missing=folder.is_first_start)
         stack.callback(keystore.close)
@@ -107,10 +114,10 @@ async def open_parts(
             chain_links_max=settings.delegation_depth_max,
         )
         stack.callback(node.trust.flush)
-        audit = AuditLog(folder.audit, clock)
+        audit = AuditLog(folder.audit, clock, lambda: node.own)
         stack.callback(audit.close)
         admission = Admission(
-            engine=lambda: policy,
+            engine=lambda: live_policy.engine,
             own=node.party,
             clock=clock,
             trust=node.trust,
@@ -128,7 +135,7 @@ async def open_parts(
             keystore=keystore,
             store=store,
             node=node,
-            policy=policy,
+            live_policy=live_policy,
             audit=audit,
             metrics=metrics,
             admission=admission,
@@ -139,7 +146,9 @@ async def open_parts(
         parts.awaiting["an identity that its authority has not revoked"] = lambda: (
             not node.trust.is_revoked(node.identity)
         )
-        parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: policy.ready
+        parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: (
+            parts.policy.ready
+        )
         yield parts
 
 
@@ -168,17 +177,23 @@ async def _look_after(parts: Parts) -> None:
     """What every program does beside its work, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.rotation.run())
+        group.create_task(parts.live_policy.run())
         group.create_task(_write_down(parts))
 
 
 async def _write_down(parts: Parts) -> None:
+    fault: str | None = None
     while True:
         await asyncio.sleep(WRITE_DOWN_SECONDS)
         try:
             parts.node.trust.flush()
         except ConfigError as exc:
-            # It stays in memory, and is tried again.
-            _log.error("trust_not_written", code=exc.code.text, why=exc.detail)
+            # It is tried again: a disk may be full or busy for a while.
+            if exc.detail != fault:
+                _log.error("trust_not_kept", code=exc.code.text, why=exc.detail)
+            fault = exc.detail
+        else:
+            fault = None
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -201,6 +216,7 @@ async def serve_operators(parts: Parts) -> AsyncIterator[None]:
         await parts.admin.start()
         stack.push_async_callback(parts.admin.close)
         stack.push_async_callback(end_tasks, [asyncio.create_task(_look_after(parts))])
+        stack.enter_context(on_hangup(parts.live_policy.hurry))
         parts.folder.write_ports(parts.ports)
         _log.info("started", identifier=str(parts.node.identifier), ports=parts.ports)
         yield

@@ -89,10 +89,12 @@ async def _supervise(main: ProgramMain[SettingsT], settings: SettingsT) -> int:
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, on_signal, number)
+    # Once there is something to read again, ``node.hangup`` takes it.
+    loop.add_signal_handler(signal.SIGHUP, _log.info, "hangup_ignored")
     try:
         return await _finish(task, stop, settings.stop_grace_s)
     finally:
-        for number in signals:
+        for number in (*signals, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -19,8 +19,10 @@ from node.own_node import OwnNode
 RETRY_SECONDS_MIN: Final = 5.0
 RETRY_SECONDS_MAX: Final = 3_600.0
 LOOK_SECONDS_MAX: Final = 60.0
-# Of the life of a credential: nodes that enrolled together do not all ask together.
+# Of the life of a credential, and of a wait: nodes that enrolled together, or that lost their
+# authority together, do not all ask together.
 JITTER: Final = 0.1
+RETRY_JITTER: Final = 0.5
 
 _log = structlog.get_logger("node.renewal")
 
@@ -61,8 +63,7 @@ class Renewal:
         held = decode_credential_untrusted(self._node.own.chain[0].credential).credential
         # A key of the authority that ends sooner than the credential ends it.
         life_s = max(0, self._node.identity.expires_unix_s - held.not_before_unix_s)
-        spread = hashlib.sha256(held.credential_id).digest()[0] / 255 - 0.5
-        return held.not_before_unix_s + life_s * (0.5 + JITTER * spread)
+        return held.not_before_unix_s + life_s * (0.5 + JITTER * _spread(held.credential_id))
 
     def hurry(self) -> None:
         """The key has changed, and with it what the credential must pin: ask now."""
@@ -138,7 +139,16 @@ class Renewal:
     def _back_off_s(self) -> float:
         """Doubled each time; towards the end of the credential's life at least so often that some
         attempts are left."""
-        wait_s = min(RETRY_SECONDS_MIN * float(2**self._failures), RETRY_SECONDS_MAX)
+        wait_s = RETRY_SECONDS_MIN * float(2**self._failures)
+        seed = b"%d %s" % (self._failures, self._node.identifier.digest)
+        wait_s = min(wait_s * (1 + RETRY_JITTER * _spread(seed)), RETRY_SECONDS_MAX)
         self._failures = min(self._failures + 1, 16)
         left_s = self._node.identity.expires_unix_s - self._clock.unix_s()
-        return max(RETRY_SECONDS_MIN, min(wait_s, left_s / 8)) if left_s > 0 else wait_s
+        if left_s > 0:
+            wait_s = min(wait_s, left_s / 8)
+        return max(RETRY_SECONDS_MIN, wait_s)
+
+
+def _spread(seed: bytes) -> float:
+    """From -0.5 to 0.5, and always the same for the same seed."""
+    return hashlib.sha256(seed).digest()[0] / 255 - 0.5

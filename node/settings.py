@@ -33,6 +33,7 @@ from node.settings_fields import (
     AgentPath,
     AgentPattern,
     AgentUriText,
+    GatewayList,
     Host,
     LocalModel,
     LocalPath,
@@ -328,6 +329,9 @@ class SidecarSettings(EnrolledSettings):
     ops_port: Port = SIDECAR_OPS_PORT
     token_file: LocalPath | None = None
     """Holds a workload token, for an invitation in place of a ticket. Read at each attempt."""
+    further_gateways: GatewayList = ()
+    """Of other companies: where their agents are met. A hop is kept to each, beside those to the
+    gateways of this node's own authority."""
     agent_socket: SocketPath | None = None
     """Where agents connect; run/agent.sock of the state folder unless given."""
     agent_host: LoopbackHost = "127.0.0.1"

@@ -8,7 +8,14 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from pydantic_settings import NoDecode
 
-from identity import AgentUri, IdentityError, NamePrefix, validate_trust_domain
+from identity import (
+    AgentUri,
+    GatewayAddress,
+    Identifier,
+    IdentityError,
+    NamePrefix,
+    validate_trust_domain,
+)
 from node.addresses import PORT_MAX, SocketAddress, parse_host, parse_ip
 from policy.patterns import NamePattern, PatternError
 
@@ -38,6 +45,20 @@ def _address(value: Any) -> SocketAddress:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not host:port")
     return SocketAddress.parse(value)
+
+
+def _gateway(value: Any) -> GatewayAddress:
+    """``sl1…@host:port``: who must answer there, as its operator's `sidelink status` shows it."""
+    if isinstance(value, GatewayAddress):
+        return value
+    identifier, at, address = value.strip().partition("@") if isinstance(value, str) else ("",) * 3
+    if not at:
+        raise ValueError(f"{value!r} is not identifier@host:port")
+    try:
+        where = SocketAddress.parse(address)
+        return GatewayAddress(where.host, where.port, Identifier.parse(identifier))
+    except IdentityError as error:
+        raise ValueError(error.detail) from None
 
 
 def _address_list(value: Any) -> Any:
@@ -119,6 +140,10 @@ Account = Annotated[int | str, BeforeValidator(_account)]
 Address = Annotated[SocketAddress, NoDecode, BeforeValidator(_address)]
 AddressList = Annotated[
     tuple[Address, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
+]
+Gateway = Annotated[GatewayAddress, NoDecode, BeforeValidator(_gateway)]
+GatewayList = Annotated[
+    tuple[Gateway, ...], NoDecode, BeforeValidator(_address_list), Field(max_length=GATEWAYS_MAX)
 ]
 AgentPath = Annotated[str, AfterValidator(_agent_path)]
 AgentPattern = Annotated[str, AfterValidator(_agent_pattern)]

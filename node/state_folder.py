@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ OTHERS: Final = 0o077
 OTHERS_WRITE: Final = 0o022
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of sockaddr_un, without the zero at its end.
 PORTS_FILE_BYTES_MAX: Final = 4_096
+POLICY_FILES_MAX: Final = 256
+POLICY_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,98}\.yaml")
+"""What lies in policy.d and is read, and backed up. None of these names leads elsewhere."""
 
 
 class StatePaths:
@@ -27,6 +31,7 @@ class StatePaths:
         self.folder = folder
         self.config = folder / "config.yaml"
         self.policy = folder / "policy.yaml"
+        self.policy_folder = folder / "policy.d"
         self.master_key = folder / "master.key"
         self.next_master_key = folder / "master.key.next"
         self.database = folder / "state.db"
@@ -66,8 +71,8 @@ class StateFolder(StatePaths):
             _check_owned_and_closed(paths.run, is_folder=True)
             for path in (paths.master_key, paths.next_master_key, paths.database, paths.audit):
                 _check_owned_and_closed(path, is_folder=False)
-            for path in (paths.config, paths.policy):
-                _check_not_writable_by_others(path)
+            for path in (paths.config, paths.policy, paths.policy_folder):
+                check_not_writable_by_others(path)
             _empty(paths.run)
         except BaseException:
             os.close(lock_descriptor)
@@ -188,8 +193,11 @@ def _check_owned_and_closed(path: Path, *, is_folder: bool) -> None:
         )
 
 
-def _check_not_writable_by_others(path: Path) -> None:
-    """Configuration may be readable and may be mounted (a link, owned by root), never writable."""
+def check_not_writable_by_others(path: Path) -> None:
+    """Configuration may be readable and may be mounted (a link, owned by root), never writable.
+
+    Raises ConfigError: CONFIG_STATE_UNSAFE. What is not there is fine.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -67,7 +67,7 @@ MIGRATIONS: Final = (
 class KeptAnchor:
     anchor: TrustAnchor
     added_unix_s: int
-    """0 for one that an earlier version wrote down."""
+    """0 for one that an earlier version wrote down, until ``date_trust_anchors``."""
 
 
 class Store:
@@ -142,6 +142,13 @@ class Store:
                 raise ConfigError(
                     Code.CONFIG_INVALID, f"more than {TRUST_ANCHORS_MAX} trust anchors"
                 )
+
+    def date_trust_anchors(self, unix_s: int) -> None:
+        """Those that an earlier version wrote down were added now, once and for all."""
+        with self.together(), errors_named(self._path):
+            self._connection.execute(
+                "UPDATE node_trust_anchors SET added_unix_s = ? WHERE added_unix_s = 0", (unix_s,)
+            )
 
     def remove_trust_anchor(self, identifier: Identifier) -> bool:
         """Forget an authority and all that it has said. False if it was not there."""

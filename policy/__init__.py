@@ -8,7 +8,7 @@ from policy.errors import LocatedError, PolicyError, YamlError
 from policy.limits import LimitTable
 from policy.obligations import REDACTED, Disclosure, Obligations, redact
 from policy.request import Action, Party, Request
-from policy.selftest import PolicyTestOutcome
+from policy.selftest import PolicyTest, PolicyTestOutcome
 from policy.trace import Trace, TracedClause, TracedRule
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "PolicyEngine",
     "PolicyError",
     "PolicySource",
+    "PolicyTest",
     "PolicyTestOutcome",
     "Request",
     "Trace",

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from identity import AgentUri, Code
 from policy.bundles import BASELINE_FILE, BASELINE_POLICY
@@ -31,7 +31,7 @@ from policy.request import (
     Action,
     Request,
 )
-from policy.selftest import PolicyTestOutcome, run_tests
+from policy.selftest import PolicyTest, PolicyTestOutcome, read_question, read_tests
 from policy.trace import Trace, trace_rules
 
 NEAREST_RULES_MAX: Final = 16
@@ -192,8 +192,19 @@ class PolicyEngine:
 
     def run_tests(self) -> tuple[PolicyTestOutcome, ...]:
         """Run the `tests:` of all files. Raises PolicyError for a test that cannot be read."""
-        outcomes = (run_tests(document, self.decide) for document in self._documents)
-        return tuple(chain.from_iterable(outcomes))
+        return tuple(test.run(self.decide) for test in self.tests())
+
+    def tests(self) -> tuple[PolicyTest, ...]:
+        """The `tests:` of all files, as read. Raises PolicyError for one that cannot be read."""
+        return tuple(chain.from_iterable(map(read_tests, self._documents)))
+
+    def question(self, fields: dict[str, Any], where: str) -> tuple[Request, float]:
+        """A request and its time from the keys of a test, with this policy's attributes.
+
+        Raises PolicyError; ``where`` stands for the file in it.
+        """
+        attributes = self._documents[0].attributes if self._documents else {}
+        return read_question(fields, attributes, where)
 
     def _decide(
         self, request: Request, unix_s: float, expires_unix_s: float | None
@@ -384,7 +395,9 @@ def _may_pass_on(request: Request, action: Action) -> bool:
 
 
 def _denied(request: Request) -> str:
-    on = [text for text in (request.service, request.tool, request.uri, request.prefix) if text]
+    on = [
+        text for text in (request.service, request.tool, request.shown_uri, request.prefix) if text
+    ]
     what = f" ({', '.join(str(text) for text in on)})" if on else ""
     return f"{request.action}{what} from {request.subject} to {request.object} is denied"
 

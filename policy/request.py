@@ -170,3 +170,8 @@ class Request:
     uri: str | None = None
     result: Mapping[str, Any] | None = None
     again: bool = False
+
+    @property
+    def shown_uri(self) -> str | None:
+        """The URI without its query, which may hold what nobody should read in a log."""
+        return None if self.uri is None else self.uri.partition("?")[0]

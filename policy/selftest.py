@@ -1,7 +1,7 @@
 """The tests that a policy carries itself: hypothetical requests, and what is expected of them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -10,20 +10,23 @@ from identity import AgentUri, AttributeValue, Identifier, IdentityError, NamePr
 from policy.cel import ValueType, has_type
 from policy.decision import Denial, Permit
 from policy.model import PolicyDocument, SelectorReader
-from policy.reader import quoted
+from policy.reader import Reader, quoted
 from policy.request import ARGUMENT_ACTIONS, MESSAGE_ACTIONS, Action, Kind, Party, Request
-from policy.strict_yaml import Path
+from policy.strict_yaml import Path, Positions
 
 TEST_UNIX_S: Final = 1_767_225_600.0
 """The time of a test that says no `at`: 2026-01-01T00:00:00Z."""
 
-_TEST_KEYS: Final = (
+TEST_KEYS: Final = (
     "name",
     "action",
     "from",
     "to",
     "tool",
+    "prompt",
+    "resource",
     "args",
+    "result",
     "size",
     "prefix",
     "at",
@@ -38,36 +41,95 @@ Decide = Callable[[Request, float], Permit | Denial]
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyTestOutcome:
-    """``rule`` is what decided; ``reason`` says what is wrong, for a person, or is empty."""
+class PolicyTest:
+    """A test as it was written: what is asked and when, and what is expected."""
 
     name: str
+    file: str
+    line: int
+    request: Request
+    unix_s: float
+    expected: str
+    rule: str | None
+
+    def run(self, decide: Decide) -> "PolicyTestOutcome":
+        decision = decide(self.request, self.unix_s)
+        decided = "allow" if isinstance(decision, Permit) else "deny"
+        reason = ""
+        if decided != self.expected:
+            by = f'the rule "{decision.rule}" allows it' if isinstance(decision, Permit) else ""
+            reason = by or cast("Denial", decision).reason
+        elif self.rule is not None and decision.rule != self.rule:
+            by = quoted(decision.rule or "no rule")
+            reason = f"decided by {by}, not by {quoted(self.rule)}"
+        return PolicyTestOutcome(
+            self.name,
+            self.file,
+            self.line,
+            not reason,
+            self.expected,
+            decided,
+            decision.rule,
+            reason,
+            tuple(one.name for one in decision.audited),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTestOutcome:
+    """``rule`` is what decided; ``reason`` says what is wrong, for a person, or is empty.
+
+    ``audited`` are the rules in audit mode that would have had an effect.
+    """
+
+    name: str
+    file: str
     line: int
     passed: bool
     expected: str
     decided: str
     rule: str | None
     reason: str
+    audited: tuple[str, ...] = ()
 
 
-def run_tests(document: PolicyDocument, decide: Decide) -> tuple[PolicyTestOutcome, ...]:
-    """Run every test of the document. Raises PolicyError for a test that cannot be read."""
-    reader = _TestReader(document)
-    return tuple(
-        reader.run(test, ("tests", index), decide) for index, test in enumerate(document.tests)
-    )
+def read_tests(document: PolicyDocument) -> tuple[PolicyTest, ...]:
+    """Every test of the document. Raises PolicyError for one that cannot be read."""
+    reader = _TestReader(document.reader, document.attributes, document.rule_names)
+    return tuple(reader.read(test, ("tests", index)) for index, test in enumerate(document.tests))
+
+
+def read_question(
+    fields: dict[str, Any], attributes: Mapping[str, ValueType], where: str
+) -> tuple[Request, float]:
+    """What somebody asks who gives the keys of a test, and no expectation; and the time.
+
+    ``where`` stands for the file in what PolicyError says.
+    """
+    reader = _TestReader(Reader(Positions(), where), attributes, frozenset())
+    keys = [key for key in TEST_KEYS if key not in ("name", "expect", "rule")]
+    reader.check_keys(fields, "the request", keys)
+    return reader.question(fields, (), "the request")
 
 
 class _TestReader:
-    def __init__(self, document: PolicyDocument) -> None:
-        self._reader = document.reader
-        self._rules = document.rule_names
-        self._values = SelectorReader(document.reader, document.attributes)
+    def __init__(
+        self, reader: Reader, attributes: Mapping[str, ValueType], rules: frozenset[str]
+    ) -> None:
+        self._reader = reader
+        self._rules = rules
+        self._values = SelectorReader(reader, attributes)
 
-    def run(self, value: Any, path: Path, decide: Decide) -> PolicyTestOutcome:
+    def check_keys(self, fields: dict[str, Any], what: str, known: Sequence[str]) -> None:
+        self._reader.known_keys(fields, (), what, known)
+
+    def question(self, test: dict[str, Any], path: Path, what: str) -> tuple[Request, float]:
+        return self._request(test, path, what), self._time(test, path)
+
+    def read(self, value: Any, path: Path) -> PolicyTest:
         reader = self._reader
         test = reader.mapping(value, path, "a test")
-        reader.known_keys(test, path, "a test", _TEST_KEYS)
+        reader.known_keys(test, path, "a test", TEST_KEYS)
         name = reader.text(reader.required(test, "name", path, "a test"), (*path, "name"), "name")
         what = f"the test {quoted(name)}"
         expected = reader.choice(
@@ -79,16 +141,9 @@ class _TestReader:
         rule: str | None = None
         if "rule" in test:
             rule = reader.choice(test["rule"], (*path, "rule"), "rule", self._rules)
-        decision = decide(self._request(test, path, what), self._time(test, path))
-        decided = "allow" if isinstance(decision, Permit) else "deny"
-        reason = ""
-        if decided != expected:
-            by = f'the rule "{decision.rule}" allows it' if isinstance(decision, Permit) else ""
-            reason = by or cast("Denial", decision).reason
-        elif rule is not None and decision.rule != rule:
-            reason = f"decided by {quoted(decision.rule or 'no rule')}, not by {quoted(rule)}"
-        line = reader.positions.value_at(path).line
-        return PolicyTestOutcome(name, line, not reason, expected, decided, decision.rule, reason)
+        request, unix_s = self.question(test, path, what)
+        place = reader.place_of(path)
+        return PolicyTest(name, place.file, place.line, request, unix_s, expected, rule)
 
     def _request(self, test: dict[str, Any], path: Path, what: str) -> Request:
         reader = self._reader
@@ -103,12 +158,20 @@ class _TestReader:
             args = reader.mapping(test["args"], (*path, "args"), "args")
         elif action in ARGUMENT_ACTIONS:
             args = {}
+        named = {
+            key: reader.text(test[key], (*path, key), key)
+            for key in ("tool", "prompt", "resource")
+            if key in test
+        }
+        uri = named.get("resource")
+        if uri is not None and "args" not in test:
+            args = {"uri": uri}
+        result = None
+        if "result" in test:
+            result = reader.mapping(test["result"], (*path, "result"), "result")
         size: int | None = 0 if action in MESSAGE_ACTIONS else None
         if "size" in test:
             size = reader.integer(test["size"], (*path, "size"), "size", least=0)
-        tool = None
-        if "tool" in test:
-            tool = reader.text(test["tool"], (*path, "tool"), "tool")
         if service is not None:
             service = self._values.service(service, (*path, "to", "service"))
         return Request(
@@ -118,8 +181,10 @@ class _TestReader:
             service=service,
             message_bytes=size,
             prefix=self._prefix(test, path),
-            tool=tool,
+            tool=named.get("tool", named.get("prompt")),
             args=args,
+            uri=uri,
+            result=result,
         )
 
     def _party(self, value: Any, path: Path, what: str, kind: Kind) -> Party:

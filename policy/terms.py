@@ -27,7 +27,7 @@ RESULT_BYTES_MAX: Final = 1 << 30
 RESULT_SECONDS_MAX: Final = 86_400
 
 _LIMIT_KEYS: Final = ("rate", "burst", "per")
-_RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?) ?/ ?(s|min|h|d)")
+RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?) ?/ ?(s|min|h|d)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 _LONG_RATE: Final = re.compile(r"([0-9.]+) ?(?:/|per) ?([a-z]+)")
 _LONG_UNITS: Final = {
@@ -42,7 +42,7 @@ _LONG_UNITS: Final = {
     "day": "d",
     "days": "d",
 }
-_FIELD: Final = re.compile(r"(?:[^.*\s]+|\*)(?:\.(?:[^.*\s]+|\*))*")
+FIELD: Final = re.compile(r"(?:[^.*\s]+|\*)(?:\.(?:[^.*\s]+|\*))*")
 
 # What enforces an obligation, and so the actions that it may stand beside.
 _ENFORCED_FOR: Final = {
@@ -134,7 +134,7 @@ def _limit(rule: dict[str, Any], path: Path, reader: Reader) -> Limit | None:
 
 
 def _rate(value: Any, path: Path, reader: Reader) -> float:
-    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    match = RATE.fullmatch(value) if isinstance(value, str) else None
     count = float(match.group(1)) if match else 0.0
     if match is None or not 0 < count <= RATE_MAX:
         better = None
@@ -182,7 +182,7 @@ def _fields(rule: dict[str, Any], key: str, path: Path, reader: Reader) -> tuple
     fields: list[str] = []
     for item, at in reader.one_or_more(rule[key], (*path, key), key):
         text = reader.text(item, at, "a field")
-        if not _FIELD.fullmatch(text):
+        if not FIELD.fullmatch(text):
             raise reader.error(
                 at,
                 f"{quoted(text)} is no field.",

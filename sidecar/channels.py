@@ -7,7 +7,7 @@ which link carries an open one is that of ``sidecar.paths``.
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from channel import (
     AddressesReceived,
@@ -53,21 +53,12 @@ from sidecar.agents import LocalAgent
 from sidecar.handshakes import Handshakes
 from sidecar.hops import HopBook
 from sidecar.mailbox import Sender
-from sidecar.paths import Paths
+from sidecar.paths import SAID_BY_ONE_GATEWAY, Paths
 from sidecar.slot import ChannelSlot
 from sidecar.timers import Timers
 
-# What a gateway says that another gateway may see otherwise: the opening is tried there.
-_SAID_BY_ONE_GATEWAY: Final = frozenset(
-    {
-        Code.ROUTE_UNKNOWN,
-        Code.ROUTE_UNREACHABLE,
-        Code.ROUTE_LINK_LIMIT,
-        Code.ROUTE_LINK_CLOSED,
-    }
-)
-
-VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes], VerifiedPeer]
+VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes, bool], VerifiedPeer]
+"""For which agent of ours, the proof, the Noise key, and whether the channel is open already."""
 
 
 class ChannelOwner(Protocol):
@@ -175,6 +166,7 @@ class ChannelTable:
             proof=agent.full_proof,
             prologue=Prologue(purpose="channel", target=str(remote), nonce=nonce),
             verify=self._verifier(agent),
+            verify_renewal=self._verifier(agent, is_live=True),
             now_s=now_s,
             **self._options,
         )
@@ -285,7 +277,7 @@ class ChannelTable:
         if slot.state is ChannelState.OPEN:
             self.paths.lost(slot, now_s)
             return True
-        if slot.initiator and not slot.verified and code in _SAID_BY_ONE_GATEWAY:
+        if slot.initiator and not slot.verified and code in SAID_BY_ONE_GATEWAY:
             return self._open_elsewhere(slot, now_s)
         return False
 
@@ -339,6 +331,7 @@ class ChannelTable:
                 versions=opening.versions,
             ),
             verify=self._verifier(agent),
+            verify_renewal=self._verifier(agent, is_live=True),
             now_s=now_s,
             **self._options,
         )
@@ -453,8 +446,10 @@ class ChannelTable:
         self.deny(slot, answer)
         self._owner.channel_closed(slot, answer.code)
 
-    def _verifier(self, agent: LocalAgent) -> Callable[[bytes, bytes], VerifiedPeer]:
-        return lambda proof, noise_key: self._verify(agent, proof, noise_key)
+    def _verifier(
+        self, agent: LocalAgent, *, is_live: bool = False
+    ) -> Callable[[bytes, bytes], VerifiedPeer]:
+        return lambda proof, noise_key: self._verify(agent, proof, noise_key, is_live)
 
     def _keep(self, slot: ChannelSlot) -> None:
         self._live[slot] = None

@@ -16,18 +16,33 @@ class Decide(Protocol):
     ) -> Permit | Denial: ...
 
 
+class AskAgain(Protocol):
+    """The same about what is live; a no is written down as an end of it, a yes is not."""
+
+    def __call__(
+        self, request: Request, what: str, *, expires_unix_s: float | None = None
+    ) -> Permit | Denial: ...
+
+
 class SidecarDecisions:
     """The questions of a sidecar, in its own words."""
 
     def __init__(
         self,
         decide: Decide,
+        ask_again: AskAgain,
         could_allow: Callable[[Request], bool],
         policy_version: Callable[[], str],
     ) -> None:
         self._decide = decide
+        self._ask_again = ask_again
         self._could_allow = could_allow
         self._policy_version = policy_version
+
+    @property
+    def version(self) -> str:
+        """Of the policy in force."""
+        return self._policy_version()
 
     def still_holds(self, permit: Permit | None, size_bytes: int, unix_s: float) -> bool:
         """Whether a cached permit answers for one more message. This is the steady path."""
@@ -52,10 +67,23 @@ class SidecarDecisions:
             return self._decide(request)
         return self._decide(Request(Action.CHANNEL_OPEN, agent.party, remote))
 
-    def may_accept(self, peer: VerifiedIdentity, agent: LocalAgent) -> Permit | Denial:
-        """Whether a verified peer may have a channel to one of our agents."""
-        request = Request(Action.CHANNEL_OPEN, Party.from_verified(peer), agent.party)
+    def may_accept(
+        self, peer: VerifiedIdentity, agent: LocalAgent, *, again: bool = False
+    ) -> Permit | Denial:
+        """Whether a verified peer may have a channel to one of our agents, or keep it."""
+        subject = Party.from_verified(peer)
+        request = Request(Action.CHANNEL_OPEN, subject, agent.party, again=again)
         return self._decide(request, expires_unix_s=peer.expires_unix_s)
+
+    def channel_again(
+        self, peer: VerifiedIdentity, agent: LocalAgent, *, ours: bool
+    ) -> Permit | Denial:
+        """Whether a channel may stay open: ``ours`` if our agent is the one who opened it."""
+        parties = Party.from_verified(peer), agent.party
+        subject, target = reversed(parties) if ours else parties
+        expires_unix_s = agent.expires_unix_s if ours else peer.expires_unix_s
+        request = Request(Action.CHANNEL_OPEN, subject, target)
+        return self._ask_again(request, "channel", expires_unix_s=expires_unix_s)
 
     def may_message(
         self,
@@ -82,3 +110,10 @@ class SidecarDecisions:
     ) -> Permit | Denial:
         request = Request(Action.STREAM_OPEN, subject, target, service=service, again=again)
         return self._decide(request, expires_unix_s=expires_unix_s)
+
+    def stream_again(
+        self, subject: Party, target: Party, service: str, *, expires_unix_s: float
+    ) -> Permit | Denial:
+        """Whether a stream may stay open."""
+        request = Request(Action.STREAM_OPEN, subject, target, service=service)
+        return self._ask_again(request, "stream", expires_unix_s=expires_unix_s)

@@ -235,13 +235,11 @@ class DirectPaths:
         return node
 
     def _may_meet(self, slot: ChannelSlot) -> bool:
-        peer = slot.peer.identity
-        request = Request(Action.PATH_DIRECT, Party.from_verified(peer), slot.agent.party)
+        request = _meeting(slot)
         if not self._admission.could_allow(request):
             return False
-        return isinstance(
-            self._admission.decide(request, expires_unix_s=peer.expires_unix_s), Permit
-        )
+        expires_unix_s = slot.peer.identity.expires_unix_s
+        return isinstance(self._admission.decide(request, expires_unix_s=expires_unix_s), Permit)
 
     def _make_room(self) -> None:
         idle = [n for n in self._nodes.values() if n.hop is None and n.task is None]
@@ -303,6 +301,31 @@ class DirectPaths:
         for hop in list(self._open):
             self._admission.close_hop_if_cut(hop)
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: sidecars that it keeps apart meet no more. Their channels
+        go on over a gateway."""
+        self.judge()
+        of_node: dict[Identifier | None, list[ChannelSlot]] = {}
+        for slot in self._router.channels.slots():
+            if slot.verified:
+                of_node.setdefault(slot.node, []).append(slot)
+        for node in list(self._nodes.values()):
+            slots = of_node.get(node.identifier, [])
+            if not any(map(self._may_meet, slots)):
+                self._part(node, slots)
+
+    def _part(self, node: _Node, slots: list[ChannelSlot]) -> None:
+        """Neither come nor go there any more."""
+        node.expected_until_s = 0.0
+        node.addresses = []
+        if node.hop is not None and slots:
+            expires_unix_s = slots[0].peer.identity.expires_unix_s
+            request = _meeting(slots[0])
+            self._admission.ask_again(request, "path", expires_unix_s=expires_unix_s)
+        for hop in (*node.dialled, node.hop):
+            if hop is not None:
+                hop.close(Code.HOP_DENIED)
+
     def _control_untrusted(self, hop: Hop, frame: Frame) -> None:
         if frame.kind in NEIGHBOUR_KINDS:
             self._neighbours.receive_untrusted(hop, frame)
@@ -327,3 +350,8 @@ class DirectPaths:
 def _discard(hops: list[Hop], hop: Hop) -> None:
     if hop in hops:
         hops.remove(hop)
+
+
+def _meeting(slot: ChannelSlot) -> Request:
+    """What policy is asked before the nodes of two agents meet."""
+    return Request(Action.PATH_DIRECT, Party.from_verified(slot.peer.identity), slot.agent.party)

@@ -151,8 +151,13 @@ class Inbound:
         if cached is not None and self._decisions.still_holds(cached, size_bytes, unix_s):
             return cached
         now_s = self._clock.now_s()
-        if slot.denied is not None and now_s < slot.denied_until_s:
-            return slot.denied
+        denied = slot.denied
+        if (
+            denied is not None
+            and now_s < slot.denied_until_s
+            and denied.policy_version == self._decisions.version
+        ):
+            return denied
         answer = self._decisions.may_message(
             action,
             Party.from_verified(slot.peer.identity),

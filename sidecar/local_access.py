@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from link.buckets import TokenBucket
-from node.audit import AuditEntry
+from node.audit_entry import AuditEntry
 from node.clocks import Clock, SystemClock
 from sidecar.attestation import EVERYBODY, NOBODY, Attestation, Scope
 from sidecar.local_port import PeerCredentials

@@ -38,6 +38,15 @@ MOVES_AT_ONCE: Final = 64
 MOVES_APART_SECONDS: Final = 0.01
 # No channel moves to a hop on which more than this waits: what it sends again there would wait too.
 HOP_QUEUE_BYTES_MAX: Final = 16 << 20
+# What a gateway says that another gateway may see otherwise: the opening is tried there.
+SAID_BY_ONE_GATEWAY: Final = frozenset(
+    {
+        Code.ROUTE_UNKNOWN,
+        Code.ROUTE_UNREACHABLE,
+        Code.ROUTE_LINK_LIMIT,
+        Code.ROUTE_LINK_CLOSED,
+    }
+)
 
 assert PARKED_SECONDS_MAX > 2 * MOVE_SECONDS_MAX
 assert RETRY_SECONDS_MAX < MOVE_SECONDS_MAX

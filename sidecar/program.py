@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from channel import MakeCipher
-from identity import Code, SidelinkError, VerifiedPeer
+from identity import Code, GatewayAddress, SidelinkError, VerifiedPeer
 from link import Frame, HopPort
 from node.hop_counters import show_counters
 from node.membership import Membership
@@ -131,6 +131,7 @@ class Sidecar:
         self.door = door
         decisions = SidecarDecisions(
             parts.admission.decide,
+            parts.admission.ask_again,
             parts.admission.could_allow,
             lambda: parts.policy.version,
         )
@@ -163,6 +164,7 @@ class Sidecar:
         parts.node.trust.on_news += [self._judge, self.renewal.look_again]
         parts.rotation.on_used.append(self.renewal.hurry)
         parts.node.on_change.append(self._node_changed)
+        parts.live_policy.on_change.append(self._policy_changed)
         self.direct = self._direct_paths() if settings.direct.enabled else None
         self.uplink = Uplink(
             parts, self.router, self.streams, self.neighbours, self.membership, self._alarm.look
@@ -184,9 +186,8 @@ class Sidecar:
             await self._local_api.close()
             raise
         parts.folder.write_ports(parts.ports)
-        gateways = parts.store.gateways()
         self._tasks = [
-            asyncio.create_task(self.uplink.run(self.endpoint, gateways)),
+            asyncio.create_task(self.uplink.run(self.endpoint, self._gateways())),
             asyncio.create_task(self.renewal.run()),
         ]
         if self.direct is not None:
@@ -236,9 +237,11 @@ class Sidecar:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._alarm.cancel()
 
-    def _verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+    def _verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
         own = agent.identity.identifier
-        return self._parts.node.verify_channel(proof, noise_key, own=own)
+        return self._parts.node.verify_channel(proof, noise_key, own=own, is_live=is_live)
 
     def _judge(self) -> None:
         """Somebody may have been revoked: hops, channels and streams that rest on it end now."""
@@ -248,10 +251,32 @@ class Sidecar:
         self.router.judge()
         self._alarm.look()
 
-    def _way_to_authority(self) -> tuple[HopPort, int] | None:
+    def _policy_changed(self) -> None:
+        """Another policy is in force: hops, channels and streams that it denies end, at once or
+        soon."""
+        self.uplink.judge()
+        if self.direct is not None:
+            self.direct.policy_changed()
+        self.router.policy_changed()
+        self.streams.policy_changed()
+        self._alarm.look()
+
+    def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:
+        """Gateways of its trust domain take turns: the authority may have lost one of them."""
         hops = self.router.channels.hops
-        hop = next(iter(hops.gateways()), None)
-        return None if hop is None else (hop, hops.take_link(hop))
+        authority = self._parts.node.identity.issuer
+        gateways = [hop for hop in hops.gateways() if hop.peer.identity.issuer == authority]
+        if not gateways:
+            return None
+        hop = gateways[failures % len(gateways)]
+        return hop, hops.take_link(hop)
+
+    def _gateways(self) -> tuple[GatewayAddress, ...]:
+        """Those of our own authority, and those of others that the operator names."""
+        own = self._parts.store.gateways()
+        known = {gateway.identifier for gateway in own}
+        further = self._settings.further_gateways
+        return (*own, *(one for one in further if one.identifier not in known))
 
     def _node_changed(self) -> None:
         """The node's key or credential is another: agents show chains that end in what it is now.
@@ -275,7 +300,7 @@ class Sidecar:
         rules = AddressRules(
             is_v6=":" in endpoint.address[0], allow_loopback=settings.direct.allow_loopback
         )
-        gateways = [(gateway.host, gateway.port) for gateway in parts.store.gateways()]
+        gateways = [(gateway.host, gateway.port) for gateway in self._gateways()]
         advertised = settings.direct.advertise
         direct = DirectPaths(
             parts.node.identifier,

@@ -143,6 +143,12 @@ class Router:
         self._end_turn()
         self._put_to_sleep()
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: end what it denies, at once or soon."""
+        self.standing.policy_changed()
+        self._end_turn()
+        self._put_to_sleep()
+
     def node_changed(self) -> None:
         """This node's key or credential is another one."""
         self.standing.node_changed()
@@ -261,7 +267,7 @@ class Router:
         return agent
 
     def freshen(self, agent: LocalAgent) -> None:
-        self.agents.reissue([agent], self._clock.unix_s())
+        self.standing.refresh([agent])
 
     def arm(self, slot: ChannelSlot) -> None:
         slot.armed_s = slot.links.channel.deadline_s
@@ -348,6 +354,8 @@ class Router:
         left_s = slot.expires_unix_s - self._clock.unix_s()
         if left_s <= 0:
             self.channels.end(slot, Code.CHANNEL_CREDENTIAL_EXPIRED)
+            return
+        if not self.standing.look_at(slot):
             return
         # The wall clock may jump, so it is looked at again now and then; never in a tight loop.
         wait_s = min(max(left_s, EXPIRY_SECONDS_MIN), EXPIRY_SECONDS_MAX)

@@ -54,6 +54,7 @@ class SealedStream:
         slot: ChannelSlot,
         number: int,
         quic_stream: int,
+        service: str,
         session: StreamSession,
         role: Role,
         forget: Callable[["SealedStream"], None],
@@ -64,6 +65,9 @@ class SealedStream:
         self.slot = slot
         self.number = number
         self.quic_stream = quic_stream
+        self.service = service
+        self.is_ours = role is Role.INITIATOR
+        """Whether our agent opened it."""
         self._session = session
         self._forget = forget
         self._send_window = SendWindow()

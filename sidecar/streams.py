@@ -35,6 +35,13 @@ from sidecar.mesh_stream import MeshStream, StreamError
 from sidecar.router import Router
 from sidecar.sealed_stream import OPEN_SECONDS_MAX, SealedStream
 from sidecar.slot import ChannelSlot
+from sidecar.stream_standing import (
+    ExpectedStream,
+    LocalPair,
+    OpenStream,
+    StreamRequest,
+    StreamStanding,
+)
 
 EARLY_BYTES_MAX: Final = 64 << 10
 EARLY_SECONDS_MAX: Final = 5.0
@@ -53,15 +60,6 @@ assert EARLY_STREAMS_PER_LINK_MAX <= EARLY_STREAMS_MAX // 4
 Serve = Callable[[MeshStream], Awaitable[None]]
 
 _log = structlog.get_logger("sidecar.streams")
-
-
-@dataclass(slots=True, eq=False)
-class _Expected:
-    """A stream that the peer announced and whose first byte has not come yet."""
-
-    slot: ChannelSlot
-    opening: StreamOpen
-    answer: Permit | Denial
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +86,7 @@ class Streams:
         # A stream stays on the link that it was opened on, though its channel may go on elsewhere:
         # so it belongs to its channel by number, and not to a link.
         self._by_number: dict[tuple[ChannelSlot, int], SealedStream] = {}
-        self._expected: dict[tuple[ChannelSlot, int], _Expected] = {}
+        self._expected: dict[tuple[ChannelSlot, int], ExpectedStream] = {}
         # How many of either there are, by channel and by whether their number is odd.
         self._counts: Counter[tuple[ChannelSlot, bool]] = Counter()
         self._early: dict[tuple[int, int], _Early] = {}
@@ -96,6 +94,9 @@ class Streams:
         self._ending: set[tuple[int, int]] = set()
         self._next_number: dict[ChannelSlot, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._local: dict[asyncio.Task[None], LocalPair] = {}
+        """Those between two agents of ours, by the task that serves each."""
+        self._standing = StreamStanding(decisions)
         self.opened = 0
 
     def __len__(self) -> int:
@@ -137,6 +138,11 @@ class Streams:
             raise StreamError(Code.MESSAGE_AGENT_UNKNOWN, str(to))
         return target.identity
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: streams that it denies end, at once or soon."""
+        opened = map(OpenStream, self._streams.values())
+        self._standing.ask_all([*self._expected.values(), *opened, *self._local.values()])
+
     # What the router tells (StreamOwner).
 
     def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None:
@@ -159,7 +165,7 @@ class Streams:
             opening.service,
             expires_unix_s=slot.expires_unix_s,
         )
-        expected = self._expected[key] = _Expected(slot, opening, answer)
+        expected = self._expected[key] = ExpectedStream(slot, opening, answer)
         self._count(slot, opening.stream, 1)
         self._later(EARLY_SECONDS_MAX, lambda: self._give_up(key, expected))
         self._look_for_early(key)
@@ -316,6 +322,7 @@ class Streams:
             slot,
             number,
             hop.open_stream(),
+            service,
             session,
             Role.INITIATOR,
             self._forget,
@@ -343,7 +350,15 @@ class Streams:
         assert early.preamble is not None
         end = LinkEnd(hop.id, early.preamble.link)
         stream = SealedStream(
-            hop, end, slot, opening.stream, quic_stream, session, Role.RESPONDER, self._forget
+            hop,
+            end,
+            slot,
+            opening.stream,
+            quic_stream,
+            opening.service,
+            session,
+            Role.RESPONDER,
+            self._forget,
         )
         self._keep(stream)
         stream.received_untrusted(bytes(early.data), early.ended)
@@ -376,13 +391,17 @@ class Streams:
             if isinstance(answer, Denial):
                 raise StreamError(answer.code, answer.told(colleague=True)[1])
         ours, theirs = local_stream_pair(agent.identity, target.identity)
-        self._run(serve, theirs)
+        task = self._run(serve, theirs)
+        asked = StreamRequest(agent.party, target.party, service, expires)
+        self._local[task] = LocalPair(asked, theirs)
+        task.add_done_callback(lambda task: self._local.pop(task, None))
         return ours
 
-    def _run(self, serve: Serve, stream: MeshStream) -> None:
+    def _run(self, serve: Serve, stream: MeshStream) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._serve(serve, stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _serve(self, serve: Serve, stream: MeshStream) -> None:
         try:
@@ -409,7 +428,7 @@ class Streams:
             del self._by_number[stream.slot, stream.number]
             self._count(stream.slot, stream.number, -1)
 
-    def _unexpect(self, key: tuple[ChannelSlot, int]) -> _Expected:
+    def _unexpect(self, key: tuple[ChannelSlot, int]) -> ExpectedStream:
         expected = self._expected.pop(key)
         self._count(expected.slot, expected.opening.stream, -1)
         return expected
@@ -423,7 +442,7 @@ class Streams:
         if not self._counts[of_side]:
             del self._counts[of_side]
 
-    def _give_up(self, key: tuple[ChannelSlot, int], expected: _Expected) -> None:
+    def _give_up(self, key: tuple[ChannelSlot, int], expected: ExpectedStream) -> None:
         if self._expected.get(key) is expected:
             self._unexpect(key)
 

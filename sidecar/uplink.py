@@ -50,7 +50,8 @@ class Uplink:
         self._wake = wake
         self._redials: list[Redial] = []
         self._open: dict[int, Hop] = {}
-        self._epochs: dict[str, int] = {}
+        self._registered: dict[int, set[str]] = {}
+        """Our prefixes that each open hop's gateway has taken."""
         self._displaced: set[str] = set()
         self.hop_losses = 0
 
@@ -60,7 +61,8 @@ class Uplink:
 
     @property
     def registered(self) -> bool:
-        return len(self._epochs) == len(self._prefixes()) and self.connected
+        """Whether a gateway leads to all our names. One of another company may not want to."""
+        return any(len(taken) == len(self._prefixes()) for taken in self._registered.values())
 
     @property
     def displaced(self) -> Sequence[str]:
@@ -98,7 +100,7 @@ class Uplink:
             engine=hop.engine,
             seconds=round(hop.opened_in_s, 3),
         )
-        self._epochs.clear()
+        self._registered[hop.id] = set()
         self._displaced.clear()
         for prefix in self._prefixes():
             hop.send_frame(0, FrameKind.REGISTER, encode_prefix(prefix))
@@ -128,7 +130,7 @@ class Uplink:
             self.hop_losses += 1
             self._neighbours.hop_closed(hop)
             self._membership.hop_closed(hop, code, detail)
-            self._epochs.clear()
+            self._registered.pop(hop.id, None)
             self._streams.hop_closed(hop)
             self._router.hop_closed(hop, _as_route(code))
         for redial in self._redials:
@@ -156,11 +158,11 @@ class Uplink:
         match frame.kind:
             case FrameKind.REGISTERED:
                 told = self._told_untrusted(frame)
-                self._epochs[str(told.prefix)] = told.epoch
+                self._taken_at(hop).add(str(told.prefix))
                 _log.info("prefix_registered", prefix=str(told.prefix), epoch=told.epoch)
             case FrameKind.DISPLACED:
                 told = self._told_untrusted(frame)
-                self._epochs.pop(str(told.prefix), None)
+                self._taken_at(hop).discard(str(told.prefix))
                 self._displaced.add(str(told.prefix))
                 _log.error(
                     "prefix_displaced",
@@ -176,6 +178,10 @@ class Uplink:
                 self._router.hop_leaving(hop)
             case _:
                 raise FrameError(f"kind {frame.kind:#04x} is not for a sidecar")
+
+    def _taken_at(self, hop: Hop) -> set[str]:
+        """Of a hop that is not open nothing is kept."""
+        return self._registered.get(hop.id, set())
 
     def _told_untrusted(self, frame: Frame) -> PrefixEpoch:
         told = decode_prefix_epoch_untrusted(frame.body)

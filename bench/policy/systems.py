@@ -37,6 +37,7 @@ def cached(rules: int, asks: Sequence[Ask]) -> Decide:
     permits = [answer if isinstance(answer, Permit) else None for answer in answers]
     decisions = SidecarDecisions(
         lambda request, expires_unix_s=None: engine.decide(request, UNIX_S),
+        lambda request, what, expires_unix_s=None: engine.decide(request, UNIX_S),
         lambda request: engine.could_allow(request, UNIX_S),
         lambda: engine.version,
     )

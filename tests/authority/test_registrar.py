@@ -18,6 +18,7 @@ from identity import (
     Ticket,
     VerifiedPeer,
     decode_credential_untrusted,
+    issue_revocations,
 )
 from node.enrolment_wire import (
     EnrolGrant,
@@ -87,12 +88,14 @@ class Counter:
         self.admin = Routes()
         parts.admin = self.admin  # type: ignore[assignment]
         self.told: list[Any] = []
+        self.may_publish = True
         self.registrar = Registrar(
             parts,
             settings,
             gateways=lambda: GATEWAYS,
             ticket_given=lambda: self.told.append("ticket"),
             gateway_enrolled=lambda hop, node: self.told.append(node),
+            may_publish=lambda: self.may_publish,
         )
 
     async def ask(self, request: Any, own: Any, *, hop: Any = None) -> Any:
@@ -307,3 +310,35 @@ async def test_a_revocation_is_refused_of(tmp_path: Path, body: dict[str, Any]) 
 
     assert caught.value.code is Code.LOCAL_BAD_REQUEST
     assert count == 0
+
+
+async def test_a_restored_authority_publishes_nothing_before_it_knows_what_others_hold(
+    tmp_path: Path,
+) -> None:
+    """Its own list would be newer by the clock, and take the place of one that names more."""
+    gone, later = new_node().identifier, new_node().identifier
+    async with counter_in(tmp_path) as at:
+        trust, own = at.parts.node.trust, at.parts.node.identifier
+        lost = issue_revocations(
+            at.parts.node.own,
+            "acme",
+            number=int(at.parts.clock.unix_s()) - 5,
+            issued_unix_s=int(at.parts.clock.unix_s()) - 5,
+            next_update_unix_s=int(at.parts.clock.unix_s()) + 3_600,
+            revoked=[gone],
+        )
+        at.may_publish = False
+        await at.admin.ask("GET", "/v1/revocations")
+        await at.admin.ask("POST", "/v1/revocations", who=str(later), reason="")
+        published_before = trust.encoded_list(own)
+        trust.offer_untrusted(lost)
+        at.may_publish = True
+        at.registrar.publish()
+        newest = trust.lists.newest(own)
+        listed = (await at.admin.ask("GET", "/v1/revocations"))["revocations"]
+
+    assert published_before is None
+    assert newest is not None
+    assert gone in newest
+    assert later in newest
+    assert {one["identifier"] for one in listed} == {str(gone), str(later)}

@@ -318,6 +318,12 @@ _FURTHER: Final[list[Row]] = [
         _PROOF,
     ),
     (
+        "the history of somebody else beside a further credential",
+        "an agent of whom somebody says something who is not trusted",
+        set_at(*_LINK, 1, to=NODE.history),
+        _PROOF,
+    ),
+    (
         "a further issuer's history that is none",
         _BOTH,
         set_at(*_LINK, 1, to=b""),

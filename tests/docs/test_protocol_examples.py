@@ -44,6 +44,7 @@ CONSTANTS = {
     "change history": history.HISTORY_BYTES_MAX,
     "changes of a history": history.CHANGES_MAX,
     "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,
+    "signature checks for an authority's history in it": 2 * (verifier.ANCHOR_CHANGES_NEW_MAX + 1),
     "plaintext of a record": channel.RECORD_PLAINTEXT_BYTES_MAX,
     "message of a channel": channel.MESSAGE_BYTES_MAX,
     "smallest fragment that continues": channel.FRAGMENT_BYTES_MIN,

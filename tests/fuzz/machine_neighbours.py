@@ -177,7 +177,7 @@ class TrustingNode:
             assert encoded is None or encoded in known, "nobody issued this list"
             self.numbers[anchor.identifier] = number
         mine = list(self.neighbours._open.values())
-        held_bytes = sum(len(part) for one in mine for part in one.parts)
+        held_bytes = sum(len(one.parts) for one in mine)
         assert self.neighbours._assembling_bytes == held_bytes <= ASSEMBLING_BYTES_MAX
         assert len(mine) == 1
         proved = node(self.other)

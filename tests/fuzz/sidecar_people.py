@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from channel import Channel
 from identity import AgentUri, Code, OwnIdentity, VerifiedPeer
-from link import Frame, FrameKind, HopPort, LinkOpen
+from link import Frame, FrameKind, LinkOpen
 from link.limits import LINK_NONCE_BYTES
 from link.messages import encode_link_open
 from node.link_channel import LinkChannel
@@ -69,8 +69,10 @@ def _remote(name: str) -> LocalAgent:
 class QuickSidecar(Sidecar):
     """Verifies each proof once in the life of the process."""
 
-    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
-        verify = partial(super().verify, agent, proof, noise_key)
+    def verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
+        verify = partial(super().verify, agent, proof, noise_key, is_live)
         return _once((agent.uri, proof, noise_key), self.network, verify)
 
     def start(self) -> None:
@@ -91,6 +93,9 @@ def _once(key: Any, network: SimulatedNetwork, verify: Callable[[], VerifiedPeer
 
 class StreamHop(FakeHop):
     """The sidecar's hop, with byte streams."""
+
+    engine = "none"
+    opened_in_s = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,6 +139,7 @@ class FuzzedSidecar(Lonely):
         self._last_link = 1 << 31
         decisions = SidecarDecisions(
             self.sidecar.decisions.decide,
+            self.sidecar.decisions.ask_again,
             self.sidecar.decisions.could_allow,
             lambda: self.sidecar.decisions.policy.version,
         )
@@ -192,14 +198,13 @@ class FuzzedSidecar(Lonely):
         self.hops += 1
         self.hop = StreamHop(node("gw", role="gateway").peer, id=self.hops)
         self._last_link = 1 << 31
-        hop: HopPort = self.hop
-        self.sidecar.do(lambda: self.router.hop_opened(hop))
+        hop = self.hop
+        self.sidecar.do(lambda: self.uplink.hop_opened(hop))
 
     def lose_hop(self) -> None:
         hop, self.hop = self.hop, None
         if hop is not None:
-            self.streams.hop_closed(hop)
-            self.sidecar.do(lambda: self.router.hop_closed(hop, Code.ROUTE_UNREACHABLE))
+            self.sidecar.do(lambda: self.uplink.hop_closed(hop, Code.HOP_PEER_LOST, ""))
 
     def _dial_directly(self, host: str, port: int, **_options: Any) -> Any:
         """Nobody answers, until the fuzzer does."""

@@ -154,6 +154,7 @@ _ANSWER: Final = decoder(
     encode=_encode_answer,
 )
 
+
 TARGETS: Final[list[Target]] = [
     _REQUEST,
     tree_of(_REQUEST),

@@ -76,12 +76,14 @@ class PolicyDecisions:
         own = Party.from_verified(node("gw", role="gateway").identity)
         return self._decide(Action.ROUTE_REGISTER, hop, own, prefix)
 
-    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial:
-        if isinstance(opening.target, Identifier):
+    def may_relay(
+        self, source: HopPort, target: HopPort, to: AgentUri | Identifier
+    ) -> Permit | Denial:
+        if isinstance(to, Identifier):
             return self._decide(
                 Action.LINK_RELAY, source, Party.from_verified(target.peer.identity)
             )
-        return self._decide(Action.LINK_RELAY, source, Party.unproved(opening.target))
+        return self._decide(Action.LINK_RELAY, source, Party.unproved(to))
 
     def _decide(
         self, action: Action, hop: HopPort, target: Party, prefix: NamePrefix | None = None

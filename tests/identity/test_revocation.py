@@ -146,6 +146,36 @@ def test_what_is_live_outlives_a_stale_list() -> None:
     assert refused(lambda: world.show(unix_s=NOW + 1_000)) is Code.CHANNEL_REVOCATIONS_STALE
 
 
+def test_a_stale_list_stops_no_hop_for_the_next_one_comes_over_it() -> None:
+    world = Revoking(grace_s=100)
+    world.learn(world.issue(next_update_unix_s=NOW + 50))
+    proof = world.node.proof(world.node_link(), attestation=world.node.attestation(Purpose.HOP))
+
+    def hop() -> VerifiedPeer:
+        return world.verify(proof, world.node, purpose=Purpose.HOP, unix_s=NOW + 1_000)
+
+    assert hop().identity.kind == "node"
+    assert hop().identity.kind == "node", "a remembered one neither"
+
+
+def test_a_stale_list_stops_nobody_who_has_been_let_in_and_shows_a_newer_proof() -> None:
+    world = Revoking(grace_s=100)
+    world.learn(world.issue(next_update_unix_s=NOW + 50))
+    proof = world.node.proof(world.node_link())
+
+    def show(*, is_live: bool) -> VerifiedPeer:
+        return world.verifier.verify(
+            proof,
+            purpose=Purpose.CHANNEL,
+            noise_key=world.node.noise.public.raw,
+            unix_s=NOW + 1_000,
+            is_live=is_live,
+        )
+
+    assert show(is_live=True).identity.kind == "node"
+    assert refused(lambda: show(is_live=False)) is Code.CHANNEL_REVOCATIONS_STALE
+
+
 def test_an_authority_that_never_shows_a_list_is_given_the_same_grace() -> None:
     world = Revoking(grace_s=100)
     world.lists.expect({world.authority.history.identifier: NOW - 40})

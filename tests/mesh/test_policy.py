@@ -1,7 +1,11 @@
 """Policy at both ends of a real mesh: what no rule allows is refused, and rules have names."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import sidelink
@@ -146,6 +150,38 @@ async def test_attributes_that_an_agent_merely_asks_for_change_no_decision(
     """Role comes from the credential that its sidecar may issue, not from what a body says."""
     with pytest.raises(sidelink.PolicyDenied):
         await ask(people, "clerk", "main", {"role": "planner"})
+
+
+async def test_the_log_of_a_running_program_verifies_and_its_decisions_are_explained(
+    mesh: Mesh, people: People
+) -> None:
+    with pytest.raises(sidelink.PolicyDenied):
+        await ask(people, "intern", "main")
+    line = await asyncio.to_thread(
+        mesh.b.wait_audit, lambda line: line["rule"] == "interns are not served"
+    )
+    paths = mesh.b.paths
+    of_b = ("--state", str(paths.folder.parent))
+
+    verified = await asyncio.to_thread(command, "audit", "verify", *of_b, "--json")
+    explained = await asyncio.to_thread(
+        command, "policy", "explain", line["decision_id"], *of_b, "--json"
+    )
+
+    assert verified["problems"] == []
+    assert verified["signer"] == mesh.b.status()["identifier"]
+    assert verified["last_seq"] >= line["seq"]
+    assert (explained["effect"], explained["rule"]) == ("deny", "interns are not served")
+    assert explained["recorded"]["policy_version"] == explained["policy_version"]
+
+
+def command(*words: str) -> Any:
+    """What a command prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *words], capture_output=True, text=True, timeout=20
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
 
 
 async def test_each_decision_is_a_line_of_the_audit_log(mesh: Mesh, people: People) -> None:

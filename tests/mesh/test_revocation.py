@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import sidelink
 
 from node.admin_client import admin_request
 from tests.mesh.meshes import Mesh
-from tests.mesh.programs import WAIT_S, Program
+from tests.mesh.programs import WAIT_S, Program, wait_until
 
 pytestmark = pytest.mark.mesh
 
@@ -140,3 +141,38 @@ async def test_a_revoked_node_is_cut_mid_stream_with_all_its_agents(mesh: Mesh, 
     assert closed["hop.revoked"] >= 1
     status = await asyncio.to_thread(revoked.status)
     assert "an identity that its authority has not revoked" in status["awaiting"]
+
+
+async def test_an_authority_restored_from_before_a_revocation_learns_of_it_from_its_gateway(
+    mesh: Mesh,
+) -> None:
+    authority = mesh.authority
+    assert await asyncio.to_thread(authority.stop) == 0
+    old = mesh.folder / "old-state"
+    shutil.copytree(authority.paths.folder, old, ignore=shutil.ignore_patterns("run", "lock"))
+    authority.start()
+    node = (await asyncio.to_thread(mesh.a.status))["identifier"]
+    await asyncio.to_thread(authority.wait_status, bool, "its admin socket")
+    await asyncio.to_thread(revoke, mesh, node)
+    await cut_lines(mesh.gateway)
+    await asyncio.to_thread(authority.kill)
+    shutil.rmtree(authority.paths.folder)
+    old.rename(authority.paths.folder)
+    authority.start()
+    before = await asyncio.to_thread(list_at, mesh.gateway)
+
+    def is_newer() -> Any:
+        return list_at(mesh.gateway)["number"] > before["number"]
+
+    await asyncio.to_thread(wait_until, is_newer, "a list of the restored authority")
+    after = await asyncio.to_thread(list_at, mesh.gateway)
+    out = admin_request(authority.paths.admin_socket, "GET", "/v1/revocations")
+
+    assert before["revoked"] == after["revoked"] == 1
+    assert [one["identifier"] for one in out["revocations"]] == [node]
+
+
+def list_at(program: Program) -> dict[str, Any]:
+    [own] = admin_request(program.paths.admin_socket, "GET", "/v1/trust")["authorities"]
+    found: dict[str, Any] = own["revocations"]
+    return found

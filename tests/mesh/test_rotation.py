@@ -100,7 +100,7 @@ def identity_of(program: Program, agent: str | None = None) -> dict[str, Any]:
 
 def rotate(program: Program, agent: str | None = None) -> dict[str, Any]:
     socket = program.paths.admin_socket
-    wishes: dict[str, Any] = {"announce_s": ANNOUNCE_S, "overlap_s": 3_600}
+    wishes: dict[str, Any] = {"announce_s": ANNOUNCE_S, "overlap_s": 7_200}
     if agent is None:
         return admin_request(socket, "POST", "/v1/identity/rotate", wishes)
     return admin_request(socket, "POST", "/v1/agents/rotate", {"agent": agent, **wishes})

@@ -128,6 +128,20 @@ def test_a_master_key_of_the_environment_is_not_in_the_backup(tmp_path: Path) ->
     assert names_in(tmp_path / "new", environment) == ("a", "b")
 
 
+def test_all_files_of_a_policy_come_back(tmp_path: Path) -> None:
+    folder = make_state(tmp_path)
+    folder.policy_folder.mkdir(mode=0o700)
+    for name in ("a.yaml", "b.yaml", ".a.yaml.swp", "README.md"):
+        (folder.policy_folder / name).write_text(name)
+
+    back_up(folder, tmp_path / "file")
+    restore(tmp_path / "file", tmp_path / "new")
+
+    found = {path.name: path.read_text() for path in (tmp_path / "new" / "policy.d").iterdir()}
+    assert found == {"a.yaml": "a.yaml", "b.yaml": "b.yaml"}
+    assert stat.S_IMODE((tmp_path / "new" / "policy.d").stat().st_mode) == 0o700
+
+
 def test_the_key_that_opens_the_copy_is_the_one_that_is_kept(tmp_path: Path) -> None:
     folder = make_state(tmp_path)
     old = folder.master_key.read_bytes()
@@ -300,6 +314,7 @@ HOSTILE_CONTENTS = {
     "a table that is no CBOR": b"\x00\x00\x00\x02\xff\xff",
     "no database": contents([]),
     "a path that leads out": contents([["../../state.db", 0], ["state.db", 0]]),
+    "a policy that leads out": contents([["policy.d/../a.yaml", 0], ["state.db", 0]]),
     "an absolute path": contents([["/etc/passwd", 0], ["state.db", 0]]),
     "a name that no state folder has": contents([["lock", 0], ["state.db", 0]]),
     "a name twice": contents([["state.db", 0], ["state.db", 0]]),

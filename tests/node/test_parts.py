@@ -1,7 +1,6 @@
 """The parts of a program: opened in order, readiness told truthfully, decisions audited."""
 
 import asyncio
-import json
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -32,6 +31,7 @@ from node.settings import GatewaySettings
 from node.settings_load import load_settings
 from node.state_folder import read_ports
 from policy import STARTER_POLICY, Denial, Party, Permit, PolicyEngine
+from tests.node import audit_logs
 
 NO_POLICY = "a policy that allows something: see policy.yaml"
 EMPTY_POLICY = "apiVersion: sidelink/v1\nkind: Policy\nmetadata: {name: none}\nrules: []\n"
@@ -176,7 +176,7 @@ async def test_the_end_leaves_no_socket_and_no_lock(tmp_path: Path) -> None:
 @contextmanager
 def admission_in(tmp_path: Path, metrics: Metrics, clock: ManualClock) -> Iterator[Admission]:
     engine = PolicyEngine.load(STARTER_POLICY, file="policy.yaml")
-    with closing(AuditLog(tmp_path / "audit.jsonl", clock)) as audit:
+    with closing(AuditLog(tmp_path / "audit.jsonl", clock, lambda: audit_logs.OWN)) as audit:
         yield Admission(
             engine=lambda: engine,
             own=lambda: OWN,
@@ -254,7 +254,7 @@ def test_each_decision_is_right_and_leaves_a_line_and_a_count(case: str, tmp_pat
     with admission_in(tmp_path, metrics, ManualClock()) as admission:
         decision = ask(admission)
 
-    (line,) = (json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines())
+    (line,) = audit_logs.decisions_of(tmp_path / "audit.jsonl")
     assert isinstance(decision, Permit if effect == "allow" else Denial)
     assert (line["action"], line["effect"]) == (action, effect)
     assert line["decision_id"] == decision.decision_id

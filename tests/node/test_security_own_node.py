@@ -46,3 +46,18 @@ def test_a_young_key_is_kept(node: OwnNode, clock: ManualClock) -> None:
     before = node.channel_key.public
     clock.advance(PURPOSE_KEY_SECONDS - 1)
     assert node.channel_key.public == before
+
+
+def test_keys_that_were_made_while_the_clock_was_ahead_are_replaced_when_it_is_put_right(
+    node: OwnNode, clock: ManualClock
+) -> None:
+    clock.advance(365 * 86_400)
+    ahead = node.channel_key.public
+    clock.unix -= 365 * 86_400
+    key, proof = node.channel_key, node.channel_proof
+
+    assert key.public != ahead
+    peer = node.verifier_for(SOMEBODY_ELSE).verify(
+        proof, purpose=Purpose.CHANNEL, noise_key=key.public.raw, unix_s=clock.unix_s()
+    )
+    assert peer.identity.kind == "authority"

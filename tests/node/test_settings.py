@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity import Code, SidelinkError
+from identity import Code, GatewayAddress, Identifier, SidelinkError
 from node.addresses import SocketAddress
 from node.errors import ConfigError, error_paragraph
 from node.settings import (
@@ -131,6 +131,31 @@ def test_lists_of_addresses_may_be_one_text_with_commas(
     settings = load_settings(AuthoritySettings, {"state": str(tmp_path)})
 
     assert settings.gateways == (SocketAddress("gw.example", 7440), SocketAddress("::1", 7441))
+
+
+def test_gateways_of_other_companies_are_named_with_who_must_answer_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = Identifier(bytes(range(32)))
+    text = f"{identifier}@gw.globex.example:7440"
+    by_file = load_sidecar(tmp_path, f"further_gateways: [{text}]\n")
+    monkeypatch.setenv("SIDELINK_FURTHER_GATEWAYS", f"{text},{identifier}@[::1]:1")
+    by_variable = load_settings(SidecarSettings, {"state": str(tmp_path / "other")})
+
+    assert by_file.further_gateways == (GatewayAddress("gw.globex.example", 7440, identifier),)
+    hosts = [gateway.host for gateway in by_variable.further_gateways]
+    assert hosts == ["gw.globex.example", "::1"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gw.globex.example:7440", "sl1qqq@gw:7440", f"{Identifier(bytes(32))}@gw", "7", "@"],
+)
+def test_a_gateway_without_its_identifier_or_its_port_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_sidecar(tmp_path, f"further_gateways: ['{text}']\n")
+
+    assert "further_gateways" in caught.value.detail
 
 
 def test_mcp_servers_and_ingresses_are_read(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def interleave(seed: int, steps: int) -> int:
     engine = PolicyEngine.load(texts[0], file="p")
     decisions = SidecarDecisions(
         lambda request, expires_unix_s=None: engine.decide(request, now),
+        lambda request, what, expires_unix_s=None: engine.decide(request, now),
         lambda request: engine.could_allow(request, now),
         lambda: engine.version,
     )

@@ -46,6 +46,7 @@ class Stage:
         self.network.run_for(1)
         sidecar = self.random.choice((self.alpha, self.beta))
         sidecar.decisions.policy = self.random.choice(POLICIES)
+        sidecar.do(sidecar.router.policy_changed)
 
     def send(self) -> None:
         kind, size = self.random.choice((wire.TELL, wire.ASK)), self.random.choice((5, 500))

@@ -24,7 +24,7 @@ from sidelink.wire import (
 )
 
 from identity import Code
-from node.audit import AuditEntry
+from node.audit_entry import AuditEntry
 from node.clocks import ManualClock
 from sidecar import local_access, local_session
 from sidecar.attestation import Attestation, ResolvedRule, Scope

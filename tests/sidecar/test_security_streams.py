@@ -201,7 +201,9 @@ def sealed_stream(hop: Hop) -> tuple[SealedStream, StreamSession]:
     slot: Any = SimpleNamespace(links=SimpleNamespace(link=LINK))
     port: Any = hop
     end = LinkEnd(1, LINK)
-    stream = SealedStream(port, end, slot, 1, FIRST_STREAM, ours, Role.RESPONDER, lambda _: None)
+    stream = SealedStream(
+        port, end, slot, 1, FIRST_STREAM, "service", ours, Role.RESPONDER, lambda _: None
+    )
     return stream, theirs
 
 

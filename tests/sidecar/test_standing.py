@@ -5,6 +5,8 @@ from typing import Any
 from sidelink import wire
 
 from identity import Code, IdentityError, SidelinkError, VerifiedIdentity
+from sidecar.issuing import AGENT_CREDENTIAL_SECONDS
+from sidecar.router import EXPIRY_SECONDS_MAX, RouterLimits
 from sidecar.standing import SHOWN_AT_ONCE
 from tests.simulation.mesh import Session, Sidecar, new_mesh
 from tests.simulation.network import SimulatedNetwork
@@ -15,9 +17,12 @@ class Revoking:
 
     def __init__(self) -> None:
         self.revoked: set[Any] = set()
+        self.expired: set[Any] = set()
         self.lines: list[tuple[str, str]] = []
 
     def why_cut(self, identity: VerifiedIdentity) -> IdentityError | None:
+        if identity.identifier in self.expired:
+            return IdentityError(Code.CHANNEL_CREDENTIAL_EXPIRED, "yesterday")
         chain = (identity.identifier, *(one.identifier for one in identity.ancestors))
         if self.revoked.isdisjoint(chain):
             return None
@@ -30,8 +35,8 @@ class Revoking:
 class Pair:
     """alice of alpha and bob of beta, with a channel between them."""
 
-    def __init__(self) -> None:
-        self.network, _, (self.alpha, self.beta) = new_mesh("alpha", "beta")
+    def __init__(self, **options: Any) -> None:
+        self.network, _, (self.alpha, self.beta) = new_mesh("alpha", "beta", **options)
         self.judge = Revoking()
         for sidecar in (self.alpha, self.beta):
             sidecar.judge = self.judge
@@ -90,6 +95,22 @@ def test_an_agent_of_ours_that_is_revoked_is_nobody_from_now_on() -> None:
     assert channels(pair.alpha, pair.beta) == [0, 0]
     assert gone == [("agent://acme/alpha/alice", Code.LOCAL_AGENT_REVOKED)]
     assert refused is Code.LOCAL_AGENT_REVOKED
+
+
+def test_an_agent_of_ours_that_nobody_called_for_a_day_is_not_taken_for_a_revoked_one() -> None:
+    """Its credential is renewed when somebody calls; a list that comes before that ends nothing."""
+    pair = Pair()
+    gone: list[Any] = []
+    pair.beta.router.standing.on_agent_gone.append(lambda *told: gone.append(told))
+    pair.judge.expired.add(pair.bob.agent.identity.identifier)
+    pair.beta.do(pair.beta.router.judge)
+    pair.judge.expired.clear()
+    pair.alice.tell(pair.bob.uri, b"two")
+    pair.network.run_for(1)
+
+    assert gone == []
+    assert pair.judge.lines == []
+    assert pair.bob.bodies() == [b"one", b"two"]
 
 
 def test_a_revoked_agent_of_ours_answers_nobody() -> None:
@@ -161,6 +182,74 @@ def test_an_agent_that_was_rotated_between_two_channels_is_known_by_its_newest_k
     pair.network.run_for(1)
 
     assert carol.bodies() == [b"hello"]
+
+
+def test_a_channel_outlives_the_credentials_of_both_its_agents() -> None:
+    """A byte stream or a long answer may be on it, and nobody opens anything anew."""
+    day_s = AGENT_CREDENTIAL_SECONDS
+    pair = Pair(limits=RouterLimits(channel_idle_s=10.0 * day_s))
+    [slot] = pair.beta.router.channels.slots()
+    before = slot.peer.identity.expires_unix_s
+    pair.network.run_for(1.02 * day_s)
+    pair.alice.tell(pair.bob.uri, b"two")
+    pair.network.run_for(1)
+
+    assert pair.beta.router.channels.slots() == [slot]
+    assert slot.peer.identity.expires_unix_s > before
+    assert pair.bob.bodies() == [b"one", b"two"]
+
+
+def test_a_peer_whom_nobody_vouches_for_any_more_is_noticed_though_no_list_comes() -> None:
+    """The key of its authority may have ended with its overlap, an hour after the last list."""
+    pair = Pair(limits=RouterLimits(channel_idle_s=86_400.0))
+    pair.judge.revoked.add(pair.alice.agent.identity.identifier)
+    pair.network.run_for(EXPIRY_SECONDS_MAX + 1)
+
+    assert channels(pair.alpha, pair.beta) == [0, 0]
+    assert pair.judge.lines == [("channel", "agent://acme/alpha/alice")]
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_proof_from_being_shown() -> None:
+    pair = Pair()
+    others = [pair.alpha.new_session(f"one-{number}") for number in range(3)]
+    for other in others:
+        other.tell(pair.bob.uri, b"hello")
+    pair.network.run_for(5)
+    agents = pair.alpha.router.agents
+    damaged, honest = others[0].agent, agents.proof_for
+
+    def proof_for(agent: Any, noise_key: bytes, unix_s: float) -> bytes:
+        if agent is damaged:
+            raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, "the row of one-0")
+        return honest(agent, noise_key, unix_s)
+
+    agents.proof_for = proof_for
+    for session in (pair.alice, *others):
+        agents.rotate("/".join(session.agent.uri.path), pair.network.clock.unix_s(), 3_600)
+    pair.alpha.do(pair.alpha.router.own_agents_changed)
+    pair.network.run_for(5)
+
+    assert pair.alpha.router.standing.shown == 3
+    assert len(pair.beta.router.channels.slots()) == 4
+
+
+def test_a_full_disk_keeps_no_later_change_of_the_node_from_its_agents() -> None:
+    pair = Pair()
+    agents, tries = pair.alpha.router.agents, [False, True]
+    honest, refreshed = agents.reissue, []
+
+    def reissue(some: Any, unix_s: float) -> Any:
+        if not tries.pop(0):
+            raise IdentityError(Code.CONFIG_KEYSTORE_DAMAGED, "database or disk is full")
+        refreshed.append(list(some))
+        return honest(some, unix_s)
+
+    agents.reissue = reissue
+    for _ in range(2):
+        pair.alpha.do(pair.alpha.router.node_changed)
+        pair.network.run_for(1)
+
+    assert refreshed == [[pair.alice.agent]]
 
 
 def test_proofs_are_shown_little_by_little() -> None:

@@ -51,6 +51,7 @@ class StreamMesh:
     def _streams(sidecar: Sidecar) -> Streams:
         decisions = SidecarDecisions(
             sidecar.decisions.decide,
+            sidecar.decisions.ask_again,
             sidecar.decisions.could_allow,
             lambda: sidecar.decisions.policy.version,
         )

@@ -9,8 +9,8 @@ from sidelink import wire
 from channel import MakeCipher
 from gateway.relay import GatewayRelay
 from gateway.streams import StreamRelay
-from identity import AgentUri, Code, Purpose, VerifiedPeer
-from link import Frame, FrameKind, HopLimits, HopPort, LinkOpen
+from identity import AgentUri, Code, Identifier, Purpose, VerifiedPeer
+from link import Frame, FrameKind, HopLimits, HopPort
 from link.messages import encode_prefix, encode_restarting
 from node.clocks import Clock
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
@@ -36,6 +36,8 @@ class Decisions:
         self._clock = clock
         self.policy = policy
         self.asked: list[tuple[Request, Permit | Denial]] = []
+        self.cut: list[tuple[str, str, Code]] = []
+        """What was live and was denied: what it was, who had it, and why."""
         self._permitted: set[tuple[Action, str, str]] = set()
 
     def decide(self, request: Request, *, expires_unix_s: float | None = None) -> Permit | Denial:
@@ -45,6 +47,14 @@ class Decisions:
         if isinstance(answer, Permit):
             names = str(request.subject.name), str(request.object.name)
             self._permitted.add((request.action, *names))
+        return answer
+
+    def ask_again(
+        self, request: Request, what: str, *, expires_unix_s: float | None = None
+    ) -> Permit | Denial:
+        answer = self.decide(request, expires_unix_s=expires_unix_s)
+        if isinstance(answer, Denial):
+            self.cut.append((what, str(request.subject), answer.code))
         return answer
 
     def could_allow(self, request: Request) -> bool:
@@ -67,10 +77,12 @@ class Decisions:
         own = Party.from_verified(node("gw", role="gateway").identity)
         return self.decide(Request(Action.ROUTE_REGISTER, subject, own, prefix=prefix))
 
-    def may_relay(self, source: HopPort, target: HopPort, opening: LinkOpen) -> Permit | Denial:
+    def may_relay(
+        self, source: HopPort, target: HopPort, to: AgentUri | Identifier
+    ) -> Permit | Denial:
         subject = Party.from_verified(source.peer.identity)
-        if isinstance(opening.target, AgentUri):
-            return self.decide(Request(Action.LINK_RELAY, subject, Party.unproved(opening.target)))
+        if isinstance(to, AgentUri):
+            return self.decide(Request(Action.LINK_RELAY, subject, Party.unproved(to)))
         authority = Party.from_verified(target.peer.identity)
         return self.decide(Request(Action.LINK_RELAY, subject, authority))
 
@@ -220,6 +232,7 @@ class Sidecar:
             self.node.new_registry(self.keystore, **self._registry),
             SidecarDecisions(
                 self.decisions.decide,
+                self.decisions.ask_again,
                 self.decisions.could_allow,
                 lambda: self.decisions.policy.version,
             ),
@@ -244,12 +257,15 @@ class Sidecar:
             session.is_gone = True
         self.sessions = []
 
-    def verify(self, agent: LocalAgent, proof: bytes, noise_key: bytes) -> VerifiedPeer:
+    def verify(
+        self, agent: LocalAgent, proof: bytes, noise_key: bytes, is_live: bool
+    ) -> VerifiedPeer:
         return verifier_of(agent.identity.identifier).verify(
             proof,
             purpose=Purpose.CHANNEL,
             noise_key=noise_key,
             unix_s=self.clock.unix_s(),
+            is_live=is_live,
         )
 
     def new_session(self, agent: str, **attributes: Any) -> "Session":
