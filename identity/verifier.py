@@ -455,12 +455,10 @@ def _history_untrusted(encoded: bytes) -> ChangeHistory:
     apart again (measured: one in seventeen of what a proof of depth 4 costs)."""
     if len(encoded) > HISTORY_BYTES_KEPT_MAX:
         return ChangeHistory.decode_untrusted(encoded)
-    return _kept_history_untrusted(encoded)
+    return _kept_histories(encoded)
 
 
-@lru_cache(maxsize=HISTORIES_KEPT_MAX)
-def _kept_history_untrusted(encoded: bytes) -> ChangeHistory:
-    return ChangeHistory.decode_untrusted(encoded)
+_kept_histories: Final = lru_cache(maxsize=HISTORIES_KEPT_MAX)(ChangeHistory.decode_untrusted)
 
 
 def _check_attestation(

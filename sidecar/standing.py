@@ -27,7 +27,7 @@ SHOW_SECONDS: Final = 0.05
 REISSUED_AT_ONCE: Final = 16
 REISSUE_SECONDS: Final = 0.02
 # Channels that are asked about again when another policy is in force: 40 us for a yes, and some
-# 400 us for a no with all that it ends. Nobody waits for longer than three milliseconds.
+# 0.8 ms for a no with all that it ends. Nobody waits for longer than three milliseconds.
 ASKED_AT_ONCE: Final = 64
 ASKED_SECONDS_MAX: Final = 0.003
 ASK_SECONDS: Final = 0.001

@@ -6,9 +6,9 @@ import time
 from typing import Final
 
 from bench.benchmark import Findings, say
-from bench.options import several, whole
+from bench.options import several, several_of, whole
 from bench.policy.cases import policy_files, some_asks
-from bench.policy.systems import CACHED, OURS, SYSTEMS, Decide
+from bench.policy.systems import CACHED, OURS, SHORT_NAMES, SYSTEMS, Decide
 from bench.report import at_most, find_value
 from bench.samples import Samples, percentile
 from policy import PolicyEngine
@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with commas between [default: 1,100,1000,10000; --quick: 1,100]",
     )
     parser.add_argument(
+        "--systems",
+        type=several_of(tuple(SHORT_NAMES)),
+        metavar="NAMES",
+        help=f"with commas between, ours beside them [default: {','.join(SHORT_NAMES)}]",
+    )
+    parser.add_argument(
         "--rounds", type=whole(1, ROUNDS_MAX), metavar="COUNT", help="[default: 5; --quick: 1]"
     )
 
@@ -50,11 +56,13 @@ def run(options: argparse.Namespace) -> Findings:
     quick = options.quick
     counts = options.rules or (QUICK_RULES if quick else RULES)
     rounds = options.rounds or (1 if quick else ROUNDS)
+    wanted = {OURS, *(SHORT_NAMES[name] for name in options.systems or SHORT_NAMES)}
+    chosen = {name: make for name, make in SYSTEMS.items() if name in wanted}
     samples, faults = Samples(), set[str]()
     for rules in counts:
         asks = some_asks(rules)
         say(f"{rules:,} rules: compiling")
-        systems = {name: make(rules, asks) for name, make in SYSTEMS.items()}
+        systems = {name: make(rules, asks) for name, make in chosen.items()}
         expected = [systems[OURS](at) for at in range(len(asks))]
         for round_ in range(rounds):
             say(f"{rules:,} rules, round {round_ + 1} of {rounds}")

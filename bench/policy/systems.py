@@ -164,3 +164,12 @@ SYSTEMS: Final[dict[str, Callable[[int, Sequence[Ask]], Decide]]] = {
     CEL: cel,
     PYTHON: python,
 }
+
+SHORT_NAMES: Final = {
+    "ours": OURS,
+    "ours-cached": CACHED,
+    "cedar": CEDAR,
+    "cel": CEL,
+    "python": PYTHON,
+}
+"""As the command line has them."""

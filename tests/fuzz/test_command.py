@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.fuzz import registry
 from tests.fuzz.__main__ import main
@@ -20,6 +22,14 @@ def fail_on_anything_long(data: bytes) -> None:
 
 BROKEN = Target("broken.example", "for this test", fail_on_anything_long, lambda: [b"ok"])
 QUICK = ("--engine", "hypothesis", "--runs", "120")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """The command makes its process silent, and this one has other tests, which listen."""
+    before = structlog.get_config()["wrapper_class"]
+    yield
+    structlog.configure(wrapper_class=before)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from transport import HopPurpose, TransportSettings
 from transport.connection import HopConnection
 
 IDLE_S, KEEPALIVE_S = 0.6, 0.19
+# A busy machine may be so late. Whoever counted from its own last word: later than twice IDLE_S.
+NOISE_S = 0.4
 TIMES = {"idle_timeout_s": IDLE_S, "keepalive_s": KEEPALIVE_S}
 
 each_quic_kind = pytest.mark.parametrize("kind", QUIC_KINDS)
@@ -48,8 +50,7 @@ async def test_who_vanishes_is_noticed_when_nothing_was_heard_for_the_idle_time(
         taken_s = loop.time() - carrier_of(hop)._liveness.heard_s
 
         assert owner.code is Code.HOP_PEER_LOST
-        # The rest is the noise of a busy machine.
-        assert IDLE_S <= taken_s < IDLE_S + KEEPALIVE_S
+        assert IDLE_S <= taken_s < IDLE_S + KEEPALIVE_S + NOISE_S
 
 
 @each_quic_kind
@@ -66,7 +67,7 @@ async def test_who_vanishes_while_we_speak_is_noticed_as_soon(kind: str) -> None
         taken_s = loop.time() - carrier_of(pair.hop)._liveness.heard_s
 
         assert pair.dialler.code is Code.HOP_PEER_LOST
-        assert taken_s < IDLE_S + KEEPALIVE_S
+        assert taken_s < IDLE_S + KEEPALIVE_S + NOISE_S
 
 
 @each_quic_kind
