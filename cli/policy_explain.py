@@ -21,6 +21,8 @@ _ASKED = "the command line"
 @click.option("--to", metavar="KEY=VALUE", multiple=True, help="Whom it concerns. Repeatable.")
 @click.option("--size", type=int, help="Bytes of the message.")
 @click.option("--tool", metavar="NAME", help="The tool that is called.")
+@click.option("--prompt", metavar="NAME", help="The prompt that is asked for.")
+@click.option("--resource", metavar="URI", help="The resource that is read.")
 @click.option("--arg", metavar="NAME=VALUE", multiple=True, help="Of the call. Repeatable.")
 @click.option("--prefix", metavar="NAME", help="Of route.register.")
 @click.option("--at", metavar="TIME", help="When, such as 2026-11-22T10:00:00Z. [default: now]")
@@ -107,7 +109,8 @@ def _question(engine: "PolicyEngine", wishes: dict[str, Any]) -> tuple["Request"
     from node.clocks import SystemClock
 
     fields: dict[str, Any] = {"action": wishes["action"]}
-    fields |= {key: wishes[key] for key in ("size", "tool", "prefix", "at") if wishes[key]}
+    texts = ("size", "tool", "prompt", "resource", "prefix", "at")
+    fields |= {key: wishes[key] for key in texts if wishes[key]}
     if wishes["size"] is not None:
         fields["size"] = wishes["size"]
     for key, given in (("from", "from_"), ("to", "to"), ("args", "arg")):

@@ -38,7 +38,10 @@ class PartyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was asked. ``args_left_out`` says that there were arguments, which stand nowhere."""
+    """What was asked. ``args_left_out`` says that there were arguments, which stand nowhere.
+
+    A ``uri`` with a query is left out too, for it may hold a secret.
+    """
 
     subject: PartyRecord
     object: PartyRecord
@@ -46,6 +49,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     tool: str | None = None
     prefix: str | None = None
     method: str | None = None
+    uri: str | None = None
     args: Mapping[str, Any] | None = None
     args_left_out: bool = False
     again: bool = False
@@ -139,6 +143,7 @@ def record_of(
         tool=request.tool,
         prefix=None if request.prefix is None else str(request.prefix),
         method=request.mcp_method,
+        uri=request.uri if request.uri == request.shown_uri else None,
         args=kept or None,
         args_left_out=bool(args) and len(kept or ()) < len(args or ()),
         again=request.again,
@@ -161,6 +166,7 @@ def request_of(action: str, service: str | None, record: RequestRecord) -> Reque
             prefix=None if record.prefix is None else NamePrefix.parse(record.prefix),
             mcp_method=record.method,
             tool=record.tool,
+            uri=record.uri,
             args=None if record.args_left_out else _arguments(action, record),
             again=record.again,
         )
@@ -191,7 +197,7 @@ def encode_entry(entry: AuditEntry) -> bytes:
 
 def _arguments(action: str, record: RequestRecord) -> Mapping[str, Any] | None:
     """A call without arguments is recorded like one whose action has none."""
-    if record.args is None and action in (Action.MCP_CALL, Action.MCP_PROMPT):
+    if record.args is None and action in (Action.MCP_CALL, Action.MCP_PROMPT, Action.MCP_RESULT):
         return {}
     return record.args
 

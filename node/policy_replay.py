@@ -113,7 +113,11 @@ def judge(engine: PolicyEngine, question: Question) -> Verdict:
     if isinstance(answer, Permit):
         # Without the arguments, no rule denied and one allowed: they do not matter.
         return Verdict("allow", answer.rule, "")
-    hangs = request.args is None and request.action in (Action.MCP_CALL, Action.MCP_PROMPT)
+    hangs = (
+        (request.args is None and request.action in (Action.MCP_CALL, Action.MCP_PROMPT))
+        or (request.uri is None and request.action is Action.MCP_READ)
+        or (request.result is None and request.action is Action.MCP_RESULT)
+    )
     if hangs and engine.could_allow(request, question.unix_s):
         return Verdict(UNKNOWN, None, "it hangs on arguments that were not recorded")
     return Verdict("deny", answer.rule, answer.reason)

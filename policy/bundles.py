@@ -55,7 +55,7 @@ rules:
   # To begin with, all agents of one trust domain may write to each other. Make it narrower.
   - name: agents of the trust domain may write to each other
     effect: allow
-    actions: [message.tell, message.ask, message.publish]
+    actions: [message.tell, message.ask]
     from: {kind: agent}
     to: {kind: agent}
     when: subject.trust_domain == object.trust_domain

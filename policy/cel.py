@@ -14,6 +14,7 @@ from typing import Any, Final
 from cel_expr_python import cel
 
 from policy.cel_source import SourceError
+from policy.reader import suggestion
 
 ARGUMENT_DEPTH_MAX: Final = 64
 """The library walks arguments by recursion in native code and crashes at some thousand levels."""
@@ -22,6 +23,9 @@ INTEGER_MIN: Final = -(1 << 63)
 INTEGER_MAX: Final = (1 << 63) - 1
 
 _NATIVE_ERROR: Final = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
+
+_UNKNOWN: Final = re.compile(r"undeclared reference to '([^']*)'")
+_OVERLOAD: Final = re.compile(r"found no matching overload for '([^']*)' applied to '\(([^']*)\)'")
 
 
 class ValueType(StrEnum):
@@ -87,7 +91,7 @@ class CelSchema:
         try:
             compiled = self._environment.compile(source)
         except Exception as error:
-            raise SourceError(_first_problem(str(error)), "Correct the expression.") from None
+            raise _refusal(str(error), self.variables) from None
         if compiled.return_type() != cel.Type.BOOL:
             kind = compiled.return_type().name().lower()
             raise SourceError(
@@ -158,13 +162,26 @@ def _double(value: int) -> float:
         return float("inf") if value > 0 else float("-inf")
 
 
-def _first_problem(message: str) -> str:
+def _refusal(message: str, variables: Collection[str]) -> SourceError:
+    """What the library says, in the words of whoever wrote the expression."""
     match = _NATIVE_ERROR.search(message)
     if match is None:
         detail = " ".join(message.split())[:160]
-        return f"the expression is not CEL ({detail})."
+        return SourceError(f"the expression is not CEL ({detail}).", "Correct the expression.")
     column = int(match.group(2))
     where = f" at position {column}" if column > 0 else ""
     problem = match.group(3).removesuffix(" [INVALID_ARGUMENT]").removesuffix(" (in container '')")
     problem = problem.split(" expecting {")[0][:200].rstrip(".")
-    return f"{problem}{where}."
+    if unknown := _UNKNOWN.fullmatch(problem):
+        roots = {name.partition(".")[0] for name in variables}
+        name = unknown.group(1).partition(".")[0]
+        return SourceError(f"unknown name {name}{where}.", suggestion(name, roots))
+    if unlike := _OVERLOAD.fullmatch(problem):
+        operator, types = unlike.group(1).strip("_"), unlike.group(2).replace(", ", " and ")
+        return SourceError(
+            f"{operator} does not go with {types}{where}.",
+            "Compare values of one type; a number is not text.",
+        )
+    if "'<EOF>'" in problem:
+        return SourceError(f"the expression ends too early{where}.", "Write what is missing.")
+    return SourceError(f"{problem}{where}.", "Correct the expression.")

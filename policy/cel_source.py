@@ -98,10 +98,7 @@ def _tokens(source: str) -> list[Token]:
     while at < len(source):
         match = _TOKEN.match(source, at)
         if match is None:
-            raise SourceError(
-                f"the character {source[at]!a} at position {at + 1} has no meaning in CEL.",
-                "Put text in quotes.",
-            )
+            raise _no_token(source, at)
         kind = str(match.lastgroup)
         if kind == "comment":
             raise SourceError(
@@ -118,6 +115,18 @@ def _tokens(source: str) -> list[Token]:
             tokens.append(Token(kind, match.group(), at))
         at = match.end()
     return tokens
+
+
+def _no_token(source: str, at: int) -> SourceError:
+    found = source[at]
+    if found in "\"'":
+        return SourceError(f"the quote {found} at position {at + 1} is not closed.", "Close it.")
+    remedy = {"=": "Write == to compare.", "&": "Write &&.", "|": "Write ||."}.get(
+        found, "Put text in quotes."
+    )
+    return SourceError(
+        f"the character {found!a} at position {at + 1} has no meaning in CEL.", remedy
+    )
 
 
 def _check_nesting(tokens: list[Token]) -> None:

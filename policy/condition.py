@@ -46,7 +46,8 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
 }
 _PARTIES: Final = ("subject", "object")
-_ROOTS: Final = ("subject", "object", "message", "args", "now")
+_ROOTS: Final = ("subject", "object", "message", "args", "result", "now")
+_OF_REQUEST: Final = frozenset({"message", "args", "result", "now"})
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Facts:
     probing: bool
     waits_for_proof: bool = True
     _arguments: dict[str, Any] | CelFault | None = None
+    _result: dict[str, Any] | CelFault | None = None
 
     @property
     def arguments(self) -> dict[str, Any] | None:
@@ -70,6 +72,13 @@ class Facts:
         if self._arguments is None and self.request.args is not None:
             self._arguments = plain_arguments(self.request.args)
         return self._arguments if isinstance(self._arguments, dict) else None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What a call gave back, as CEL takes it."""
+        if self._result is None and self.request.result is not None:
+            self._result = plain_arguments(self.request.result)
+        return self._result if isinstance(self._result, dict) else None
 
     @property
     def message_bytes(self) -> int | None:
@@ -84,9 +93,12 @@ class Facts:
             return not obj.verified and not never
         if name == "args":
             return self.probing and self.request.args is None
+        if name == "result":
+            return self.probing and self.request.result is None
         return self.probing and name == SIZE_VARIABLE
 
 
+_RESULTS: Final = frozenset({Action.MCP_RESULT})
 _Getter = Callable[[Facts, Party, Party], Any]
 _Read = Callable[[Party], AttributeValue | list[str] | dict[str, Any] | None]
 
@@ -123,7 +135,7 @@ class Part:
         """What it reads; None for what is missing. Arguments are replaced by their names."""
         values = {name: getter(facts, subject, obj) for name, getter in self._getters}
         return {
-            name: sorted(value) if name == "args" and value is not None else value
+            name: sorted(value) if name in ("args", "result") and value is not None else value
             for name, value in values.items()
         }
 
@@ -265,7 +277,7 @@ class ConditionCompiler:
             self._variables |= {f"{party}.{name}": kind for name, kind in attributes.items()}
             self._variables[f"{party}.{FURTHER}"] = ValueType.MAP
         self._variables["now"] = ValueType.TIME
-        self._schemas: dict[tuple[bool, bool], CelSchema] = {}
+        self._schemas: dict[tuple[bool, bool, bool], CelSchema] = {}
 
     def compile(self, source: str, actions: frozenset[Action]) -> Condition:
         """Raises SourceError for anything that could not work for each of the actions."""
@@ -297,21 +309,29 @@ class ConditionCompiler:
     def _schema(self, actions: frozenset[Action]) -> CelSchema:
         has_message = actions <= MESSAGE_ACTIONS
         has_arguments = actions <= ARGUMENT_ACTIONS
-        schema = self._schemas.get((has_message, has_arguments))
+        has_result = actions <= _RESULTS
+        key = has_message, has_arguments, has_result
+        schema = self._schemas.get(key)
         if schema is None:
             variables = dict(self._variables)
             if has_message:
                 variables[SIZE_VARIABLE] = ValueType.INT
             if has_arguments:
                 variables["args"] = ValueType.MAP
-            schema = self._schemas[has_message, has_arguments] = CelSchema(variables)
+            if has_result:
+                variables["result"] = ValueType.MAP
+            schema = self._schemas[key] = CelSchema(variables)
         return schema
 
     def _check_names(
         self, names: frozenset[str], schema: CelSchema, actions: frozenset[Action]
     ) -> None:
         """Say of our own variables what the library cannot: what was meant, and where it exists."""
-        for root, having in (("message", MESSAGE_ACTIONS), ("args", ARGUMENT_ACTIONS)):
+        for root, having in (
+            ("message", MESSAGE_ACTIONS),
+            ("args", ARGUMENT_ACTIONS),
+            ("result", _RESULTS),
+        ):
             others = sorted(actions - having)
             if root in names and others:
                 raise SourceError(
@@ -329,7 +349,7 @@ class ConditionCompiler:
 
 
 def _is_static(clause: Clause) -> bool:
-    return not clause.names & {"message", "args", "now"}
+    return not clause.names & _OF_REQUEST
 
 
 def _is_bound(clause: Clause) -> bool:
@@ -368,6 +388,8 @@ def _getter(name: str, kind: ValueType) -> _Getter:
         return lambda facts, subject, obj: timestamp(facts.unix_s)
     if name == "args":
         return lambda facts, subject, obj: facts.arguments
+    if name == "result":
+        return lambda facts, subject, obj: facts.result
     if name == SIZE_VARIABLE:
         return lambda facts, subject, obj: facts.message_bytes
     party, _, field = name.partition(".")

@@ -12,7 +12,7 @@ from policy.condition import ConditionCompiler
 from policy.errors import PolicyError, YamlError
 from policy.fields import ATTRIBUTE_NAME, ATTRIBUTES_MAX
 from policy.model import PolicyDocument, Rule
-from policy.reader import Place, Reader, quoted
+from policy.reader import Place, Reader, kind_of, otherwise, quoted
 from policy.rules import RuleReader
 from policy.strict_yaml import Path, load_strict
 from policy.terms import Terms, read_defaults
@@ -115,7 +115,9 @@ def _open(source: PolicySource) -> tuple[dict[str, Any], Reader] | None:
         value = reader.required(top, key, (), "the policy")
         if value != expected:
             raise reader.error(
-                (key,), f"{key} is not {quoted(expected)}.", f"Write `{key}: {expected}`."
+                (key,),
+                f"{key} is {kind_of(value)}, not {quoted(expected)}.",
+                f"Write `{key}: {expected}`.",
             )
     return top, reader
 
@@ -177,10 +179,12 @@ def _check_attribute_name(name: str, path: Path, reader: Reader) -> None:
             path, f"{name} has a meaning of its own in rules.", "Remove it, or rename it."
         )
     if not ATTRIBUTE_NAME.fullmatch(name):
+        lower = name.lower().replace("-", "_").replace(" ", "_")
+        better = lower if ATTRIBUTE_NAME.fullmatch(lower) else None
         raise reader.error_of_key(
             path,
             f"{quoted(name)} is no attribute name.",
-            "Use lowercase letters, digits and _, beginning with a letter.",
+            otherwise(better, "Use lowercase letters, digits and _, beginning with a letter."),
         )
 
 

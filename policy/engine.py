@@ -43,7 +43,14 @@ _NO_RULES: Final = "the policy has no rules, so everything is denied"
 
 # Their permits hold for one tool and one set of arguments, so they are never reused.
 _NEVER_REUSED: Final = frozenset(
-    {Action.MCP_LIST, Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT, Action.ROUTE_REGISTER}
+    {
+        Action.MCP_LIST,
+        Action.MCP_CALL,
+        Action.MCP_READ,
+        Action.MCP_PROMPT,
+        Action.MCP_RESULT,
+        Action.ROUTE_REGISTER,
+    }
 )
 
 
@@ -140,6 +147,12 @@ class PolicyEngine:
             # A request that is not even well formed gets the answer that is safe.
             reason = f"The request could not be judged ({type(error).__name__})."
             return self._deny(Code.POLICY_DENIED, reason)
+
+    @property
+    def judges_results(self) -> bool:
+        """Whether any rule of the file speaks of mcp.result: if none does, nobody need ask."""
+        indices = self._denying, self._audited_denying
+        return any(index[Action.MCP_RESULT].rules for index in indices)
 
     def could_allow(self, request: Request, unix_s: float) -> bool:
         """Whether a request might be allowed once what it leaves open is known.
@@ -382,7 +395,9 @@ def _may_pass_on(request: Request, action: Action) -> bool:
 
 
 def _denied(request: Request) -> str:
-    on = [text for text in (request.service, request.tool, request.prefix) if text]
+    on = [
+        text for text in (request.service, request.tool, request.shown_uri, request.prefix) if text
+    ]
     what = f" ({', '.join(str(text) for text in on)})" if on else ""
     return f"{request.action}{what} from {request.subject} to {request.object} is denied"
 

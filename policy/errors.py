@@ -1,6 +1,10 @@
 """What is wrong with a file a person wrote: where it is, what it is, and what to do about it."""
 
+from typing import Final
+
 from identity import Code, SidelinkError
+
+SHOWN_CHARS_MAX: Final = 64
 
 
 class LocatedError(SidelinkError):
@@ -29,3 +33,11 @@ class PolicyError(LocatedError):
 
     def __init__(self, file: str, line: int, column: int, problem: str, remedy: str) -> None:
         super().__init__(Code.CONFIG_POLICY_INVALID, file, line, column, problem, remedy)
+
+
+def quoted(text: str) -> str:
+    """In quotes, not too long, and without what a terminal would act on."""
+    shown = text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"
+    if not shown.isprintable():
+        shown = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in shown)
+    return f'"{shown}"'

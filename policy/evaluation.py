@@ -80,7 +80,7 @@ def scope_of(rule: Rule, request: Request) -> int:
         elif request.service not in rule.services:
             return NO
     if rule.tools is not None:
-        answer = min(answer, rule.tools.match(request.tool))
+        answer = min(answer, rule.tools.match(request, allows=rule.allows))
     return answer
 
 
@@ -196,9 +196,9 @@ def _progress(rule: Rule, facts: Facts) -> tuple[int, str | None]:
         passed += met
         failed = failed or (None if met else "its to.service does not match")
     if rule.tools is not None:
-        met = rule.tools.match(request.tool) == YES
+        met = rule.tools.match(request, allows=True) == YES
         passed += met
-        failed = failed or (None if met else "its tools do not list this one")
+        failed = failed or (None if met else f"its {rule.tools.key} do not list this one")
     if failed is None and rule.condition is not None:
         failed = "its `when` does not hold"
         passed += 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.cel import ValueType, has_type
-from policy.matcher import AttributeClause, Clause, NameClause
+from policy.matcher import RESOURCES, AttributeClause, Clause, NameClause
 from policy.model import Rule
 from policy.request import Action, Party, Request
 
@@ -129,7 +129,8 @@ def _ways(rule: Rule, action: Action) -> Iterable[_Keys]:
     """The clauses that the rule can be filed under, each with all values that it lists."""
     if rule.services is not None:
         yield [(_Field("", "service"), service) for service in rule.services]
-    if rule.tools is not None and not rule.tools.beginnings:
+    # A rule on resources denies more than it lists.
+    if rule.tools is not None and rule.tools.key != RESOURCES and not rule.tools.beginnings:
         yield [(_Field("", "tool"), tool) for tool in rule.tools.exact]
     for side, selector in (("subject", rule.subject), ("object", rule.object)):
         for clause in selector.clauses:

@@ -1,13 +1,15 @@
 """Whether somebody is who a rule's `from` or `to` describes. What is missing does not match."""
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from identity import AgentUri, NamePrefix
 from policy.cel import ValueType, has_type
 from policy.patterns import NamePattern
-from policy.request import Party
+from policy.request import Party, Request
 
 # The values of an answer. Ordered: of several that must all hold, the least one counts.
 NO: Final = 0
@@ -117,12 +119,40 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class ToolNames:
-    """Names of tools, and beginnings of names (written `get_*`)."""
+    """Names of tools, prompts or resources (``key``), and beginnings of them (written `get_*`)."""
 
+    key: str
     exact: frozenset[str]
     beginnings: tuple[str, ...]
 
-    def match(self, tool: str | None) -> int:
-        if tool is None:
+    def found(self, request: Request) -> str | None:
+        return request.uri if self.key == RESOURCES else request.tool
+
+    def match(self, request: Request, *, allows: bool) -> int:
+        """A URI that can be written in another way is none that a rule allows by its beginning,
+        and one that every rule denies."""
+        name = self.found(request)
+        if name is None:
             return MAYBE
-        return YES if tool in self.exact or tool.startswith(self.beginnings) else NO
+        if self.key == RESOURCES and not is_plain_uri(name):
+            return NO if allows else YES
+        return YES if name in self.exact or name.startswith(self.beginnings) else NO
+
+
+RESOURCES: Final = "resources"
+_URI: Final = re.compile(
+    r"[a-z][a-z0-9+.-]*:(?:(?!//)|//[^/?#A-Z@\\]*(?=[/?#]|$))[^\x00-\x20\x7f\\]*"
+)
+_DOTS: Final = re.compile(r"(?:^|[/\\:])\.\.?(?=[/\\?#]|$)")
+
+
+def is_plain_uri(uri: str) -> bool:
+    """Whether servers that tidy URIs up see what we see: no dot segments, hidden or not, no
+    backslashes, no capitals in scheme or host."""
+    if _URI.fullmatch(uri) is None or not uri.isprintable():
+        return False
+    path, _, _ = uri.partition("?")
+    shown = unquote(path)
+    # Whoever hides a percent sign wants it decoded twice.
+    is_hidden = "%" in shown or "\\" in shown or shown.count("/") != path.count("/")
+    return not is_hidden and _DOTS.search(shown) is None

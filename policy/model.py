@@ -9,7 +9,7 @@ from policy.cel import ValueType, has_type
 from policy.condition import Condition
 from policy.fields import ATTRIBUTE_NAME, KINDS, ROLES_OF_NODE, SERVICE_NAME
 from policy.matcher import Selector, ToolNames
-from policy.reader import Reader, kind_of, quoted, suggestion
+from policy.reader import Reader, kind_of, otherwise, quoted, suggestion
 from policy.request import Action
 from policy.strict_yaml import Path
 from policy.terms import Terms
@@ -75,7 +75,9 @@ class SelectorReader:
             if key in known:
                 continue
             hint = suggestion(key, known)
-            if ATTRIBUTE_NAME.fullmatch(key):
+            if key == "service":
+                hint = "The service that somebody offers belongs to `to`."
+            elif ATTRIBUTE_NAME.fullmatch(key):
                 hint += f" An attribute is declared first: `attributes: {{{key}: text}}`."
             raise self._reader.error_of_key(
                 (*path, key), f"unknown key {quoted(key)} in {what}.", hint
@@ -99,21 +101,22 @@ class SelectorReader:
     def service(self, value: Any, path: Path) -> str:
         text = self._reader.text(value, path, "service")
         if not SERVICE_NAME.fullmatch(text):
+            better = text.lower() if SERVICE_NAME.fullmatch(text.lower()) else None
+            remedy = "Use lowercase letters, digits, '.', '_' and '-'; patterns are not read here."
             raise self._reader.error(
-                path,
-                f"{quoted(text)} is no name of a service.",
-                "Use lowercase letters, digits, '.', '_' and '-'; patterns are not read here.",
+                path, f"{quoted(text)} is no name of a service.", otherwise(better, remedy)
             )
         return text
 
     def _trust_domain(self, value: Any, path: Path) -> Hashable:
         text = self._reader.text(value, path, "trust_domain")
-        try:
-            return validate_trust_domain(text)
-        except IdentityError as error:
-            raise self._reader.error(
-                path, f"{error.detail}.", "Write it as in a name, for example acme."
-            ) from None
+        if (found := _domain(text)) is not None:
+            return found
+        raise self._reader.error(
+            path,
+            f"{quoted(text)} is no trust domain.",
+            otherwise(_domain(text.lower()), "Write it as in a name, for example acme."),
+        )
 
     def _identifier(self, value: Any, path: Path) -> Hashable:
         text = self._reader.text(value, path, "an identifier")
@@ -121,8 +124,17 @@ class SelectorReader:
             return Identifier.parse(text)
         except IdentityError as error:
             raise self._reader.error(
-                path, f"{error.detail}.", "Copy it from `sidelink status`: sl1…"
+                path,
+                f"{quoted(text)} is no identifier: {error.detail}.",
+                "Copy it from `sidelink status`.",
             ) from None
+
+
+def _domain(text: str) -> str | None:
+    try:
+        return validate_trust_domain(text)
+    except IdentityError:
+        return None
 
 
 def _example(kind: ValueType) -> str:

@@ -69,7 +69,7 @@ class NamePattern:
             return False
         if path[:fixed] == segments:
             return True
-        return all(
+        return None in segments and all(
             part is None or part == actual for part, actual in zip(segments, path, strict=False)
         )
 

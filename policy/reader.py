@@ -5,11 +5,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from policy.errors import PolicyError
+from policy.errors import SHOWN_CHARS_MAX, PolicyError
+from policy.errors import quoted as quoted
 from policy.strict_yaml import Path, Position, Positions
 
 TEXT_CHARS_MAX: Final = 1024
 LIST_ITEMS_MAX: Final = 1024
+EXAMPLES: Final = {
+    "apiVersion": "sidelink/v1",
+    "kind": "Policy",
+    "name": "planners ask billing",
+    "effect": "allow",
+    "actions": "[message.ask]",
+    "action": "message.ask",
+    "expect": "allow",
+    "rate": "50/s",
+}
+"""What a key that is missing could say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +74,10 @@ class Reader:
 
     def required(self, mapping: dict[str, Any], key: str, path: Path, what: str) -> Any:
         if key not in mapping:
-            raise self.error(path, f"{what} lacks the key {quoted(key)}.", f"Add `{key}: …`.")
+            example = EXAMPLES.get(key, "…")
+            raise self.error(
+                path, f"{what} lacks the key {quoted(key)}.", f"Add `{key}: {example}`."
+            )
         return mapping[key]
 
     def text(self, value: Any, path: Path, what: str) -> str:
@@ -81,9 +96,10 @@ class Reader:
     ) -> int:
         if type(value) is not int or value < least or (most is not None and value > most):
             span = f"from {least}" if most is None else f"from {least} to {most}"
-            found = str(value) if type(value) is int else kind_of(value)
             raise self.error(
-                path, f"{what} is {found}, not a whole number {span}.", f"Write a number {span}."
+                path,
+                f"{what} is {kind_of(value)}, not a whole number {span}.",
+                f"Write a number {span}.",
             )
         return value
 
@@ -112,25 +128,29 @@ class Reader:
         return text
 
 
-def quoted(text: str) -> str:
-    return f'"{text}"' if len(text) <= 64 else f'"{text[:64]}…"'
-
-
 def kind_of(value: Any) -> str:
-    """What a person would call this value."""
+    """What a person would call this value, and what it is if that is short."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
-        return "true or false"
+        return str(value).lower()
     if isinstance(value, int | float):
-        return "a number"
+        return f"the number {value}"
     if isinstance(value, str):
-        return "text"
+        return f"the text {quoted(value)}"
     return "a list" if isinstance(value, list) else "a mapping"
 
 
+def otherwise(better: str | None, remedy: str) -> str:
+    """The remedy, behind what was probably meant."""
+    return remedy if better is None else f"Did you mean {quoted(better)}? {remedy}"
+
+
 def suggestion(word: str, known: Collection[str]) -> str:
-    close = get_close_matches(word[:64], list(known), n=1)
+    # Some letters look like others. Whoever looks for a difference is told of it.
+    foreign = next((one for one in word if not one.isascii()), None)
+    note = "" if foreign is None else f" What is written has the character U+{ord(foreign):04X}."
+    close = get_close_matches(word[:SHOWN_CHARS_MAX], list(known), n=1)
     if close:
-        return f"Did you mean {quoted(close[0])}?"
-    return f"Known are: {', '.join(sorted(known))}."
+        return f"Did you mean {quoted(close[0])}?{note}"
+    return f"Known are: {', '.join(sorted(known))}.{note}"

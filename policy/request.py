@@ -25,18 +25,15 @@ class Action(StrEnum):
     PATH_DIRECT = "path.direct"
     MESSAGE_TELL = "message.tell"
     MESSAGE_ASK = "message.ask"
-    MESSAGE_PUBLISH = "message.publish"
     STREAM_OPEN = "stream.open"
     MCP_LIST = "mcp.list"
     MCP_CALL = "mcp.call"
     MCP_READ = "mcp.read"
     MCP_PROMPT = "mcp.prompt"
-    TCP_CONNECT = "tcp.connect"
+    MCP_RESULT = "mcp.result"
 
 
-MESSAGE_ACTIONS: Final = frozenset(
-    {Action.MESSAGE_TELL, Action.MESSAGE_ASK, Action.MESSAGE_PUBLISH}
-)
+MESSAGE_ACTIONS: Final = frozenset({Action.MESSAGE_TELL, Action.MESSAGE_ASK})
 SERVICE_ACTIONS: Final = frozenset(
     {
         Action.STREAM_OPEN,
@@ -44,10 +41,12 @@ SERVICE_ACTIONS: Final = frozenset(
         Action.MCP_CALL,
         Action.MCP_READ,
         Action.MCP_PROMPT,
-        Action.TCP_CONNECT,
+        Action.MCP_RESULT,
     }
 )
-ARGUMENT_ACTIONS: Final = frozenset({Action.MCP_CALL, Action.MCP_PROMPT})
+ARGUMENT_ACTIONS: Final = frozenset(
+    {Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT, Action.MCP_RESULT}
+)
 RESULT_ACTIONS: Final = frozenset({Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT})
 """Those whose answer passes through the sidecar that permits them."""
 
@@ -58,22 +57,21 @@ IMPLIED_BY: Final[Mapping[Action, tuple[Action, ...]]] = MappingProxyType(
         Action.CHANNEL_OPEN: (
             Action.MESSAGE_TELL,
             Action.MESSAGE_ASK,
-            Action.MESSAGE_PUBLISH,
             Action.STREAM_OPEN,
             Action.MCP_LIST,
             Action.MCP_CALL,
             Action.MCP_READ,
             Action.MCP_PROMPT,
-            Action.TCP_CONNECT,
         ),
         Action.STREAM_OPEN: (
             Action.MCP_LIST,
             Action.MCP_CALL,
             Action.MCP_READ,
             Action.MCP_PROMPT,
-            Action.TCP_CONNECT,
         ),
         Action.MCP_LIST: (Action.MCP_CALL, Action.MCP_READ, Action.MCP_PROMPT),
+        # The result of a permitted call goes back, unless a rule denies it for what it holds.
+        Action.MCP_RESULT: (Action.MCP_CALL,),
     }
 )
 
@@ -153,7 +151,9 @@ class Request:
     """One question. What an action does not have is None.
 
     ``message_bytes`` is the size of a message's body; ``prefix`` is what route.register asks for;
-    ``args`` are the arguments of mcp.call and mcp.prompt, None while they are not known. ``again``
+    ``tool`` is the name of a tool or a prompt, ``uri`` that of a resource. ``args`` are the
+    arguments of mcp.call and mcp.prompt, None while they are not known; those of mcp.read are its
+    `uri`, and those of mcp.result what the call had. ``again``
     is whether the same was permitted before, and is asked anew because policy or proofs changed,
     or because both sides decide in one program: then no limit is charged.
     """
@@ -167,4 +167,11 @@ class Request:
     mcp_method: str | None = None
     tool: str | None = None
     args: Mapping[str, Any] | None = None
+    uri: str | None = None
+    result: Mapping[str, Any] | None = None
     again: bool = False
+
+    @property
+    def shown_uri(self) -> str | None:
+        """The URI without its query, which may hold what nobody should read in a log."""
+        return None if self.uri is None else self.uri.partition("?")[0]

@@ -2,13 +2,23 @@
 
 from typing import Any, Final
 
+from identity.uri import SCHEME
 from policy.cel_source import SourceError
 from policy.condition import Condition, ConditionCompiler
 from policy.fields import NAME_CHARS_MAX, TOOL_NAME_CHARS_MAX
-from policy.matcher import AttributeClause, Clause, FieldClause, NameClause, Selector, ToolNames
+from policy.matcher import (
+    RESOURCES,
+    AttributeClause,
+    Clause,
+    FieldClause,
+    NameClause,
+    Selector,
+    ToolNames,
+    is_plain_uri,
+)
 from policy.model import Rule, SelectorReader
 from policy.patterns import NamePattern, PatternError
-from policy.reader import Place, Reader, kind_of, quoted, suggestion
+from policy.reader import Place, Reader, kind_of, otherwise, quoted, suggestion
 from policy.request import SERVICE_ACTIONS, Action
 from policy.strict_yaml import Path
 from policy.terms import TERM_KEYS, Terms, read_terms
@@ -21,9 +31,17 @@ _RULE_KEYS: Final = (
     "from",
     "to",
     "tools",
+    "prompts",
+    "resources",
     "when",
     *TERM_KEYS,
 )
+# Lists of names, and the actions whose rules may have them.
+_LISTED_FOR: Final = {
+    "tools": frozenset({Action.MCP_CALL, Action.MCP_RESULT}),
+    "prompts": frozenset({Action.MCP_PROMPT}),
+    RESOURCES: frozenset({Action.MCP_READ}),
+}
 
 
 class RuleReader:
@@ -65,7 +83,7 @@ class RuleReader:
             subject=self._selector(rule.get("from", {}), (*path, "from"), "from"),
             object=to,
             services=services,
-            tools=self._tools(rule, (*path, "tools"), actions),
+            tools=self._listed(rule, path, actions),
             condition=self._condition(rule, (*path, "when"), actions),
             terms=read_terms(rule, path, effect == "allow", actions, self._defaults, self._reader),
             file=self._places[name].file,
@@ -145,35 +163,57 @@ class RuleReader:
         try:
             return NamePattern.parse(text)
         except PatternError as error:
-            raise self._reader.error(
-                path, f"{quoted(text)} is no name: {error}.", "Write agent://domain/path."
-            ) from None
+            remedy = otherwise(_better_name(text), "Write agent://domain/path.")
+            raise self._reader.error(path, f"{quoted(text)} is no name: {error}.", remedy) from None
 
-    def _tools(
+    def _listed(
         self, rule: dict[str, Any], path: Path, actions: frozenset[Action]
     ) -> ToolNames | None:
-        if "tools" not in rule:
-            return None
-        others = sorted(actions - {Action.MCP_CALL})
-        if others:
-            raise self._reader.error_of_key(
-                path,
-                f"`tools` says nothing about {others[0]}.",
-                "Keep it to rules for mcp.call alone; mcp.list is implied by them.",
-            )
+        """`tools`, `prompts` or `resources`, whichever the rule has. Each is for one action."""
+        found: ToolNames | None = None
+        for key, having in _LISTED_FOR.items():
+            if key not in rule:
+                continue
+            here = (*path, key)
+            others = sorted(actions - having)
+            if others:
+                raise self._reader.error_of_key(
+                    here,
+                    f"`{key}` says nothing about {others[0]}.",
+                    f"Keep it to rules for {' and '.join(sorted(having))} alone; mcp.list is "
+                    "implied by them.",
+                )
+            found = self._names_of(key, rule[key], here)
+        return found
+
+    def _names_of(self, key: str, value: Any, path: Path) -> ToolNames:
+        what = f"one of `{key}`"
         exact: set[str] = set()
         beginnings: set[str] = set()
-        for item, at in self._reader.one_or_more(rule["tools"], path, "tools"):
-            tool = self._reader.text(item, at, "a tool")
-            if "*" in tool[:-1] or len(tool) > TOOL_NAME_CHARS_MAX:
+        for item, at in self._reader.one_or_more(value, path, key):
+            name = self._reader.text(item, at, what)
+            if key != RESOURCES and len(name) > TOOL_NAME_CHARS_MAX:
                 raise self._reader.error(
-                    at, f"{quoted(tool)} is no tool.", "A * can only end a name, as in get_*."
+                    at,
+                    f"{what} has {len(name)} characters.",
+                    f"Write 1 to {TOOL_NAME_CHARS_MAX}.",
                 )
-            if tool.endswith("*"):
-                beginnings.add(tool[:-1])
+            if "*" in name[:-1]:
+                raise self._reader.error(
+                    at, f"{quoted(name)} is no name.", "A * can only end a name, as in get_*."
+                )
+            if key == RESOURCES and not is_plain_uri(name.rstrip("*")):
+                raise self._reader.error(
+                    at,
+                    f"{quoted(name)} is no URI in its plain form.",
+                    "Write it as file:///docs/*: with its scheme, in lowercase up to the path, "
+                    "without .. and backslashes.",
+                )
+            if name.endswith("*"):
+                beginnings.add(name[:-1])
             else:
-                exact.add(tool)
-        return ToolNames(frozenset(exact), tuple(sorted(beginnings)))
+                exact.add(name)
+        return ToolNames(key, frozenset(exact), tuple(sorted(beginnings)))
 
     def _condition(
         self, rule: dict[str, Any], path: Path, actions: frozenset[Action]
@@ -189,3 +229,15 @@ class RuleReader:
             return self._conditions.compile(source, actions)
         except SourceError as error:
             raise self._reader.error(path, f"in `when`: {error.problem}", error.remedy) from None
+
+
+def _better_name(text: str) -> str | None:
+    """The name that was probably meant."""
+    better = text.lower()
+    if not better.startswith(SCHEME):
+        better = SCHEME + better.lstrip("/")
+    try:
+        NamePattern.parse(better)
+    except PatternError:
+        return None
+    return better

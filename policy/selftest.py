@@ -23,7 +23,10 @@ TEST_KEYS: Final = (
     "from",
     "to",
     "tool",
+    "prompt",
+    "resource",
     "args",
+    "result",
     "size",
     "prefix",
     "at",
@@ -155,12 +158,20 @@ class _TestReader:
             args = reader.mapping(test["args"], (*path, "args"), "args")
         elif action in ARGUMENT_ACTIONS:
             args = {}
+        named = {
+            key: reader.text(test[key], (*path, key), key)
+            for key in ("tool", "prompt", "resource")
+            if key in test
+        }
+        uri = named.get("resource")
+        if uri is not None and "args" not in test:
+            args = {"uri": uri}
+        result = None
+        if "result" in test:
+            result = reader.mapping(test["result"], (*path, "result"), "result")
         size: int | None = 0 if action in MESSAGE_ACTIONS else None
         if "size" in test:
             size = reader.integer(test["size"], (*path, "size"), "size", least=0)
-        tool = None
-        if "tool" in test:
-            tool = reader.text(test["tool"], (*path, "tool"), "tool")
         if service is not None:
             service = self._values.service(service, (*path, "to", "service"))
         return Request(
@@ -170,8 +181,10 @@ class _TestReader:
             service=service,
             message_bytes=size,
             prefix=self._prefix(test, path),
-            tool=tool,
+            tool=named.get("tool", named.get("prompt")),
             args=args,
+            uri=uri,
+            result=result,
         )
 
     def _party(self, value: Any, path: Path, what: str, kind: Kind) -> Party:

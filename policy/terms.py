@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policy.limits import BURST_MAX, Limit, Per
 from policy.obligations import NO_OBLIGATIONS, Disclosure, Obligations
-from policy.reader import Reader, kind_of, quoted
+from policy.reader import Reader, kind_of, otherwise, quoted
 from policy.request import ARGUMENT_ACTIONS, RESULT_ACTIONS, Action
 from policy.strict_yaml import Path
 
@@ -29,12 +29,25 @@ RESULT_SECONDS_MAX: Final = 86_400
 _LIMIT_KEYS: Final = ("rate", "burst", "per")
 RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?) ?/ ?(s|min|h|d)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+_LONG_RATE: Final = re.compile(r"([0-9.]+) ?(?:/|per) ?([a-z]+)")
+_LONG_UNITS: Final = {
+    "sec": "s",
+    "second": "s",
+    "seconds": "s",
+    "m": "min",
+    "minute": "min",
+    "minutes": "min",
+    "hour": "h",
+    "hours": "h",
+    "day": "d",
+    "days": "d",
+}
 FIELD: Final = re.compile(r"(?:[^.*\s]+|\*)(?:\.(?:[^.*\s]+|\*))*")
 
 # What enforces an obligation, and so the actions that it may stand beside.
 _ENFORCED_FOR: Final = {
     "redact": frozenset({Action.MCP_CALL}),
-    "audit_args": ARGUMENT_ACTIONS,
+    "audit_args": ARGUMENT_ACTIONS - {Action.MCP_RESULT},
     "max_bytes": RESULT_ACTIONS,
     "max_seconds": RESULT_ACTIONS,
 }
@@ -101,6 +114,12 @@ def _limit(rule: dict[str, Any], path: Path, reader: Reader) -> Limit | None:
     if "limit" not in rule:
         return None
     here = (*path, "limit")
+    if isinstance(rule["limit"], str):
+        raise reader.error(
+            here,
+            f"limit is {kind_of(rule['limit'])}, not a mapping.",
+            "Write `limit: {rate: 50/s}`, with burst and per if need be.",
+        )
     limit = reader.mapping(rule["limit"], here, "limit")
     reader.known_keys(limit, here, "limit", _LIMIT_KEYS)
     rate_per_s = _rate(reader.required(limit, "rate", here, "limit"), (*here, "rate"), reader)
@@ -118,11 +137,14 @@ def _rate(value: Any, path: Path, reader: Reader) -> float:
     match = RATE.fullmatch(value) if isinstance(value, str) else None
     count = float(match.group(1)) if match else 0.0
     if match is None or not 0 < count <= RATE_MAX:
-        found = quoted(value) if isinstance(value, str) else kind_of(value)
+        better = None
+        word = _LONG_RATE.fullmatch(value) if isinstance(value, str) else None
+        if word is not None and word.group(2) in _LONG_UNITS:
+            better = f"{word.group(1)}/{_LONG_UNITS[word.group(2)]}"
         raise reader.error(
             path,
-            f"the rate is {found}, not a number from 0 to {RATE_MAX} and a time.",
-            "Write it as 50/s, 30/min, 5/h or 1/d.",
+            f"the rate is {kind_of(value)}, not a number up to {RATE_MAX} and a time.",
+            otherwise(better, "Write it as 50/s, 30/min, 5/h or 1/d."),
         )
     return count / _SECONDS[match.group(2)]
 

@@ -106,7 +106,8 @@ def _clauses(
         yield _clause("to.service", met, sorted(rule.services), request.service)
     if rule.tools is not None:
         wanted = [*sorted(rule.tools.exact), *(f"{one}*" for one in rule.tools.beginnings)]
-        yield _clause("tools", rule.tools.match(request.tool), wanted, request.tool)
+        met = rule.tools.match(request, allows=rule.allows)
+        yield _clause(rule.tools.key, met, wanted, rule.tools.found(request))
     if rule.condition is not None:
         answer = rule.condition.judge(facts, subject, obj)
         found = rule.condition.found(facts, subject, obj)

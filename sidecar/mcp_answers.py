@@ -42,6 +42,11 @@ _DENIED_CODES: Final = frozenset(
 
 def denied(request_id: bytes, denial: Denial) -> McpAnswer:
     """200, as an MCP error is an answer: clients hide the body of an HTTP error."""
+    return McpAnswer(200, withheld(denial).encode(request_id))
+
+
+def withheld(denial: Denial) -> Answer:
+    """What a caller gets in the place of a result that policy denies."""
     rule, reason = denial.told(colleague=True)
     data = {
         "code": denial.code.text,
@@ -50,7 +55,8 @@ def denied(request_id: bytes, denial: Denial) -> McpAnswer:
         "decision": denial.decision_id,
     }
     message = f"denied by policy: {reason or denial.code.text}"
-    return McpAnswer(200, encode_error(request_id, RpcCode.POLICY_DENIED, message, data))
+    error = {"code": int(RpcCode.POLICY_DENIED), "message": message, "data": data}
+    return Answer(b"", msgspec.json.encode(error))
 
 
 def failed(request_id: bytes | None, error: SidelinkError) -> McpAnswer:
@@ -98,11 +104,18 @@ def fulfilled(answer: Answer, obligations: Obligations) -> Answer:
         return answer
     if answer.error:
         return _withheld(answer.error_code or RpcCode.INTERNAL, REDACTED)
-    try:
-        result = _ANY_RESULT.decode(answer.result)
-        return Answer(msgspec.json.encode(redact(result, obligations.redact)), b"")
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+    result = result_of(answer)
+    if result is None:
         return _withheld(RpcCode.POLICY_DENIED, "the result could not be redacted")
+    return Answer(msgspec.json.encode(redact(result, obligations.redact)), b"")
+
+
+def result_of(answer: Answer) -> dict[str, Any] | None:
+    """The result for policy to judge; None if there is none, or none that can be read."""
+    try:
+        return _ANY_RESULT.decode(answer.result) if answer.result else None
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return None
 
 
 def _withheld(code: int, message: str) -> Answer:

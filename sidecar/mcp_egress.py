@@ -5,13 +5,13 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from identity import Code, Identifier, SidelinkError, VerifiedIdentity
-from policy import Denial, Obligations, Permit
+from policy import Action, Denial, Obligations, Permit
 from sidecar.child import Child, ChildSettings, start_child
 from sidecar.mcp_answers import (
     McpAnswer,
@@ -20,8 +20,10 @@ from sidecar.mcp_answers import (
     filter_list,
     fulfilled,
     response_of,
+    result_of,
     sse_event,
     wants_both,
+    withheld,
 )
 from sidecar.mcp_message import (
     McpAsk,
@@ -100,8 +102,15 @@ class _Running:
 class McpEgress:
     """Serves the mesh streams of one service. Use as an async context manager."""
 
-    def __init__(self, service: StdioService, decide: EgressDecide, may_offer: MayOffer) -> None:
+    def __init__(
+        self,
+        service: StdioService,
+        decide: EgressDecide,
+        may_offer: MayOffer,
+        judges_results: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._service = service
+        self._judges_results = judges_results
         self._decide = decide
         self._may_offer = may_offer
         self._running: dict[Identifier, _Running] = {}
@@ -256,7 +265,22 @@ class McpEgress:
         def may_offer(ask: McpAsk) -> bool:
             return self._may_offer(caller, self._service.name, ask)
 
+        if answer.result and call.request.method == "tools/call" and self._judges_results():
+            denial = self._judge_result(caller, call, answer)
+            if denial is not None:
+                return withheld(denial)
         return fulfilled(filter_list(call.request.method, answer, may_offer), obligations)
+
+    def _judge_result(self, caller: VerifiedIdentity, call: Call, answer: Answer) -> Denial | None:
+        """What a rule says against what the call gave back. None that can be read is an error to
+        the rules that look at it."""
+        result = result_of(answer)
+        for ask in call.request.asks:
+            asked = replace(ask, action=Action.MCP_RESULT, result=result)
+            decision = self._decide(caller, self._service.name, asked)
+            if isinstance(decision, Denial):
+                return decision
+        return None
 
     @asynccontextmanager
     async def _server_for(self, peer: VerifiedIdentity) -> AsyncIterator[StdioServer]:

@@ -87,6 +87,7 @@ class McpAsk:
     args: Mapping[str, Any] | None = None
     prompt: str | None = None
     uri: str | None = None
+    result: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

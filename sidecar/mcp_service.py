@@ -71,6 +71,7 @@ class McpService:
             StdioService(server.service, self._child(server)),
             decide=lambda caller, service, ask: self._decide_at_egress(caller, agent, service, ask),
             may_offer=lambda caller, service, ask: self._may_offer(caller, agent, service, ask),
+            judges_results=lambda: self._parts.policy.judges_results,
         )
         await self._stack.enter_async_context(egress)
         self._egresses.append(egress)
@@ -199,4 +200,6 @@ def _request(subject: Party, target: Party, service: str, ask: McpAsk) -> Reques
         mcp_method=ask.method,
         tool=ask.tool or ask.prompt,
         args=args,
+        uri=ask.uri,
+        result=ask.result,
     )

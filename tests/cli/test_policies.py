@@ -13,7 +13,7 @@ POLICY = f"""{HEADER}
 rules:
   - {{name: asks, effect: allow, actions: [message.ask], from: {{role: planner}}}}
   - {{name: quarantine, effect: deny, actions: [message.ask], from: {{role: quarantined}}}}
-  - {{name: forgotten, effect: allow, actions: [tcp.connect]}}
+  - {{name: forgotten, effect: allow, actions: [path.direct]}}
 tests:
   - {{name: a planner asks, action: message.ask, from: {{role: planner}}, expect: allow}}
   - {{name: "one in <quarantine>", action: message.ask, from: {{role: quarantined}}, expect: deny,
@@ -72,7 +72,7 @@ def test_a_rule_in_audit_mode_is_exercised_where_it_would_have_decided(
 def test_strict_fails_for_a_rule_without_a_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = POLICY.replace(", actions: [tcp.connect]}", ", actions: [hop.admit]}") + (
+    whole = POLICY.replace(", actions: [path.direct]}", ", actions: [hop.admit]}") + (
         "  - {name: one, action: hop.admit, expect: allow, rule: forgotten}\n"
     )
 

@@ -17,13 +17,14 @@ from policy import Permit, PolicyEngine, PolicyError
 from tests.policy import (
     vector_chains,
     vector_conditions,
+    vector_mcp,
     vector_names,
     vector_refusals,
     vector_values,
 )
 from tests.policy.vector_case import Case
 
-TABLES: Final = (vector_names, vector_values, vector_conditions, vector_chains)
+TABLES: Final = (vector_names, vector_values, vector_conditions, vector_chains, vector_mcp)
 DECISIONS: Final = "policy/decisions-1"
 REFUSALS: Final = "policy/refusals-1"
 ABOUT_DECISIONS: Final = (
@@ -64,14 +65,16 @@ def make_refusals() -> dict[str, Any]:
 
 
 def request_fields(case: Case) -> dict[str, Any]:
-    """The request as a line of the audit log has it, with every argument."""
+    """The request as a line of the audit log has it, with all that a log leaves out."""
     request = case.request
     record = record_of(
         request, audit_args=tuple(request.args or ()), expires_unix_s=case.expires_unix_s
     )
     fields: dict[str, Any] = msgspec.to_builtins(record)
-    if request.args is not None:
-        fields["args"] = request.args
+    # A log leaves out what may be secret; a vector holds all of it.
+    for name in ("args", "uri", "result"):
+        if (value := getattr(request, name)) is not None:
+            fields[name] = value
     return {"action": str(request.action), "service": request.service, **fields}
 
 

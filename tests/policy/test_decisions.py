@@ -34,8 +34,8 @@ OWN_GATEWAY = node("agent://acme/gateway", "gateway")
 EXAMPLE_CASES = {
     "a planner asks billing": (ask(), True),
     "a planner tells billing": (replace(ask(), action=Action.MESSAGE_TELL), True),
-    "a planner publishes, of which nothing is said": (
-        replace(ask(), action=Action.MESSAGE_PUBLISH),
+    "a planner meets billing directly, of which nothing is said": (
+        replace(ask(), action=Action.PATH_DIRECT),
         False,
     ),
     "a message one byte too large": (ask(size=65536), False),

@@ -23,14 +23,13 @@ from tests.policy.helpers import (
 )
 
 EXAMPLE = load(DESIGN_EXAMPLE)
-MESSAGES = (Action.MESSAGE_TELL, Action.MESSAGE_ASK, Action.MESSAGE_PUBLISH)
+MESSAGES = (Action.MESSAGE_TELL, Action.MESSAGE_ASK)
 SERVICES = (
     Action.STREAM_OPEN,
     Action.MCP_LIST,
     Action.MCP_CALL,
     Action.MCP_READ,
     Action.MCP_PROMPT,
-    Action.TCP_CONNECT,
 )
 
 
@@ -173,9 +172,9 @@ def test_once_the_far_end_is_proved_all_rules_run_again() -> None:
 
 
 def test_what_is_not_known_yet_grants_nothing_but_a_channel() -> None:
-    by_role = policy_of("effect: allow, actions: [message.ask, tcp.connect], to: {role: billing}")
+    by_role = policy_of("effect: allow, actions: [message.ask, mcp.call], to: {role: billing}")
     by_condition = policy_of(
-        "effect: allow, actions: [message.ask, tcp.connect], when: object.role == 'billing'"
+        "effect: allow, actions: [message.ask, mcp.call], when: object.role == 'billing'"
     )
     stream = replace(on_service(Action.STREAM_OPEN), object=unproved())
 

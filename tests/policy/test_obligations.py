@@ -38,7 +38,7 @@ REFUSED = {
     "redaction of what is no result": ("message.ask", "redact: [a]", "nothing enforces `redact`"),
     "a size of what has a size of its own": ("message.ask", "max_bytes: 5", "`max_bytes`"),
     "a time for a channel": ("channel.open", "max_seconds: 5", "`max_seconds`"),
-    "arguments of what has none": ("mcp.read", "audit_args: [a]", "`audit_args`"),
+    "arguments of what has none": ("mcp.list", "audit_args: [a]", "`audit_args`"),
     "redaction of a resource": ("mcp.read", "redact: [a]", "nothing enforces `redact`"),
 }
 

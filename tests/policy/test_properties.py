@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policy import Action, Denial, Party, Permit, PolicyEngine, Request
@@ -271,48 +270,3 @@ def test_decide_answers_whatever_it_is_asked(
         answer = engine.decide(asked, unix_s)  # type: ignore[arg-type]
         assert isinstance(answer, Permit | Denial)
         assert engine.could_allow(asked, unix_s) in (True, False)  # type: ignore[arg-type]
-
-
-def reference_allows(rules: Sequence[RuleText], request: Request) -> bool:
-    """The same semantics without index or ordering, for actions that nothing implies."""
-    document = read_policy(text_of(rules), "p")
-    assert document is not None
-    facts = Facts(request, NOW, probing=False)
-
-    def holds(rule: Any, subject: Party, obj: Party) -> bool:
-        in_scope = rule.services is None or request.service in rule.services
-        return bool(
-            request.action in rule.actions
-            and in_scope
-            and rule.subject.match(subject) == YES
-            and rule.object.match(obj) == YES
-        )
-
-    for rule in document.rules:
-        for one in (request.subject, *request.subject.ancestors):
-            for other in (request.object, *request.object.ancestors):
-                if not rule.allows and holds(rule, one, other):
-                    verdict = (
-                        YES if rule.condition is None else rule.condition.judge(facts, one, other)
-                    )
-                    if verdict >= YES:
-                        return False
-    return any(
-        rule.allows
-        and holds(rule, request.subject, request.object)
-        and (
-            rule.condition is None
-            or rule.condition.judge(facts, request.subject, request.object) == YES
-        )
-        for rule in document.rules
-    )
-
-
-@pytest.mark.prove
-@pytest.mark.timeout(300)
-@settings(max_examples=1500)
-@given(st.lists(rule_texts(), min_size=1, max_size=8), requests())
-def test_the_index_and_a_plain_evaluator_agree(rules: list[RuleText], request: Request) -> None:
-    plain = replace(request, action=Action.MESSAGE_ASK)
-
-    assert is_allowed(engine_of(rules), plain) is reference_allows(rules, plain)

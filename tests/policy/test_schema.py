@@ -67,6 +67,16 @@ rules:
     max_bytes: 1000
     max_seconds: 5
 """,
+    "prompts, resources and results": f"""{HEADER}
+rules:
+  - {{name: a, effect: allow, actions: mcp.read, resources: ["file:///docs/*"]}}
+  - {{name: b, effect: allow, actions: mcp.prompt, prompts: [greet, "sum_*"]}}
+  - {{name: c, effect: deny, actions: mcp.result, tools: x, when: result.total > 5}}
+tests:
+  - {{name: a, action: mcp.read, to: {{service: s}}, resource: "file:///docs/a", expect: allow}}
+  - {{name: b, action: mcp.prompt, to: {{service: s}}, prompt: greet, expect: allow}}
+  - {{name: c, action: mcp.result, to: {{service: s}}, tool: x, result: {{total: 6}}, expect: deny}}
+""",
     "everything commented out": f"{HEADER}rules:\ntests:\n",
 }
 

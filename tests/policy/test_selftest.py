@@ -147,3 +147,25 @@ def test_the_manual_shows_the_baseline_as_it_is_and_an_example_that_works() -> N
 
     assert f"```yaml\n{BASELINE_POLICY}```" in manual
     assert [outcome.passed for outcome in load(example).run_tests()] == [True]
+
+
+def test_prompts_resources_and_results_can_be_tested() -> None:
+    engine = load(
+        f"""{HEADER}rules:
+  - {{name: a, effect: allow, actions: mcp.read, resources: ["file:///docs/*"]}}
+  - {{name: b, effect: allow, actions: mcp.prompt, prompts: [greet], when: args.n == 1}}
+  - {{name: c, effect: allow, actions: mcp.call}}
+  - {{name: d, effect: deny, actions: mcp.result, when: result.total > 5 && args.n == 1}}
+tests:
+  - {{name: t, action: mcp.read, to: {{service: s}}, resource: "file:///docs/a", expect: allow}}
+  - {{name: t, action: mcp.read, to: {{service: s}}, resource: "file:///a", expect: deny}}
+  - {{name: t, action: mcp.prompt, to: {{service: s}}, prompt: greet, args: {{n: 1}},
+     expect: allow}}
+  - {{name: t, action: mcp.result, to: {{service: s}}, args: {{n: 1}}, result: {{total: 6}},
+     expect: deny, rule: d}}
+  - {{name: t, action: mcp.result, to: {{service: s}}, args: {{n: 1}}, result: {{total: 5}},
+     expect: allow, rule: c}}
+"""
+    )
+
+    assert [outcome.reason for outcome in engine.run_tests()] == [""] * 5

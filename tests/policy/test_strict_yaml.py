@@ -52,9 +52,16 @@ REFUSED = {
     "an end of line of mainframes": ("a: 1\x85b: 2\n", 1, 5, "U+0085"),
     "a character that begins nothing": ("a: @b\n", 1, 4, "means something else"),
     "a % within": ("a: 1\nb: %x\n", 2, 4, "means something else"),
-    "a bracket that is not closed": ("a: [1, 2\nb: 1\n", 2, 2, "',' or ']'"),
+    "a character that begins nothing, behind lines that end in carriage returns": (
+        "a: 1\rb: 2\r\nc: @x\r",
+        3,
+        4,
+        "@ means something else",
+    ),
+    "a NUL behind a carriage return": ("a: 1\rb: \0", 2, 4, "does not allow"),
+    "a bracket that is not closed": ("a: [1, 2\nb: 1\n", 2, 2, "neither ',' nor ']'"),
     "text beside a key": ("a: 1\n b: 2\n", 2, 3, "mapping values"),
-    "a line that is no pair": ("a: 1\nb\nc: 2\n", 3, 1, "could not find expected ':'"),
+    "a line that is no pair": ("a: 1\nb\nc: 2\n", 3, 1, "is no `key: value`"),
     "more than a megabyte": ("#" * (YAML_BYTES_MAX + 1), 1, 1, "at most"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -40,7 +41,11 @@ def case_of(published: Any) -> Case:
     record = msgspec.convert(fields, RequestRecord)
     if "args" not in fields:
         record = msgspec.structs.replace(record, args_left_out=True)
-    request = request_of(fields["action"], fields["service"], record)
+    request = replace(
+        request_of(fields["action"], fields["service"], record),
+        uri=fields.get("uri"),
+        result=fields.get("result"),
+    )
     return Case(
         published["what"],
         published["bundle"],
@@ -88,6 +93,6 @@ def test_there_are_enough_of_them_and_of_every_answer() -> None:
         "hop.admit",
         "link.relay",
         "mcp.call",
+        "mcp.result",
         "route.register",
-        "tcp.connect",
     }

@@ -51,6 +51,19 @@ def calls(args: Any = None, tool: str = "get_forecast", service: str = "weather"
     return Request(Action.MCP_CALL, PLANNER, BILLING, service=service, tool=tool, args=given)
 
 
+def reads(uri: str) -> Request:
+    return Request(Action.MCP_READ, PLANNER, BILLING, service="docs", args={"uri": uri}, uri=uri)
+
+
+def prompts(prompt: str, args: Any = None) -> Request:
+    given = {} if args is None else args
+    return Request(Action.MCP_PROMPT, PLANNER, BILLING, service="docs", tool=prompt, args=given)
+
+
+def results(result: Any, args: Any = None) -> Request:
+    return replace(calls(args), action=Action.MCP_RESULT, result=result)
+
+
 def registers(prefix: str, **attributes: Any) -> Request:
     who = replace(agent("agent://acme/nodes/one", **attributes), kind="node")
     to = replace(agent("agent://acme/nodes/gateway"), kind="node", role_of_node="gateway")

@@ -135,7 +135,7 @@ CASES += [
 ]
 
 # What a rule for the action on the left permits besides, written out as in docs/policy.md.
-_MESSAGES: Final = ("message.tell", "message.ask", "message.publish")
+_MESSAGES: Final = ("message.tell", "message.ask")
 _GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "hop.admit": (),
     "node.enrol": (),
@@ -146,10 +146,10 @@ _GRANTS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(_MESSAGES, ("channel.open",)),
     "stream.open": ("channel.open",),
     "mcp.list": ("channel.open", "stream.open"),
-    "mcp.call": ("channel.open", "stream.open", "mcp.list"),
+    "mcp.call": ("channel.open", "stream.open", "mcp.list", "mcp.result"),
     "mcp.read": ("channel.open", "stream.open", "mcp.list"),
     "mcp.prompt": ("channel.open", "stream.open", "mcp.list"),
-    "tcp.connect": ("channel.open", "stream.open"),
+    "mcp.result": (),
 }
 _STRANGER: Final = agent("agent://globex/x")  # No built-in rule speaks of such a one.
 
@@ -301,7 +301,7 @@ CASES += [
     Case(
         "an issuer that may pass on streams implies no channel for asks",
         "deny first",
-        _opens(BILLING, replace(PLANNER, allowed_actions=("tcp.connect",))),
+        _opens(BILLING, replace(PLANNER, allowed_actions=("stream.open",))),
         "deny",
     ),
 ]
@@ -344,7 +344,7 @@ _GATEWAY: Final = node("agent://acme/nodes/gateway", role="gateway")
 _FAR: Final = node("agent://globex/nodes/one")
 _ADMIT: Final = "allow baseline: nodes of the trust domain are admitted and relay"
 _ENROL: Final = "allow baseline: enrolment and renewal reach the authority"
-BUNDLES["baseline"] = bundle("name: x, effect: deny, actions: [tcp.connect]")
+BUNDLES["baseline"] = bundle("name: x, effect: deny, actions: [path.direct]")
 BUNDLES["no hops"] = bundle("name: no hops, effect: deny, actions: [hop.admit], from: {kind: node}")
 CASES += [
     Case(

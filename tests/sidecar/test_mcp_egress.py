@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from identity import Code, Identifier
-from policy import Obligations
+from policy import Action, Denial, Obligations, Permit
 from policy.decision import make_permit
 from sidecar import mcp_egress
 from sidecar.child import ChildSettings
@@ -31,6 +31,7 @@ from tests.sidecar.mcp_helpers import (
     PERMIT,
     body_of,
     call_of,
+    denial,
     deny_all,
     deny_tool,
     headers_of,
@@ -89,9 +90,13 @@ class Side:
 
 @asynccontextmanager
 async def running(
-    settings: StdioService, decide: EgressDecide = permit_all, may_offer: Any = offer_all
+    settings: StdioService,
+    decide: EgressDecide = permit_all,
+    may_offer: Any = offer_all,
+    judges_results: bool = False,
 ) -> AsyncIterator[Side]:
-    async with asyncio.timeout(20), McpEgress(settings, decide, may_offer) as egress:
+    egress = McpEgress(settings, decide, may_offer, lambda: judges_results)
+    async with asyncio.timeout(20), egress:
         side = Side(egress)
         yield side
         await asyncio.gather(*side.tasks)
@@ -401,3 +406,26 @@ async def test_a_call_that_takes_longer_than_its_permit_allows_is_ended(tmp_path
         with pytest.raises(StreamError) as caught:
             await side.ask(*call_of("wait"))
     assert caught.value.code is Code.STREAM_TIMEOUT
+
+
+def deny_results(caller: Any, service_name: str, ask: McpAsk) -> Permit | Denial:
+    """Denies what an echo gives back of a secret."""
+    if ask.action is Action.MCP_RESULT and ask.result is not None and "secret" in str(ask.result):
+        return denial("results hold no secrets")
+    return PERMIT
+
+
+async def test_a_result_is_decided_on_before_it_goes_back(tmp_path: Path) -> None:
+    async with running(service(tmp_path), deny_results, judges_results=True) as side:
+        kept = await side.call("echo", note="a secret")
+        open_ = await side.call("echo", note="nothing")
+    assert kept["error"]["code"] == -32010
+    assert kept["error"]["data"]["reason"] == "results hold no secrets"
+    assert kept["id"] == 1
+    assert "result" in open_
+
+
+async def test_where_no_rule_speaks_of_results_none_is_decided_on(tmp_path: Path) -> None:
+    async with running(service(tmp_path), deny_results) as side:
+        answer = await side.call("echo", note="a secret")
+    assert "result" in answer
