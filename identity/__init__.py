@@ -44,6 +44,16 @@ from identity.revocation import (
     issue_revocations,
 )
 from identity.seen import SeenHistories, SeenInMemory
+from identity.signed_policy import (
+    SIGNED_POLICY_BYTES_MAX,
+    Mandate,
+    PolicyBundle,
+    PolicyFile,
+    SignedPolicy,
+    decode_signed_policy_untrusted,
+    issue_policy,
+    issue_policy_under,
+)
 from identity.ticket import GatewayAddress, Invitation, Ticket
 from identity.uri import AgentUri, NamePrefix, validate_trust_domain
 from identity.verified import TrustAnchor, VerifiedIdentity, VerifiedPeer
@@ -54,6 +64,7 @@ __all__ = [
     "RESERVED_ATTRIBUTES",
     "REVOCATIONS_WITH_HISTORY_BYTES_MAX",
     "SIGNATURE_CHECKS_MAX",
+    "SIGNED_POLICY_BYTES_MAX",
     "AgentUri",
     "AttributeValue",
     "CborError",
@@ -68,12 +79,15 @@ __all__ = [
     "IdentityError",
     "Invitation",
     "Keystore",
+    "Mandate",
     "MasterKey",
     "NamePrefix",
     "NoiseKey",
     "NoisePublicKey",
     "OwnIdentity",
     "Pin",
+    "PolicyBundle",
+    "PolicyFile",
     "Proof",
     "ProofVerifier",
     "Purpose",
@@ -86,6 +100,7 @@ __all__ = [
     "SidelinkError",
     "SignatureBudget",
     "SignedCredential",
+    "SignedPolicy",
     "SignedRevocations",
     "SigningKey",
     "Ticket",
@@ -98,11 +113,14 @@ __all__ = [
     "create_history",
     "decode_credential_untrusted",
     "decode_revocations_untrusted",
+    "decode_signed_policy_untrusted",
     "did_key",
     "encode_card",
     "encode_voucher",
     "environment_master_key",
     "issue_credential",
+    "issue_policy",
+    "issue_policy_under",
     "issue_revocations",
     "load_master_key",
     "new_environment_master_key",

@@ -29,6 +29,8 @@ class SignedType(StrEnum):
     CREDENTIAL = "application/sidelink-credential+cwt"
     REVOCATIONS = "application/sidelink-revocations+cbor"
     CHECKPOINT = "application/sidelink-checkpoint+cbor"
+    POLICY_MANDATE = "application/sidelink-policy-mandate+cbor"
+    POLICY_BUNDLE = "application/sidelink-policy-bundle+cbor"
 
 
 _PROTECTED: Final = {

@@ -246,6 +246,17 @@ REMEDIES: Final[Mapping[str, str]] = {
     "policy.limited": (
         "Wait and ask again, less often; the rule that allows this has a `limit`, which is spent."
     ),
+    "policy.bundle_invalid": (
+        "Report it to the operator of the neighbour that sent it; the mandatory policy was not "
+        "signed by its authority, nor by a signer whom that names."
+    ),
+    "policy.bundle_outdated": (
+        "Nothing to do here; the sender holds an older mandatory policy than this node."
+    ),
+    "policy.signer_denied": (
+        "Publish at the authority, or have its operator name this node: "
+        "`sidelink policy signers --add IDENTIFIER`."
+    ),
     # message: between two agents
     "message.too_large": "Send at most 1 MiB in one message, or use a stream.",
     "message.mailbox_full": (

@@ -4,19 +4,13 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from identity.chain_links import Link, decode_link_untrusted, link_digests
 from identity.codes import Code
 from identity.cose import SignatureBudget
-from identity.credential import (
-    CHAIN_LINKS_MAX,
-    AttributeValue,
-    Credential,
-    SignedCredential,
-    decode_credential_untrusted,
-)
+from identity.credential import CHAIN_LINKS_MAX, AttributeValue, Credential
 from identity.delegation import check_delegation
 from identity.errors import IdentityError
 from identity.fields import Reader
@@ -26,6 +20,7 @@ from identity.proof import ChainLink, Proof
 from identity.purpose import Attestation, Purpose, decode_attestation_untrusted
 from identity.revocation import RevocationList, RevocationLists, decode_revocations_untrusted
 from identity.seen import SeenHistories, SeenInMemory, check_seen, note_seen
+from identity.signed_policy import SignedPolicy, decode_signed_policy_untrusted
 from identity.verified import (
     TrustAnchor,
     VerifiedIdentity,
@@ -38,9 +33,6 @@ from identity.verified import (
 CHAIN_LINKS: Final = 4
 """authority → node → agent → subagent → its child: links of a chain, unless set otherwise."""
 ISSUERS_KEPT_MAX: Final = 1024
-# Of issuers, decoded: most have never rotated and take 120 bytes, some 2 KiB in memory.
-HISTORIES_KEPT_MAX: Final = 1024
-HISTORY_BYTES_KEPT_MAX: Final = 1024
 # Changes of an authority's history that one proof may bring, apart from the signatures that a peer
 # may cost us. Nobody else can make them, a forged one ends the checks, and a true one is checked
 # once: without them a node of yesterday could not meet an authority that has rotated seven times.
@@ -49,18 +41,6 @@ ANCHOR_CHANGES_NEW_MAX: Final = 64
 PEERS_KEPT_MAX: Final = 4096
 
 _READ: Final = Reader(Code.CHANNEL_PROOF_INVALID)
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A link of a chain, decoded. Within the cache: with signatures and delegation verified."""
-
-    signed: SignedCredential
-    issuer_history: ChangeHistory
-
-    @property
-    def credential(self) -> Credential:
-        return self.signed.credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +85,7 @@ class ProofVerifier:
         self._seen: SeenHistories = SeenInMemory() if seen is None else seen
         self._chain_links_max = chain_links_max
         self._anchor_histories = {} if anchor_histories is None else anchor_histories
-        self._issuers: OrderedDict[bytes, _Link] = OrderedDict()
+        self._issuers: OrderedDict[bytes, Link] = OrderedDict()
         self._issuers_kept_max = issuers_kept_max
         self._peers: OrderedDict[tuple[bytes, bytes, Purpose], _Known] = OrderedDict()
         self._peers_kept_max = peers_kept_max
@@ -157,6 +137,39 @@ class ProofVerifier:
         signed.verify(history, unix_s)
         self._lists.take(content)
         return content
+
+    def verify_policy_untrusted(
+        self, encoded: bytes, *, authority: Identifier, held: SignedPolicy | None, unix_s: float
+    ) -> SignedPolicy | None:
+        """Verify a signed policy of this authority. None for the one that is held already.
+
+        Whoever brought it need not be trusted. Raises IdentityError; for one that is not newer than
+        the one held, POLICY_BUNDLE_OUTDATED.
+        """
+        if held is not None and encoded == held.encoded:
+            return None
+        signed = decode_signed_policy_untrusted(encoded)
+        mandate, signer = signed.mandate, signed.signer_history
+        anchor = self._anchors.get(mandate.authority)
+        if (
+            mandate.authority != authority
+            or anchor is None
+            or anchor.trust_domain != mandate.trust_domain
+        ):
+            raise IdentityError(
+                Code.CHANNEL_WRONG_AUTHORITY, f"{mandate.authority} makes no policy here"
+            )
+        signed.check_numbers(unix_s)
+        if held is not None:
+            # Before any signature is checked: old ones are cheap to send again.
+            signed.check_newer(held)
+        if not signed.is_by_authority:
+            self._lists.check(authority, signer.identifier)
+            check_seen(self._seen, signer)
+        signed.verify(self.learn_anchor_history(signed.authority_history, unix_s=unix_s), unix_s)
+        if not signed.is_by_authority:
+            note_seen(self._seen, signer)
+        return signed
 
     def verify(
         self,
@@ -282,7 +295,7 @@ class ProofVerifier:
         links: list[tuple[Identifier, Identifier]] = []
         until_unix_s = identity.expires_unix_s
         for chain in further:
-            root = _decode_link(chain[-1])
+            root = decode_link_untrusted(chain[-1])
             if root.issuer_history.identifier not in self._anchors:
                 # Else one whom we trust would fall silent when a bit of its history changed.
                 if root.credential.issuer != root.issuer_history.identifier:
@@ -340,9 +353,9 @@ class ProofVerifier:
         """
         if len(chain) > self._chain_links_max:
             raise _READ.error(f"a chain of more than {self._chain_links_max} links")
-        digests = _digests(chain)
+        digests = link_digests(chain)
         known = [self._issuers.get(digest) for digest in digests]
-        links = [known[i] or _decode_link(link) for i, link in enumerate(chain)]
+        links = [known[i] or decode_link_untrusted(link) for i, link in enumerate(chain)]
         authority = self._check_joints(links, subject)
         for link in links:
             self._lists.check(authority, link.credential.subject)
@@ -383,7 +396,7 @@ class ProofVerifier:
         history.verify_signatures(budget, trusted_prefix=pin)
         note_seen(self._seen, history)
 
-    def _check_joints(self, links: list[_Link], subject: Identifier) -> Identifier:
+    def _check_joints(self, links: list[Link], subject: Identifier) -> Identifier:
         """Each link joins the next, no identity comes twice, and the last hangs on an anchor.
 
         Returns that anchor's identifier.
@@ -424,41 +437,11 @@ class ProofVerifier:
         note_seen(self._seen, presented)
         return presented
 
-    def _remember(self, digest: bytes, link: _Link) -> None:
+    def _remember(self, digest: bytes, link: Link) -> None:
         self._issuers[digest] = link
         self._issuers.move_to_end(digest)
         while len(self._issuers) > self._issuers_kept_max:
             self._issuers.popitem(last=False)
-
-
-def _digests(chain: tuple[ChainLink, ...]) -> list[bytes]:
-    """For each link, the hash of its exact bytes and those of all links above it."""
-    digests: list[bytes] = []
-    above = b""
-    for link in reversed(chain):
-        # Each part is hashed by itself first, so that no byte can move from one to the next.
-        parts = (hashlib.sha256(part).digest() for part in (link.credential, link.issuer_history))
-        above = hashlib.sha256(b"".join((*parts, above))).digest()
-        digests.append(above)
-    return digests[::-1]
-
-
-def _decode_link(link: ChainLink) -> _Link:
-    return _Link(
-        decode_credential_untrusted(link.credential),
-        _history_untrusted(link.issuer_history),
-    )
-
-
-def _history_untrusted(encoded: bytes) -> ChangeHistory:
-    """An issuer comes with each of its subjects: the history of one that was just met is not taken
-    apart again (measured: one in seventeen of what a proof of depth 4 costs)."""
-    if len(encoded) > HISTORY_BYTES_KEPT_MAX:
-        return ChangeHistory.decode_untrusted(encoded)
-    return _kept_histories(encoded)
-
-
-_kept_histories: Final = lru_cache(maxsize=HISTORIES_KEPT_MAX)(ChangeHistory.decode_untrusted)
 
 
 def _check_attestation(
