@@ -5,6 +5,7 @@ from policy.decision import PERMIT_LIFETIME_S, AuditedRule, Denial, Permit, requ
 from policy.documents import PolicySource
 from policy.engine import PolicyEngine
 from policy.errors import LocatedError, PolicyError, YamlError
+from policy.layers import Engine, LayeredEngine
 from policy.limits import LimitTable
 from policy.obligations import REDACTED, Disclosure, Obligations, redact
 from policy.request import Action, Party, Request
@@ -20,6 +21,8 @@ __all__ = [
     "AuditedRule",
     "Denial",
     "Disclosure",
+    "Engine",
+    "LayeredEngine",
     "LimitTable",
     "LocatedError",
     "Obligations",

@@ -4,6 +4,8 @@ from typing import Final
 
 BASELINE_FILE: Final = "(built-in baseline)"
 BASELINE_PREFIX: Final = "baseline: "
+MANDATORY_PREFIX: Final = "mandatory: "
+"""Of rules of the policy that a whole trust domain obeys, wherever they are named."""
 
 BASELINE_POLICY: Final = """\
 # What every node needs to be part of a mesh. In force beside your own policy.yaml unless a program

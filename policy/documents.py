@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from identity import RESERVED_ATTRIBUTES
-from policy.bundles import BASELINE_PREFIX
+from policy.bundles import BASELINE_PREFIX, MANDATORY_PREFIX
 from policy.cel import ValueType
 from policy.condition import ConditionCompiler
 from policy.errors import PolicyError, YamlError
@@ -23,6 +23,10 @@ RULES_MAX: Final = 10_000
 TESTS_MAX: Final = 10_000
 FILES_MAX: Final = 256
 _VERSION_CHARS: Final = 16
+_TAKEN_PREFIXES: Final = (
+    (BASELINE_PREFIX, "built-in rules"),
+    (MANDATORY_PREFIX, "the trust domain's own rules"),
+)
 
 _DECLARABLE: Final = (ValueType.TEXT, ValueType.INT, ValueType.BOOL, ValueType.LIST)
 _TOP_KEYS: Final = ("apiVersion", "kind", "metadata", "attributes", "rules", "tests")
@@ -190,9 +194,10 @@ def _check_attribute_name(name: str, path: Path, reader: Reader) -> None:
 
 def _check_names(rules: Sequence[Rule], reader: Reader) -> None:
     for index, rule in enumerate(rules):
-        if rule.name.startswith(BASELINE_PREFIX):
-            raise reader.error(
-                ("rules", index, "name"),
-                f"names that begin with {quoted(BASELINE_PREFIX)} are those of built-in rules.",
-                "Give the rule another name.",
-            )
+        for prefix, whose in _TAKEN_PREFIXES:
+            if rule.name.startswith(prefix):
+                raise reader.error(
+                    ("rules", index, "name"),
+                    f"names that begin with {quoted(prefix)} are those of {whose}.",
+                    "Give the rule another name.",
+                )

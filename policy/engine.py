@@ -1,13 +1,14 @@
 """The engine: one policy, compiled once, asked for every decision. Deny by default."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
 from identity import AgentUri, Code
 from policy.bundles import BASELINE_FILE, BASELINE_POLICY
+from policy.cel import ValueType
 from policy.condition import Facts
 from policy.decision import PERMIT_LIFETIME_S, AuditedRule, Denial, Permit, make_permit
 from policy.documents import PolicySource, read_bundle, read_policy, version_of
@@ -149,6 +150,22 @@ class PolicyEngine:
             return self._deny(Code.POLICY_DENIED, reason)
 
     @property
+    def has_limits(self) -> bool:
+        """Whether any rule counts what it allows."""
+        return any(rule.terms.limit is not None for rule in self.rules)
+
+    @property
+    def only_audits(self) -> bool:
+        """Whether there are rules in its files, and none of them is enforced."""
+        own = [rule for document in self._documents for rule in document.rules]
+        return bool(own) and not any(rule.terms.enforced for rule in own)
+
+    @property
+    def attributes(self) -> Mapping[str, ValueType]:
+        """What the files declare."""
+        return self._documents[0].attributes if self._documents else {}
+
+    @property
     def judges_results(self) -> bool:
         """Whether any rule of the file speaks of mcp.result: if none does, nobody need ask."""
         indices = self._denying, self._audited_denying
@@ -203,8 +220,7 @@ class PolicyEngine:
 
         Raises PolicyError; ``where`` stands for the file in it.
         """
-        attributes = self._documents[0].attributes if self._documents else {}
-        return read_question(fields, attributes, where)
+        return read_question(fields, self.attributes, where)
 
     def _decide(
         self, request: Request, unix_s: float, expires_unix_s: float | None

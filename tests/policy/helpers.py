@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from identity import AgentUri, AttributeValue, Identifier
-from policy import Action, Denial, Party, Permit, PolicyEngine, Request
+from policy import Action, Denial, Engine, Party, Permit, PolicyEngine, Request
 
 NOW = 1_800_000_000.0
 
@@ -120,19 +120,19 @@ def call(tool: str = "get_forecast", args: Any = None, subject: Party = PLANNER)
     return Request(Action.MCP_CALL, subject, BILLING, service="weather", tool=tool, args=args)
 
 
-def permitted(engine: PolicyEngine, request: Request) -> Permit:
+def permitted(engine: Engine, request: Request) -> Permit:
     answer = engine.decide(request, NOW)
     assert isinstance(answer, Permit), answer
     return answer
 
 
-def denied(engine: PolicyEngine, request: Request) -> Denial:
+def denied(engine: Engine, request: Request) -> Denial:
     answer = engine.decide(request, NOW)
     assert isinstance(answer, Denial), answer
     return answer
 
 
-def is_allowed(engine: PolicyEngine, request: Request) -> bool:
+def is_allowed(engine: Engine, request: Request) -> bool:
     return isinstance(engine.decide(request, NOW), Permit)
 
 
