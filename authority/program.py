@@ -7,7 +7,7 @@ import structlog
 
 from authority.desk import Desk
 from authority.registrar import Registrar
-from identity import Code, GatewayAddress, Identifier
+from identity import Code, GatewayAddress, Identifier, SidelinkError
 from link import Frame, FrameError, HopPort
 from node.addresses import SocketAddress
 from node.hop_counters import show_counters
@@ -58,7 +58,7 @@ class Authority:
             self._registrar.answer,
             parts.clock,
         )
-        self._neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
+        self._neighbours = Neighbours(parts.node, parts.mandatory, parts.clock, parts.metrics)
         parts.node.trust.on_news.append(self._judge)
         parts.live_policy.on_change.append(self._judge)
         self._dialled: dict[str, Redial] = {}
@@ -202,6 +202,17 @@ class Authority:
                 self._publishes = is_held or now_s - self._told_s >= LIST_SECONDS_MAX
         return self._publishes
 
+    def _adopt(self) -> None:
+        """Sign anew what a signer has published. Not before a gateway has said what it holds, and
+        has brought it: after a restored backup ours may be an older one."""
+        told = self._neighbours.policies.newest_told(self._parts.node.identifier)
+        if told is None or told > self._parts.mandatory.number(self._parts.node.identifier):
+            return
+        try:
+            self._parts.mandatory.adopt()
+        except SidelinkError as exc:
+            _log.error("mandatory_policy_not_adopted", code=exc.code.text, why=exc.detail)
+
     def _judge(self) -> None:
         """Close the hops of gateways that may be gateways no longer."""
         for hop in list(self._open.values()):
@@ -213,6 +224,7 @@ class Authority:
             self._desk.tidy()
             self._registrar.publish()
             self._neighbours.tick()
+            self._adopt()
             self._judge()
 
     def _gateway_status(self) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ class Registrar:
         if not self._may_publish():
             return
         trust, own = self._parts.node.trust, self._parts.node.identifier
-        known = trust.encoded_list(own)
+        known = trust.encoded(own)
         unix_s = self._parts.clock.unix_s()
         try:
             # A gateway may have kept what a restored backup has forgotten.

@@ -129,6 +129,7 @@ class Gateway:
         self._failed: asyncio.Future[None] | None = None
         self._neighbours = Neighbours(
             parts.node,
+            parts.mandatory,
             parts.clock,
             parts.metrics,
             renewed=lambda hop: self._relay.hop_renewed(hop),

@@ -101,12 +101,19 @@ class ProofVerifier:
     def learn_anchor_history(self, history: ChangeHistory, *, unix_s: float) -> ChangeHistory:
         """Verify an authority's history of any length, outside the budget of a handshake.
 
-        For what comes from a source worth the time: this node's own chain, or its enrolment.
+        For what comes from a source worth the time: this node's own chain, or its enrolment; and
+        for what comes beside a signed document, which is kept and passed on.
         Returns the longest one known.
         """
         if history.identifier not in self._anchors:
             raise IdentityError(Code.CHANNEL_WRONG_AUTHORITY, "not a trusted authority")
-        return self._anchor_history(history, unix_s, new_max=CHANGES_MAX)
+        known = self._anchor_history(history, unix_s, new_max=CHANGES_MAX)
+        if known.changes[: len(history.changes)] != history.changes:
+            # Whoever knows less than we do would refuse it, and so would we after a restart.
+            raise IdentityError(
+                Code.CHANNEL_HISTORY_INVALID, "an authority's history with other signatures"
+            )
+        return known
 
     def learn_revocations_untrusted(
         self, encoded: bytes, *, unix_s: float

@@ -36,6 +36,8 @@ class FrameKind(IntEnum):
     RENEW = 0x30
     LISTS_HELD = 0x32
     LIST = 0x33
+    POLICY_HELD = 0x34
+    POLICY = 0x35
     RESTARTING = 0x40
     HOP_HELLO = 0x70
     HOP_REPLY = 0x72

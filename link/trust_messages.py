@@ -1,36 +1,36 @@
-"""Bodies of the frames by which neighbours pass on revocation lists."""
+"""Bodies of the frames by which neighbours pass on signed documents, newest first.
+
+Documents are revocation lists and mandatory policies: numbered, one authority's, and longer than a
+frame.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from identity import (
-    REVOCATIONS_WITH_HISTORY_BYTES_MAX,
-    CborError,
-    Identifier,
-)
+from identity import CborError, Identifier
 from identity.cbor import decode_untrusted, encode
 from identity.identifier import DIGEST_BYTES
 from link.errors import FrameError
 from link.limits import FRAME_BODY_BYTES_MAX
 
-HELD_LISTS_MAX: Final = 64
-LIST_PART_BYTES_MAX: Final = 48 << 10
-LIST_NUMBER_MAX: Final = (1 << 63) - 1
+HELD_MAX: Final = 64
+PART_BYTES_MAX: Final = 48 << 10
+NUMBER_MAX: Final = (1 << 63) - 1
 
-assert LIST_PART_BYTES_MAX + 128 <= FRAME_BODY_BYTES_MAX
+assert PART_BYTES_MAX + 128 <= FRAME_BODY_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
-class HeldList:
-    """The newest list of one authority that the sender holds; number 0 for none."""
+class Held:
+    """The newest document of one authority that the sender holds; number 0 for none."""
 
     authority: Identifier
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class ListPart:
-    """A piece of a list that is longer than a frame. Pieces come in order, from offset 0."""
+class DocumentPart:
+    """A piece of a document that is longer than a frame. Pieces come in order, from offset 0."""
 
     authority: Identifier
     number: int
@@ -39,56 +39,55 @@ class ListPart:
     data: bytes = field(repr=False)
 
 
-def encode_held_lists(held: tuple[HeldList, ...]) -> bytes:
+def encode_held(held: tuple[Held, ...]) -> bytes:
     return encode([[one.authority.digest, one.number] for one in held])
 
 
-def decode_held_lists_untrusted(body: bytes) -> tuple[HeldList, ...]:
+def decode_held_untrusted(body: bytes) -> tuple[Held, ...]:
     items = _array_untrusted(body)
-    if len(items) > HELD_LISTS_MAX:
-        raise FrameError(f"more than {HELD_LISTS_MAX} lists")
+    if len(items) > HELD_MAX:
+        raise FrameError(f"more than {HELD_MAX} documents")
     held = []
     for item in items:
         if not isinstance(item, list) or len(item) != 2:
-            raise FrameError("a list that is held has an authority and a number")
-        held.append(
-            HeldList(_authority_untrusted(item[0]), _uint_untrusted(item[1], LIST_NUMBER_MAX))
-        )
+            raise FrameError("a document that is held has an authority and a number")
+        held.append(Held(_authority_untrusted(item[0]), _uint_untrusted(item[1], NUMBER_MAX)))
     if len({one.authority for one in held}) != len(held):
         raise FrameError("an authority is named twice")
     return tuple(held)
 
 
-def list_parts(authority: Identifier, number: int, encoded: bytes) -> list[ListPart]:
-    """A whole list, cut to fit frames."""
+def parts_of(authority: Identifier, number: int, encoded: bytes) -> list[DocumentPart]:
+    """A whole document, cut to fit frames."""
     return [
-        ListPart(
-            authority, number, len(encoded), offset, encoded[offset : offset + LIST_PART_BYTES_MAX]
+        DocumentPart(
+            authority, number, len(encoded), offset, encoded[offset : offset + PART_BYTES_MAX]
         )
-        for offset in range(0, len(encoded), LIST_PART_BYTES_MAX)
+        for offset in range(0, len(encoded), PART_BYTES_MAX)
     ]
 
 
-def encode_list_part(part: ListPart) -> bytes:
+def encode_part(part: DocumentPart) -> bytes:
     return encode([part.authority.digest, part.number, part.total_bytes, part.offset, part.data])
 
 
-def decode_list_part_untrusted(body: bytes) -> ListPart:
+def decode_part_untrusted(body: bytes, total_bytes_max: int) -> DocumentPart:
+    """``total_bytes_max`` is how long a document of this kind may be. Raises FrameError."""
     items = _array_untrusted(body)
     if len(items) != 5:
-        raise FrameError("a part of a list has five fields")
+        raise FrameError("a part of a document has five fields")
     authority, number, total_bytes, offset, data = items
-    part = ListPart(
+    part = DocumentPart(
         _authority_untrusted(authority),
-        _uint_untrusted(number, LIST_NUMBER_MAX),
-        _uint_untrusted(total_bytes, REVOCATIONS_WITH_HISTORY_BYTES_MAX),
-        _uint_untrusted(offset, REVOCATIONS_WITH_HISTORY_BYTES_MAX),
+        _uint_untrusted(number, NUMBER_MAX),
+        _uint_untrusted(total_bytes, total_bytes_max),
+        _uint_untrusted(offset, total_bytes_max),
         data,
     )
-    if type(data) is not bytes or not 0 < len(data) <= LIST_PART_BYTES_MAX:
-        raise FrameError(f"a part of a list has 1 to {LIST_PART_BYTES_MAX} bytes")
+    if type(data) is not bytes or not 0 < len(data) <= PART_BYTES_MAX:
+        raise FrameError(f"a part of a document has 1 to {PART_BYTES_MAX} bytes")
     if part.offset + len(data) > part.total_bytes:
-        raise FrameError("a part beyond the end of its list")
+        raise FrameError("a part beyond the end of its document")
     return part
 
 

@@ -18,7 +18,7 @@ from node.audit_entry import cut_entry, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
 from node.trust import Trust
-from policy import Action, Denial, Party, Permit, PolicyEngine, Request
+from policy import Action, Denial, Engine, Party, Permit, Request
 from transport import Hop
 from transport.hop_handshake import HOP_CODES
 
@@ -41,7 +41,7 @@ class Admission:
     def __init__(
         self,
         *,
-        engine: Callable[[], PolicyEngine],
+        engine: Callable[[], Engine],
         own: Callable[[], Party],
         clock: Clock,
         trust: Trust,

@@ -21,7 +21,8 @@ from node.errors import ConfigError
 from node.metrics import CONTENT_TYPE, Metrics
 from node.state_folder import SECRET_MODE, check_socket_path
 
-REQUEST_BYTES_MAX: Final = 1 << 20
+REQUEST_BYTES_MAX: Final = 8 << 20
+"""A whole policy fits, also where JSON takes six bytes for a character."""
 REQUESTS_AT_ONCE_MAX: Final = 64
 KEEPALIVE_S: Final = 15.0
 SHUTDOWN_S: Final = 1.0

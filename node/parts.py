@@ -19,14 +19,17 @@ from node.folder_keys import open_keystore
 from node.hangup import on_hangup
 from node.http_servers import AdminServer, OpsServer
 from node.identity_admin import IdentityAdmin
+from node.mandatory import MandatoryPolicy
+from node.mandatory_live import LiveMandatory
 from node.metrics import Metrics
 from node.own_node import OwnNode
+from node.policy_admin import PolicyAdmin
 from node.policy_live import LivePolicy
 from node.rotation import Rotation
 from node.settings import ProgramSettings
 from node.state_folder import StateFolder
 from node.store import Store
-from policy import PolicyEngine
+from policy import Engine
 
 WRITE_DOWN_SECONDS: Final = 1.0
 _EPOCH: Final = "epoch"
@@ -45,6 +48,8 @@ class Parts:
     store: Store
     node: OwnNode
     live_policy: LivePolicy
+    mandatory: MandatoryPolicy
+    live_mandatory: LiveMandatory
     audit: AuditLog
     metrics: Metrics
     admission: Admission
@@ -58,7 +63,7 @@ class Parts:
     ports: dict[str, int] = field(default_factory=dict)
 
     @property
-    def policy(self) -> PolicyEngine:
+    def policy(self) -> Engine:
         """The engine in force. Another one may be, the next time that the loop has its turn."""
         return self.live_policy.engine
 
@@ -80,6 +85,7 @@ class Parts:
             },
             "credential_expires_unix_s": identity.expires_unix_s or None,
             "policy": self.live_policy.status(),
+            "mandatory_policy": self.live_mandatory.status(),
             "audit_fault": self.audit.fault,
             "audit_head": dict(zip(("seq", "sha256"), self.audit.head, strict=True)),
             "ports": dict(self.ports),
@@ -113,7 +119,12 @@ async def open_parts(
             grace_s=settings.revocation_grace_s,
             chain_links_max=settings.delegation_depth_max,
         )
-        stack.callback(node.trust.flush)
+        mandatory = MandatoryPolicy(store, clock, node)
+        for flush in (node.trust.flush, mandatory.flush):
+            stack.callback(flush)
+        live_mandatory = LiveMandatory(
+            mandatory, live_policy, clock, metrics, required=settings.mandatory_policy_required
+        )
         audit = AuditLog(folder.audit, clock, lambda: node.own)
         stack.callback(audit.close)
         admission = Admission(
@@ -128,6 +139,7 @@ async def open_parts(
         admin = AdminServer(folder.admin_socket, status=lambda: parts.read_status())
         rotation = Rotation(node, store, clock)
         IdentityAdmin(admin, node, rotation, clock)
+        PolicyAdmin(admin, mandatory)
         parts = Parts(
             settings=settings,
             folder=folder,
@@ -136,6 +148,8 @@ async def open_parts(
             store=store,
             node=node,
             live_policy=live_policy,
+            mandatory=mandatory,
+            live_mandatory=live_mandatory,
             audit=audit,
             metrics=metrics,
             admission=admission,
@@ -143,13 +157,19 @@ async def open_parts(
             admin=admin,
             rotation=rotation,
         )
-        parts.awaiting["an identity that its authority has not revoked"] = lambda: (
-            not node.trust.is_revoked(node.identity)
-        )
-        parts.awaiting["a policy that allows something: see policy.yaml"] = lambda: (
-            parts.policy.ready
-        )
+        parts.awaiting |= _awaited_by_all(parts)
         yield parts
+
+
+def _awaited_by_all(parts: Parts) -> dict[str, Callable[[], bool]]:
+    node = parts.node
+    return {
+        "an identity that its authority has not revoked": lambda: (
+            not node.trust.is_revoked(node.identity)
+        ),
+        "a policy that allows something: see policy.yaml": lambda: parts.policy.ready,
+        "the mandatory policy of the trust domain": lambda: not parts.live_mandatory.awaited,
+    }
 
 
 def _publish_figures(metrics: Metrics, node: OwnNode, audit: AuditLog) -> None:
@@ -178,6 +198,7 @@ async def _look_after(parts: Parts) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.rotation.run())
         group.create_task(parts.live_policy.run())
+        group.create_task(parts.live_mandatory.run())
         group.create_task(_write_down(parts))
 
 
@@ -187,6 +208,7 @@ async def _write_down(parts: Parts) -> None:
         await asyncio.sleep(WRITE_DOWN_SECONDS)
         try:
             parts.node.trust.flush()
+            parts.mandatory.flush()
         except ConfigError as exc:
             # It is tried again: a disk may be full or busy for a while.
             if exc.detail != fault:

@@ -3,6 +3,9 @@
 Decisions are taken on the program's loop, and there the engine is replaced between two of them, so
 that none sees a mixture. What is bad changes nothing, and is said: in the log, the status and a
 metric. Whoever holds something that a policy has allowed hears of a new one, and asks it again.
+
+It is the policy of this node's files, below the mandatory policy of its trust domain if there is
+one: see ``node.mandatory_live``.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from node.errors import ConfigError, error_text
 from node.metrics import Metrics
 from node.policy_files import load_policy, look_at, read_sources
 from node.state_folder import StateFolder
-from policy import LocatedError, PolicyEngine, PolicySource
+from policy import Engine, LayeredEngine, LocatedError, PolicyEngine, PolicySource
 
 LOOK_SECONDS: Final = 0.25
 """How often the files are looked at."""
@@ -43,7 +46,10 @@ class LivePolicy:
     ) -> None:
         self._folder = folder
         self._clock = clock
-        self.engine = engine
+        self._own = engine
+        self._upper: PolicyEngine | None = None
+        self.engine: Engine = engine
+        """The one that answers."""
         self.on_change: list[Callable[[], None]] = []
         """Called, on the loop, right after another engine has come into force."""
         self._files = [source.name for source in sources]
@@ -114,11 +120,16 @@ class LivePolicy:
         return {
             "version": self.engine.version,
             "files": list(self._files),
-            "rules": len(self.engine.rule_names),
+            "rules": len(self._own.rule_names),
             "loaded": utc_text(self._loaded_unix_s),
             "reloads": {result: self._results[result] for result in RESULTS},
             "fault": self._fault,
         }
+
+    def set_upper(self, upper: PolicyEngine | None) -> None:
+        """Put the node's own policy below another one, or below none. On the loop."""
+        self._upper = upper
+        self._compose()
 
     @property
     def age_s(self) -> float:
@@ -137,10 +148,10 @@ class LivePolicy:
         digest = _digest_of(sources)
         if digest == self._digest:
             if self._fault is not None:
-                _log.info("policy_as_before", version=self.engine.version)
+                _log.info("policy_as_before", version=self._own.version)
             self._fault = None
             return "unchanged"
-        limits = self.engine.limits  # What is spent stays spent.
+        limits = self._own.limits  # What is spent stays spent.
         engine = await asyncio.to_thread(PolicyEngine.load_bundle, sources, limits=limits)
         self._replace(engine, sources, digest)
         return "loaded"
@@ -148,10 +159,9 @@ class LivePolicy:
     def _replace(
         self, engine: PolicyEngine, sources: Sequence[PolicySource], digest: bytes
     ) -> None:
-        before, self.engine = self.engine, engine
+        before, self._own = self._own, engine
         self._files = [source.name for source in sources]
         self._digest = digest
-        self._loaded_unix_s = self._clock.unix_s()
         self._fault = None
         _log.info(
             "policy_loaded",
@@ -162,6 +172,12 @@ class LivePolicy:
         )
         if engine.unready is not None:
             _log.warning("policy_denies_all", why=engine.unready)
+        self._compose()
+
+    def _compose(self) -> None:
+        """Put into force what there is now, and tell whoever holds what another has allowed."""
+        self._loaded_unix_s = self._clock.unix_s()
+        self.engine = self._own if self._upper is None else LayeredEngine(self._upper, self._own)
         for listener in self.on_change:
             try:
                 listener()
@@ -176,7 +192,7 @@ class LivePolicy:
         # With the way out, as a start says it: who reads this has a file to put right.
         told = {**place, "code": exc.code.text, "why": error_text(exc)}
         self._fault = {**told, "since": utc_text(self._clock.unix_s())}
-        _log.error("policy_refused", **told, in_force=self.engine.version)
+        _log.error("policy_refused", **told, in_force=self._own.version)
 
     def _publish(self, metrics: Metrics) -> None:
         metrics.counter_read(

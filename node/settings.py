@@ -147,6 +147,8 @@ class ProgramSettings(BaseSettings):
     """How long after a revocation list is due again nobody new is let in without the next one."""
     delegation_depth_max: Annotated[Whole, Field(ge=1, le=CHAIN_LINKS_MAX)] = CHAIN_LINKS
     """Links of a chain of credentials: authority → node → agent → subagent → its child is four."""
+    mandatory_policy_required: bool = False
+    """Whether nothing but the baseline is allowed before the trust domain's policy has come."""
 
     @property
     def state_path(self) -> Path:

@@ -19,6 +19,7 @@ from node.state_folder import SECRET_MODE
 
 TRUST_ANCHORS_MAX: Final = 64
 GATEWAYS_MAX: Final = 64
+POLICIES_MAX: Final = 16
 KEY_CHARACTERS_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 1 << 20
 RESTORED_UNIX_S: Final = "restored_unix_s"
@@ -58,6 +59,12 @@ MIGRATIONS: Final = (
         change_number INTEGER NOT NULL,
         head_hash BLOB NOT NULL CHECK (length(head_hash) = 32)
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE node_policies (
+        number INTEGER PRIMARY KEY,
+        encoded BLOB NOT NULL
+    ) STRICT;
     """,
 )
 
@@ -170,6 +177,32 @@ class Store:
 
     def put_revocations(self, authority: Identifier, encoded: bytes) -> None:
         self._put_blob("INSERT OR REPLACE INTO node_revocations VALUES (?, ?)", authority, encoded)
+
+    def policies(self) -> Iterator[tuple[int, bytes]]:
+        """Mandatory policies, the newest first: one is read at a time, since each may be long."""
+        with errors_named(self._path):
+            rows = self._connection.execute(
+                "SELECT number FROM node_policies ORDER BY number DESC"
+            ).fetchall()
+        for (number,) in rows:
+            with errors_named(self._path):
+                row = self._connection.execute(
+                    "SELECT encoded FROM node_policies WHERE number = ?", (number,)
+                ).fetchone()
+            if row is not None:
+                yield number, bytes(row[0])
+
+    def put_policy(self, number: int, encoded: bytes) -> None:
+        """Keep one more, and of all the ``POLICIES_MAX`` newest."""
+        with self.together(), errors_named(self._path):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO node_policies VALUES (?, ?)", (number, encoded)
+            )
+            self._connection.execute(
+                "DELETE FROM node_policies WHERE number NOT IN "
+                "(SELECT number FROM node_policies ORDER BY number DESC LIMIT ?)",
+                (POLICIES_MAX,),
+            )
 
     def seen_histories(self) -> list[tuple[Identifier, Pin]]:
         with errors_named(self._path):

@@ -160,7 +160,17 @@ class Trust:
             return True
         return False
 
-    def encoded_list(self, authority: Identifier) -> bytes | None:
+    # Where neighbours are sent lists from.
+
+    def authorities(self, peer: VerifiedIdentity) -> tuple[Identifier, ...]:
+        """Whose lists are held and taken: of all whom this node trusts, whoever the neighbour."""
+        return tuple(anchor.identifier for anchor in self.anchors)
+
+    def number(self, authority: Identifier) -> int:
+        """That of the newest list of an authority; 0 without one."""
+        return self.lists.number(authority)
+
+    def encoded(self, authority: Identifier) -> bytes | None:
         """The newest list of an authority, as it is passed on."""
         return self._encoded.get(authority)
 

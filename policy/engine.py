@@ -125,6 +125,13 @@ class PolicyEngine:
         )
 
     @classmethod
+    def only_baseline(cls) -> "PolicyEngine":
+        """What a node needs to be part of a mesh, and nothing else."""
+        built_in = read_policy(BASELINE_POLICY, BASELINE_FILE)
+        assert built_in is not None
+        return cls(built_in.rules, version=version_of([BASELINE_POLICY]), unready=None)
+
+    @classmethod
     def deny_all(cls) -> "PolicyEngine":
         """What there is while there is no policy: not ready, and every answer is no."""
         return cls((), version="none", unready=_NO_POLICY)

@@ -157,7 +157,7 @@ class Sidecar:
         self.streams = Streams(self.router, decisions, parts.clock)
         self.router.use_streams(self.streams)
         self._alarm = _Alarm(self.router)
-        self.neighbours = Neighbours(parts.node, parts.clock, parts.metrics)
+        self.neighbours = Neighbours(parts.node, parts.mandatory, parts.clock, parts.metrics)
         self.membership = Membership(parts, self._way_to_authority)
         self.renewal = Renewal(parts.node, parts.clock, parts.metrics, self.membership.renew)
         parts.status["renewal"] = self.renewal.status

@@ -330,7 +330,7 @@ async def test_a_restored_authority_publishes_nothing_before_it_knows_what_other
         at.may_publish = False
         await at.admin.ask("GET", "/v1/revocations")
         await at.admin.ask("POST", "/v1/revocations", who=str(later), reason="")
-        published_before = trust.encoded_list(own)
+        published_before = trust.encoded(own)
         trust.offer_untrusted(lost)
         at.may_publish = True
         at.registrar.publish()

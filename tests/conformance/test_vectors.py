@@ -2,12 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import pytest
 
 from conformance import VECTORS, vector_path
-from identity import AgentUri, Identifier, IdentityError, NamePrefix
+from identity import (
+    REVOCATIONS_WITH_HISTORY_BYTES_MAX,
+    SIGNED_POLICY_BYTES_MAX,
+    AgentUri,
+    Identifier,
+    IdentityError,
+    NamePrefix,
+)
 from link import FrameError, FrameKind, FrameParser, encode_frame
 from link.messages import (
     decode_code_untrusted,
@@ -20,7 +28,7 @@ from link.messages import (
     decode_prefix_untrusted,
     decode_restarting_untrusted,
 )
-from link.trust_messages import decode_held_lists_untrusted, decode_list_part_untrusted
+from link.trust_messages import decode_held_untrusted, decode_part_untrusted
 
 NAMES: Final[Any] = json.loads(vector_path("names-1").read_text())
 FRAMES: Final[Any] = json.loads(vector_path("frames-1").read_text())
@@ -33,8 +41,12 @@ DECODERS: Final[Mapping[int, Callable[[bytes], object]]] = {
     FrameKind.REGISTERED: decode_prefix_epoch_untrusted,
     FrameKind.DISPLACED: decode_prefix_epoch_untrusted,
     FrameKind.UNREGISTER: decode_prefix_untrusted,
-    FrameKind.LISTS_HELD: decode_held_lists_untrusted,
-    FrameKind.LIST: decode_list_part_untrusted,
+    FrameKind.LISTS_HELD: decode_held_untrusted,
+    FrameKind.LIST: partial(
+        decode_part_untrusted, total_bytes_max=REVOCATIONS_WITH_HISTORY_BYTES_MAX
+    ),
+    FrameKind.POLICY_HELD: decode_held_untrusted,
+    FrameKind.POLICY: partial(decode_part_untrusted, total_bytes_max=SIGNED_POLICY_BYTES_MAX),
     FrameKind.RESTARTING: decode_restarting_untrusted,
     FrameKind.HOP_HELLO: decode_hop_hello_untrusted,
     FrameKind.HOP_REPLY: decode_hop_reply_untrusted,

@@ -47,7 +47,7 @@ from link.messages import (
     encode_restarting,
     encode_stream_preamble,
 )
-from link.trust_messages import HeldList, ListPart, encode_held_lists, encode_list_part
+from link.trust_messages import DocumentPart, Held, encode_held, encode_part
 from node.enrolment_wire import (
     EnrolGrant,
     EnrolRefusal,
@@ -125,12 +125,12 @@ def hex_examples() -> Mapping[str, bytes]:
         "history": HISTORY.encode(),
         "revocations": _revocations(),
         "lists-held": encode_frame(
-            0, FrameKind.LISTS_HELD, encode_held_lists((HeldList(IDENTIFIER, 1_900_000_000),))
+            0, FrameKind.LISTS_HELD, encode_held((Held(IDENTIFIER, 1_900_000_000),))
         ),
         "list": encode_frame(
             0,
             FrameKind.LIST,
-            encode_list_part(ListPart(IDENTIFIER, 1_900_000_000, 12, 8, b"\xee" * 4)),
+            encode_part(DocumentPart(IDENTIFIER, 1_900_000_000, 12, 8, b"\xee" * 4)),
         ),
         "prologue-channel": Prologue("channel", str(BILLING), NONCE).encode(),
         "prologue-hop": _hop_prologue(),

@@ -10,26 +10,32 @@ from identity import (
     Identifier,
     IdentityError,
     OwnIdentity,
+    PolicyFile,
     Purpose,
     SigningKey,
     TrustAnchor,
     VerifiedPeer,
     cbor,
     cose,
+    decode_signed_policy_untrusted,
+    issue_policy,
+    issue_policy_under,
     issue_revocations,
 )
 from identity.cose import SignedType
 from link import Frame, FrameError, FrameKind
 from link.trust_messages import (
-    HeldList,
-    ListPart,
-    encode_held_lists,
-    encode_list_part,
-    list_parts,
+    DocumentPart,
+    Held,
+    encode_held,
+    encode_part,
+    parts_of,
 )
 from node.clocks import ManualClock
 from node.database import connect, migrate
-from node.neighbours import ASSEMBLING_BYTES_MAX, KINDS, Neighbours
+from node.mandatory import MandatoryPolicy
+from node.neighbours import KINDS, Neighbours
+from node.spreading import ASSEMBLING_BYTES_MAX
 from node.store import MIGRATIONS, Store
 from node.trust import Trust
 from tests.fuzz.machines import machine_target
@@ -100,6 +106,43 @@ def forged_lists() -> list[bytes]:
     ]
 
 
+def _policy(own: OwnIdentity, number: int, domain: str = "acme", rules: str = "[]") -> bytes:
+    return issue_policy(
+        own,
+        domain,
+        number=NOW + number,
+        issued_unix_s=NOW,
+        files=[PolicyFile("base.yaml", f"rules: {rules}\n" * 4_000)],
+        signers=[node("alpha").own.identifier],
+    )
+
+
+@cache
+def honest_policies() -> list[bytes]:
+    """By the authority, and by a node whom it has named."""
+    first = _policy(authority(), 1)
+    second = issue_policy_under(
+        node("alpha").own,
+        decode_signed_policy_untrusted(first),
+        number=NOW + 2,
+        issued_unix_s=NOW,
+        files=[PolicyFile("more.yaml", "rules: []\n")],
+    )
+    return [first, second, _policy(_rotated(authority()), 3)]
+
+
+@cache
+def forged_policies() -> list[bytes]:
+    """By somebody who is named nowhere, for another domain, far ahead of the clock, and torn."""
+    stranger = node("beta").own
+    return [
+        _policy(stranger, 90),
+        _policy(authority(), 90, "globex"),
+        _policy(authority(), 200_000),
+        honest_policies()[-1][:-1],
+    ]
+
+
 @cache
 def proofs(name: str) -> tuple[bytes, ...]:
     """What a node may show of itself, and what somebody else might show for its Noise key."""
@@ -142,9 +185,13 @@ class TrustingNode:
         for anchor in (ACME, GLOBEX):
             store.add_trust_anchor(anchor, unix_s=NOW)
         own = node(name).own
+        verified = node(name).peer.identity
         self.trust = Trust(store, clock, own.identifier, grace_s=DAY_S, chain_links_max=4)
         self.shown = 0
         fake: Any = SimpleNamespace(
+            own=own,
+            identifier=own.identifier,
+            identity=verified,
             trust=self.trust,
             on_change=[],
             proof_for_hop=lambda key: proofs(name)[self.shown],
@@ -153,8 +200,10 @@ class TrustingNode:
             ),
         )
         metrics: Any = SimpleNamespace(counter_read=lambda *_, **__: None)
-        self.neighbours = Neighbours(fake, clock, metrics)
+        self.mandatory = MandatoryPolicy(store, clock, fake)
+        self.neighbours = Neighbours(fake, self.mandatory, clock, metrics)
         self.numbers: dict[Identifier, int] = {}
+        self.policy_number = 0
         self.hops = 0
         self.hop: Any = None
 
@@ -179,13 +228,19 @@ class TrustingNode:
             number = self.trust.lists.number(anchor.identifier)
             if anchor in self.trust.anchors:
                 assert number >= self.numbers.get(anchor.identifier, 0), "a number went back"
-            encoded = self.trust.encoded_list(anchor.identifier)
+            encoded = self.trust.encoded(anchor.identifier)
             assert encoded is None or encoded in known, "nobody issued this list"
             self.numbers[anchor.identifier] = number
-        mine = list(self.neighbours._open.values())
-        held_bytes = sum(len(one.parts) for one in mine)
-        assert self.neighbours._assembling_bytes == held_bytes <= ASSEMBLING_BYTES_MAX
-        assert len(mine) == 1
+        policy = self.mandatory.held
+        number = 0 if policy is None else policy.number
+        assert number >= self.policy_number, "a policy's number went back"
+        assert policy is None or policy.encoded in honest_policies(), "nobody issued this policy"
+        self.policy_number = number
+        for spread in (self.neighbours.lists, self.neighbours.policies):
+            mine = list(spread._open.values())
+            held_bytes = sum(len(one.parts) for one in mine)
+            assert spread.assembling_bytes == held_bytes <= ASSEMBLING_BYTES_MAX
+            assert len(mine) == 1
         proved = node(self.other)
         assert self.hop.peer.identifier == proved.own.identifier, "the neighbour became another"
         assert self.hop.peer.name == proved.identity.name
@@ -231,10 +286,13 @@ class NeighboursMachine:
         first, second = (one.trust for one in self.nodes)
         for anchor in {*first.anchors} & {*second.anchors}:
             assert first.lists.number(anchor.identifier) == second.lists.number(anchor.identifier)
+        ours, theirs = (one.mandatory.held for one in self.nodes)
+        assert ours == theirs, "one of two obeys an older policy"
         for one in self.nodes:
             one.neighbours.hop_closed(one.hop)
-            assert one.neighbours._assembling_bytes == 0
-            assert not one.neighbours._open
+            for spread in (one.neighbours.lists, one.neighbours.policies):
+                assert spread.assembling_bytes == 0
+                assert not spread._open
 
 
 def learn(machine: NeighboursMachine, program: Program) -> None:
@@ -246,6 +304,31 @@ def learn(machine: NeighboursMachine, program: Program) -> None:
         one.trust.offer_untrusted(encoded)
     except IdentityError:
         return
+
+
+def learn_policy(machine: NeighboursMachine, program: Program) -> None:
+    """A node hears of a mandatory policy by another way: of any number, or of nobody's."""
+    one = program.choose(machine.nodes)
+    try:
+        one.mandatory.offer_untrusted(program.choose((*honest_policies(), *forged_policies())))
+    except IdentityError:
+        return
+
+
+def bring_policy(machine: NeighboursMachine, program: Program) -> None:
+    """The parts of a policy, honest or not, under a number that may not be its own."""
+    to = program.below(2)
+    encoded = program.choose((*honest_policies(), *forged_policies()))
+    number = NOW + program.byte()
+    for part in parts_of(ACME.identifier, number, encoded):
+        machine.give(to, Frame(0, FrameKind.POLICY, encode_part(part)))
+
+
+def claim_policy(machine: NeighboursMachine, program: Program) -> None:
+    """That one holds a policy of some number, which sets the other to send."""
+    number = program.choose((0, NOW, NOW + 3, 1 << 62))
+    body = encode_held((Held(program.choose((ACME, GLOBEX)).identifier, number),))
+    machine.give(program.below(2), Frame(0, FrameKind.POLICY_HELD, body))
 
 
 def pass_on(machine: NeighboursMachine, program: Program) -> None:
@@ -285,7 +368,7 @@ def claim(machine: NeighboursMachine, program: Program) -> None:
     """That one holds lists of some number, which sets the other to send."""
     number = program.choose((0, 1, NOW, NOW + 3, 1 << 62))
     anchor = program.choose((ACME, GLOBEX, TrustAnchor(MANY[0], "acme")))
-    body = encode_held_lists((HeldList(anchor.identifier, number),))
+    body = encode_held((Held(anchor.identifier, number),))
     machine.give(program.below(2), Frame(0, FrameKind.LISTS_HELD, body))
 
 
@@ -294,16 +377,16 @@ def bring(machine: NeighboursMachine, program: Program) -> None:
     to = program.below(2)
     encoded = program.choose((*honest_lists()["acme"], *forged_lists()))
     number = NOW + program.byte()
-    for part in list_parts(ACME.identifier, number, encoded):
+    for part in parts_of(ACME.identifier, number, encoded):
         if program.below(8) != 7:
-            machine.give(to, Frame(0, FrameKind.LIST, encode_list_part(part)))
+            machine.give(to, Frame(0, FrameKind.LIST, encode_part(part)))
 
 
 def promise(machine: NeighboursMachine, program: Program) -> None:
     """The beginning of a list that never comes whole."""
     data = bytes(program.choose((1, 1_000, 48 << 10)))
-    part = ListPart(ACME.identifier, NOW + 99, 1 << 20, program.choose((0, 1, len(data))), data)
-    machine.give(program.below(2), Frame(0, FrameKind.LIST, encode_list_part(part)))
+    part = DocumentPart(ACME.identifier, NOW + 99, 1 << 20, program.choose((0, 1, len(data))), data)
+    machine.give(program.below(2), Frame(0, FrameKind.LIST, encode_part(part)))
 
 
 def show(machine: NeighboursMachine, program: Program) -> None:
@@ -346,13 +429,16 @@ OPERATIONS: Final = (
     trust,
     lose_hop,
     wait,
+    learn_policy,
+    bring_policy,
+    claim_policy,
 )
 _GREETED: Final = ("pass_all", 0, "pass_all", 1)
 
 TARGETS: Final[list[Target]] = [
     machine_target(
         "machine.neighbours",
-        "two nodes that show each other proofs and revocation lists",
+        "two nodes that show each other proofs, revocation lists and mandatory policies",
         NeighboursMachine,
         OPERATIONS,
         [
@@ -363,6 +449,8 @@ TARGETS: Final[list[Target]] = [
             ("bring", 0, 2, 3, 0, 0, 0, "bring", 0, 2, 3, 0, 7, 0, "promise", 0, 2, 0, 0),
             ("bring", 0, 6, 200, 0, "bring", 1, 8, 90, 0, "promise", 1, 1, 2, 0, "claim", 1, 0, 1),
             (*_GREETED, "trust", 0, 0, "learn", 0, 1, 1, "trust", 0, 1, "invent", 0, 0, 2, b"ab"),
+            (*_GREETED, "learn_policy", 0, 1, *_GREETED, "learn_policy", 1, 2, *_GREETED),
+            (*_GREETED, "learn_policy", 1, 2, "bring_policy", 1, 4, 9, "claim_policy", 0, 0, 1),
             (*("claim", 2, 0, 0) * 3, "learn", 0, 0, 4, "double", 1, *_GREETED, "wait", 3),
         ],
     ),

@@ -22,6 +22,7 @@ from tests.fuzz import (
     targets_node,
     targets_policy,
     targets_sidecar,
+    targets_signed_policy,
     targets_transport,
 )
 from tests.fuzz.target import Target
@@ -30,6 +31,7 @@ TARGETS: Final[list[Target]] = [
     *targets_link.TARGETS,
     *targets_channel.TARGETS,
     *targets_identity.TARGETS,
+    *targets_signed_policy.TARGETS,
     *targets_transport.TARGETS,
     *targets_node.TARGETS,
     *targets_audit.TARGETS,

@@ -35,12 +35,12 @@ from link.messages import (
     parse_target_untrusted,
 )
 from link.trust_messages import (
-    HeldList,
-    ListPart,
-    decode_held_lists_untrusted,
-    decode_list_part_untrusted,
-    encode_held_lists,
-    encode_list_part,
+    DocumentPart,
+    Held,
+    decode_held_untrusted,
+    decode_part_untrusted,
+    encode_held,
+    encode_part,
 )
 from tests.fuzz.decoders import decoder, tree_of
 from tests.fuzz.program import pieces, text_of
@@ -173,19 +173,19 @@ _BODIES: Final = (
     ),
     decoder(
         "link.lists_held",
-        "LISTS_HELD",
-        decode_held_lists_untrusted,
-        lambda: [encode_held_lists((HeldList(NODE, 7),)), encode_held_lists(())],
+        "LISTS_HELD and POLICY_HELD",
+        decode_held_untrusted,
+        lambda: [encode_held((Held(NODE, 7),)), encode_held(())],
         error=FrameError,
-        encode=encode_held_lists,
+        encode=encode_held,
     ),
     decoder(
         "link.list",
-        "LIST: a part of a revocation list",
-        decode_list_part_untrusted,
-        lambda: [encode_list_part(ListPart(NODE, 7, 300, 200, bytes(100)))],
+        "LIST and POLICY: a part of a signed document",
+        lambda data: decode_part_untrusted(data, 1 << 20),
+        lambda: [encode_part(DocumentPart(NODE, 7, 300, 200, bytes(100)))],
         error=FrameError,
-        encode=encode_list_part,
+        encode=encode_part,
     ),
 )
 

@@ -30,6 +30,7 @@ NEVER_CALLED: Final = {
     "channel/_noise.py: RecordCipher.open_untrusted": "a protocol; its implementations are called",
     "channel/kem.py: Kem.encapsulate_untrusted": "a protocol; its implementations are called",
     "channel/kem.py: KemPrivateKey.decapsulate_untrusted": "a protocol, likewise",
+    "node/spreading.py: Shelf.offer_untrusted": "a protocol, likewise",
 }
 REGRESSION_BYTES_MAX: Final = 4_096
 

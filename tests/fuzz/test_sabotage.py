@@ -14,6 +14,7 @@ from gateway.relay import GatewayRelay
 from identity import Identifier, IdentityError, ProofVerifier, decode_revocations_untrusted
 from link import Directory, FrameParser, LaneWriter, ReceiveWindow, RelayTable, RelayWindow
 from node.neighbours import Neighbours
+from node.spreading import Spread
 from policy import Action, Request
 from sidecar.inbound import Inbound
 from sidecar.streams import Streams
@@ -80,10 +81,10 @@ def take_any_number(verifier: Any, encoded: bytes, *, unix_s: float) -> Any:
     return signed.content
 
 
-def renew_whoever(neighbours: Any, neighbour: Any, proof: bytes) -> None:
-    noise_key = neighbour.hop.peer.noise_key.raw
+def renew_whoever(neighbours: Any, hop: Any, proof: bytes) -> None:
+    noise_key = hop.peer.noise_key.raw
     try:
-        neighbour.hop.renewed(neighbours._node.verify_hop(proof, noise_key))
+        hop.renewed(neighbours._node.verify_hop(proof, noise_key))
     except IdentityError:
         return
 
@@ -182,9 +183,9 @@ BROKEN: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     ),
     "parts of lists that are kept for ever": (
         "machine.neighbours",
-        Neighbours,
+        Spread,
         "_forget_parts",
-        lambda neighbours, neighbour: setattr(neighbour, "part", None),
+        lambda spread, neighbour: setattr(neighbour, "part", None),
     ),
     "a neighbour that becomes another": (
         "machine.neighbours",

@@ -330,3 +330,13 @@ def test_the_largest_list_is_taken() -> None:
     newest = world.lists.newest(world.authority.history.identifier)
     assert newest is not None
     assert len(newest.revoked) == REVOKED_MAX
+
+
+def test_a_list_beside_a_history_with_another_signature_is_not_kept_to_be_passed_on() -> None:
+    world = Revoking()
+    world.learn(world.issue())
+    encoded = bytearray(world.issue(world.node, number=NOW + 1))
+    encoded[-1] ^= 1  # Of the history's signature, which is known here.
+
+    assert refused(lambda: world.learn(bytes(encoded))) is Code.CHANNEL_HISTORY_INVALID
+    world.show()

@@ -1,6 +1,7 @@
 """Bodies by which neighbours pass on revocation lists: round trips, and what is refused."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,32 +12,33 @@ from identity import REVOCATIONS_WITH_HISTORY_BYTES_MAX, Code, Identifier
 from identity.cbor import encode
 from link import FrameError, FrameKind, encode_frame
 from link.trust_messages import (
-    HELD_LISTS_MAX,
-    LIST_NUMBER_MAX,
-    LIST_PART_BYTES_MAX,
-    HeldList,
-    ListPart,
-    decode_held_lists_untrusted,
-    decode_list_part_untrusted,
-    encode_held_lists,
-    encode_list_part,
-    list_parts,
+    HELD_MAX,
+    NUMBER_MAX,
+    PART_BYTES_MAX,
+    DocumentPart,
+    Held,
+    decode_held_untrusted,
+    decode_part_untrusted,
+    encode_held,
+    encode_part,
+    parts_of,
 )
 from tests.link.helpers import code_of_refusal
 
 ACME = Identifier(bytes(range(32)))
 GLOBEX = Identifier(bytes(32))
-PART = ListPart(ACME, 7, 300, 200, b"x" * 100)
+PART = DocumentPart(ACME, 7, 300, 200, b"x" * 100)
 
+read_part = partial(decode_part_untrusted, total_bytes_max=REVOCATIONS_WITH_HISTORY_BYTES_MAX)
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Any]
 CODECS: dict[str, Codec] = {
     "LISTS_HELD": (
-        encode_held_lists,
-        decode_held_lists_untrusted,
-        (HeldList(ACME, 0), HeldList(GLOBEX, LIST_NUMBER_MAX)),
+        encode_held,
+        decode_held_untrusted,
+        (Held(ACME, 0), Held(GLOBEX, NUMBER_MAX)),
     ),
-    "LISTS_HELD of nobody": (encode_held_lists, decode_held_lists_untrusted, ()),
-    "LIST": (encode_list_part, decode_list_part_untrusted, PART),
+    "LISTS_HELD of nobody": (encode_held, decode_held_untrusted, ()),
+    "LIST": (encode_part, read_part, PART),
 }
 
 
@@ -88,7 +90,7 @@ REFUSED_HELD: dict[str, Any] = {
     "a number below zero": [[ACME.digest, -1]],
     "a number beyond 63 bits": [[ACME.digest, 1 << 63]],
     "an authority twice": [[ACME.digest, 1], [ACME.digest, 2]],
-    "more than it may name": [[n.to_bytes(32, "big"), 1] for n in range(HELD_LISTS_MAX + 1)],
+    "more than it may name": [[n.to_bytes(32, "big"), 1] for n in range(HELD_MAX + 1)],
     "a deeper array": [[[ACME.digest], 1]],
 }
 
@@ -96,15 +98,15 @@ REFUSED_HELD: dict[str, Any] = {
 @pytest.mark.parametrize("value", REFUSED_HELD.values(), ids=REFUSED_HELD)
 def test_what_is_held_is_refused_with(value: Any) -> None:
     with pytest.raises(FrameError) as refused:
-        decode_held_lists_untrusted(encode(value))
+        decode_held_untrusted(encode(value))
 
     assert refused.value.code is Code.HOP_BAD_FRAME
 
 
 def test_as_many_as_it_may_name_are_read() -> None:
-    held = tuple(HeldList(Identifier(n.to_bytes(32, "big")), n) for n in range(HELD_LISTS_MAX))
+    held = tuple(Held(Identifier(n.to_bytes(32, "big")), n) for n in range(HELD_MAX))
 
-    assert decode_held_lists_untrusted(encode_held_lists(held)) == held
+    assert decode_held_untrusted(encode_held(held)) == held
 
 
 def part(**changes: Any) -> bytes:
@@ -134,7 +136,7 @@ REFUSED_PARTS: dict[str, bytes] = {
     "data that is text": part(data="x"),
     "data that is an array": part(data=[]),
     "more data than a part may have": part(
-        total_bytes=LIST_PART_BYTES_MAX + 1, offset=0, data=bytes(LIST_PART_BYTES_MAX + 1)
+        total_bytes=PART_BYTES_MAX + 1, offset=0, data=bytes(PART_BYTES_MAX + 1)
     ),
 }
 
@@ -142,23 +144,23 @@ REFUSED_PARTS: dict[str, bytes] = {
 @pytest.mark.parametrize("body", REFUSED_PARTS.values(), ids=REFUSED_PARTS)
 def test_a_part_is_refused_with(body: bytes) -> None:
     with pytest.raises(FrameError) as refused:
-        decode_list_part_untrusted(body)
+        read_part(body)
 
     assert refused.value.code is Code.HOP_BAD_FRAME
 
 
 def test_the_table_of_parts_starts_from_one_that_is_read() -> None:
-    assert decode_list_part_untrusted(part()) == PART
+    assert read_part(part()) == PART
 
 
-@pytest.mark.parametrize("size", [1, LIST_PART_BYTES_MAX, LIST_PART_BYTES_MAX + 1, 1 << 20])
+@pytest.mark.parametrize("size", [1, PART_BYTES_MAX, PART_BYTES_MAX + 1, 1 << 20])
 def test_the_parts_of_a_list_are_the_list_and_each_fits_a_frame(size: int) -> None:
     encoded = bytes(index % 251 for index in range(size))
 
-    parts = list_parts(ACME, LIST_NUMBER_MAX, encoded)
+    parts = parts_of(ACME, NUMBER_MAX, encoded)
 
     assert b"".join(one.data for one in parts) == encoded
-    assert [one.offset for one in parts] == list(range(0, size, LIST_PART_BYTES_MAX))
+    assert [one.offset for one in parts] == list(range(0, size, PART_BYTES_MAX))
     assert {one.total_bytes for one in parts} == {size}
     for one in parts:
-        assert encode_frame(0, FrameKind.LIST, encode_list_part(one))
+        assert encode_frame(0, FrameKind.LIST, encode_part(one))

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from identity import VerifiedPeer
+from identity import PolicyFile, VerifiedPeer, issue_policy
 from link import Frame, FrameKind
 from node.clocks import ManualClock
+from node.mandatory import MandatoryPolicy
 from node.metrics import Metrics
 from node.neighbours import Neighbours
 from node.own_node import OwnNode
+from node.store import Store
 from tests.node.members import DAY_S, Authority, started
 
 
@@ -40,19 +42,22 @@ class FakeHop:
 class Side:
     """A real node and what it makes of its neighbours."""
 
-    def __init__(self, node: OwnNode, clock: ManualClock) -> None:
+    def __init__(self, node: OwnNode, store: Store, clock: ManualClock) -> None:
         self.node = node
+        self.mandatory = MandatoryPolicy(store, clock, node)
         self.renewed: list[FakeHop] = []
         self.told: list[int] = []
         node.trust.on_news.append(lambda: self.told.append(node.trust.taken))
-        self.neighbours = Neighbours(node, clock, Metrics("test", "1"), renewed=self.renewed.append)
+        self.neighbours = Neighbours(
+            node, self.mandatory, clock, Metrics("test", "1"), renewed=self.renewed.append
+        )
 
     def number(self, authority: Authority) -> int:
         return self.node.trust.lists.number(authority.identifier)
 
     @property
     def assembling_bytes(self) -> int:
-        return self.neighbours._assembling_bytes
+        return self.neighbours.lists.assembling_bytes
 
 
 class Street:
@@ -66,17 +71,30 @@ class Street:
         self.sides: dict[str, Side] = {}
         self.hops: dict[tuple[str, str], FakeHop] = {}
         self.lists_carried: Counter[tuple[str, str]] = Counter()
+        self.policies_carried: Counter[tuple[str, str]] = Counter()
 
     @property
     def now(self) -> int:
         return int(self.clock.unix_s())
 
-    def add(self, name: str) -> Side:
+    def policy(self, text: str = "rules: []\n") -> bytes:
+        """A mandatory policy of the authority, encoded."""
+        return issue_policy(
+            self.acme.own,
+            self.acme.trust_domain,
+            number=self.now,
+            issued_unix_s=self.now,
+            files=[PolicyFile("base.yaml", text)],
+            signers=[],
+        )
+
+    def add(self, name: str, authority: Authority | None = None) -> Side:
+        """A node of the authority, or of another one."""
         folder = self.folder / name
         folder.mkdir()
-        node, _ = self.stack.enter_context(started(folder, self.clock))
-        self.acme.enrol(node, self.now, name=f"node/{name}", ttl_s=DAY_S)
-        side = self.sides[name] = Side(node, self.clock)
+        node, store = self.stack.enter_context(started(folder, self.clock))
+        (authority or self.acme).enrol(node, self.now, name=f"node/{name}", ttl_s=DAY_S)
+        side = self.sides[name] = Side(node, store, self.clock)
         return side
 
     def connect(self, *names: str) -> None:
@@ -97,6 +115,7 @@ class Street:
                 said, hop.sent = hop.sent, []
                 for frame in said:
                     self.lists_carried[a, b] += frame.kind == FrameKind.LIST
+                    self.policies_carried[a, b] += frame.kind == FrameKind.POLICY
                     self.hear(b, a, frame)
 
     def hear(self, at: str, of: str, frame: Frame) -> None:

@@ -9,16 +9,17 @@ import pytest
 from identity import Identifier
 from link import Frame, FrameKind
 from link.trust_messages import (
-    LIST_PART_BYTES_MAX,
-    HeldList,
-    decode_held_lists_untrusted,
-    decode_list_part_untrusted,
-    encode_held_lists,
-    encode_list_part,
-    list_parts,
+    PART_BYTES_MAX,
+    Held,
+    decode_held_untrusted,
+    decode_part_untrusted,
+    encode_held,
+    encode_part,
+    parts_of,
 )
 from node.clocks import ManualClock
-from node.neighbours import HELD_AGAIN_SECONDS, LISTS_BURST, QUEUED_BYTES_MAX, RENEWALS_BURST
+from node.neighbours import RENEWALS_BURST
+from node.spreading import DOCUMENTS_BURST, HELD_AGAIN_SECONDS, QUEUED_BYTES_MAX
 from tests.node.members import DAY_S, Authority
 from tests.node.streets import Street
 
@@ -97,7 +98,7 @@ def test_a_burst_of_lists_costs_nobody_its_hop(street: Street) -> None:
     sides = [street.add(name) for name in ("a", "b")]
     street.connect("a", "b")
     street.carry()
-    for number in range(4 * LISTS_BURST):
+    for number in range(4 * DOCUMENTS_BURST):
         sides[0].node.trust.offer_untrusted(
             street.acme.revocations(street.now, number=street.now + number)
         )
@@ -109,7 +110,7 @@ def test_a_burst_of_lists_costs_nobody_its_hop(street: Street) -> None:
         street.tick(1.0)
         street.carry()
 
-    assert len(late) > LISTS_BURST
+    assert len(late) > DOCUMENTS_BURST
     assert sides[1].number(street.acme) == newest
 
 
@@ -119,7 +120,7 @@ def test_a_neighbour_that_takes_nothing_is_sent_no_more_lists(street: Street) ->
     street.connect("a", "b")
     side.node.trust.offer_untrusted(street.acme.revocations(street.now))
     hop = street.hops["a", "b"]
-    asks = Frame(0, FrameKind.LISTS_HELD, encode_held_lists((HeldList(street.acme.identifier, 0),)))
+    asks = Frame(0, FrameKind.LISTS_HELD, encode_held((Held(street.acme.identifier, 0),)))
     hop.sent.clear()
     hop.queued_bytes = QUEUED_BYTES_MAX + 1
     street.hear("a", "b", asks)
@@ -140,9 +141,7 @@ def test_what_is_held_is_said_again_now_and_then(street: Street) -> None:
     street.tick(HELD_AGAIN_SECONDS)
 
     [said] = street.hops["a", "b"].bodies(FrameKind.LISTS_HELD)
-    assert [held.authority for held in decode_held_lists_untrusted(said)] == [
-        street.acme.identifier
-    ]
+    assert [held.authority for held in decode_held_untrusted(said)] == [street.acme.identifier]
 
 
 def test_a_renewed_node_is_known_by_its_new_proof(street: Street) -> None:
@@ -194,8 +193,63 @@ def test_a_key_that_was_replaced_since_the_handshake_is_still_vouched_for(street
 
 def test_a_part_says_where_it_belongs(street: Street) -> None:
     encoded = street.acme.revocations(street.now, *MANY)
-    parts = list_parts(street.acme.identifier, street.now, encoded)
-    read = [decode_list_part_untrusted(encode_list_part(part)) for part in parts]
+    parts = parts_of(street.acme.identifier, street.now, encoded)
+    read = [decode_part_untrusted(encode_part(part), 1 << 20) for part in parts]
 
     assert read == parts
-    assert [part.offset for part in parts] == [0, LIST_PART_BYTES_MAX, 2 * LIST_PART_BYTES_MAX]
+    assert [part.offset for part in parts] == [0, PART_BYTES_MAX, 2 * PART_BYTES_MAX]
+
+
+def test_a_mandatory_policy_reaches_every_member_once(street: Street) -> None:
+    sides = [street.add(name) for name in ("a", "b", "c")]
+    street.connect("a", "b", "c")
+    street.connect("c", "a")
+    street.carry()
+    policy = street.policy("x" * (2 * PART_BYTES_MAX))
+    sides[0].mandatory.offer_untrusted(policy)
+    street.carry()
+
+    assert [side.mandatory.number(street.acme.identifier) for side in sides] == [street.now] * 3
+    assert max(street.policies_carried.values()) == 3, "one of three parts, and once one way"
+
+
+def test_who_comes_later_is_sent_the_policy_too(street: Street) -> None:
+    a = street.add("a")
+    a.mandatory.offer_untrusted(street.policy())
+    late = street.add("late")
+    street.connect("a", "late")
+    street.carry()
+
+    assert late.mandatory.number(street.acme.identifier) == street.now
+
+
+def test_a_policy_is_shown_to_nobody_outside_its_domain(street: Street) -> None:
+    ours = street.add("a")
+    globex = Authority("globex")
+    theirs = street.add("theirs", globex)
+    ours.node.trust.add(globex.anchor)
+    theirs.node.trust.add(street.acme.anchor)
+    street.connect("a", "theirs")
+    street.carry()
+    ours.mandatory.offer_untrusted(street.policy())
+    asks = Frame(0, FrameKind.POLICY_HELD, encode_held((Held(street.acme.identifier, 0),)))
+    street.hear("a", "theirs", asks)
+    sent = [frame.kind for frame in street.hops["a", "theirs"].sent]
+
+    assert FrameKind.POLICY_HELD not in sent
+    assert FrameKind.POLICY not in sent
+
+
+def test_nobody_outside_the_domain_brings_its_policy(street: Street) -> None:
+    ours = street.add("a")
+    globex = Authority("globex")
+    theirs = street.add("theirs", globex)
+    ours.node.trust.add(globex.anchor)
+    theirs.node.trust.add(street.acme.anchor)
+    street.connect("a", "theirs")
+    street.carry()
+    for part in parts_of(street.acme.identifier, street.now, street.policy()):
+        street.hear("a", "theirs", Frame(0, FrameKind.POLICY, encode_part(part)))
+
+    assert ours.mandatory.held is None
+    assert ours.neighbours.policies.assembling_bytes == 0

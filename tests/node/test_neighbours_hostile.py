@@ -10,25 +10,19 @@ import pytest
 from identity import Code, Identifier, Purpose, SigningKey
 from link import Frame, FrameError, FrameKind
 from link.trust_messages import (
-    HELD_LISTS_MAX,
-    LIST_PART_BYTES_MAX,
-    HeldList,
-    ListPart,
-    encode_held_lists,
-    encode_list_part,
-    list_parts,
+    HELD_MAX,
+    PART_BYTES_MAX,
+    DocumentPart,
+    Held,
+    encode_held,
+    encode_part,
+    parts_of,
 )
-from node import neighbours as neighbours_module
+from node import spreading
 from node.clocks import ManualClock
 from node.metrics import Metrics
-from node.neighbours import (
-    ASSEMBLING_SECONDS_MAX,
-    GIVEN,
-    HELD_BURST,
-    LISTS_BURST,
-    RENEWALS_BURST,
-    Neighbours,
-)
+from node.neighbours import KINDS, RENEWALS_BURST, Neighbours
+from node.spreading import ASSEMBLING_SECONDS_MAX, DOCUMENTS_BURST, GIVEN, HELD_BURST
 from tests.node.members import DAY_S, START_UNIX_S, Authority
 from tests.node.streets import FakeHop, Street
 
@@ -54,24 +48,24 @@ def _acme(street: Street) -> Identifier:
     return street.acme.identifier
 
 
-def _parts(street: Street, number: int = 1, **changes: Any) -> list[ListPart]:
+def _parts(street: Street, number: int = 1, **changes: Any) -> list[DocumentPart]:
     """A sound list of several parts, under a number of its own."""
     encoded = street.acme.revocations(street.now, *MANY, number=street.now + number)
-    parts = list_parts(_acme(street), street.now + number, encoded)
+    parts = parts_of(_acme(street), street.now + number, encoded)
     return [_changed(part, **changes) for part in parts]
 
 
-def _changed(part: ListPart, **changes: Any) -> ListPart:
+def _changed(part: DocumentPart, **changes: Any) -> DocumentPart:
     fields = {name: getattr(part, name) for name in ("authority", "number", "total_bytes")}
-    return ListPart(**{**fields, "offset": part.offset, "data": part.data, **changes})
+    return DocumentPart(**{**fields, "offset": part.offset, "data": part.data, **changes})
 
 
-def _say(*parts: ListPart) -> list[Frame]:
-    return [Frame(0, FrameKind.LIST, encode_list_part(part)) for part in parts]
+def _say(*parts: DocumentPart) -> list[Frame]:
+    return [Frame(0, FrameKind.LIST, encode_part(part)) for part in parts]
 
 
-def _held(*held: HeldList) -> Frame:
-    return Frame(0, FrameKind.LISTS_HELD, encode_held_lists(held))
+def _held(*held: Held) -> Frame:
+    return Frame(0, FrameKind.LISTS_HELD, encode_held(held))
 
 
 def _renew(proof: bytes) -> Frame:
@@ -118,7 +112,7 @@ def _proof_of_a_revoked_one(street: Street) -> list[Frame]:
 
 
 def _list_of(street: Street, encoded: bytes, number: int | None = None) -> list[Frame]:
-    return _say(*list_parts(_acme(street), number or street.now + 1, encoded))
+    return _say(*parts_of(_acme(street), number or street.now + 1, encoded))
 
 
 def _old_list(street: Street) -> list[Frame]:
@@ -144,7 +138,7 @@ def _list_signed_by_a_member(street: Street) -> list[Frame]:
 def _list_of_a_stranger(street: Street) -> list[Frame]:
     stranger = Authority()
     encoded = stranger.revocations(street.now, SOMEBODY)
-    return _say(*list_parts(stranger.identifier, street.now, encoded))
+    return _say(*parts_of(stranger.identifier, street.now, encoded))
 
 
 def _list_of_another_domain(street: Street) -> list[Frame]:
@@ -205,12 +199,12 @@ HOSTILE: dict[str, tuple[Callable[[Street], list[Frame]], Code | None, Code | No
         None,
     ),
     "more lists held than there are": (
-        lambda street: [_held(*(HeldList(one, 0) for one in MANY[: HELD_LISTS_MAX + 1]))],
+        lambda street: [_held(*(Held(one, 0) for one in MANY[: HELD_MAX + 1]))],
         Code.HOP_BAD_FRAME,
         None,
     ),
     "lists held of strangers": (
-        lambda street: [_held(*(HeldList(one, 9) for one in MANY[:HELD_LISTS_MAX]))],
+        lambda street: [_held(*(Held(one, 9) for one in MANY[:HELD_MAX]))],
         LIVES,
         None,
     ),
@@ -253,7 +247,7 @@ HOSTILE: dict[str, tuple[Callable[[Street], list[Frame]], Code | None, Code | No
     ),
     "a list that is longer than any list": (
         lambda street: [
-            Frame(0, FrameKind.LIST, encode_list_part(_parts(street, total_bytes=1 << 24)[0]))
+            Frame(0, FrameKind.LIST, encode_part(_parts(street, total_bytes=1 << 24)[0]))
         ],
         Code.HOP_BAD_FRAME,
         None,
@@ -286,7 +280,7 @@ HOSTILE: dict[str, tuple[Callable[[Street], list[Frame]], Code | None, Code | No
     "lists without end": (
         lambda street: [
             frame
-            for number in range(GIVEN * LISTS_BURST + 1)
+            for number in range(GIVEN * DOCUMENTS_BURST + 1)
             for frame in _list_of(street, b"garbage", street.now + number)
         ],
         Code.HOP_LIMIT_EXCEEDED,
@@ -297,7 +291,7 @@ HOSTILE: dict[str, tuple[Callable[[Street], list[Frame]], Code | None, Code | No
 
 def _beyond_its_end(street: Street) -> bytes:
     part = _parts(street)[0]
-    return encode_list_part(_changed(part, total_bytes=len(part.data) - 1))
+    return encode_part(_changed(part, total_bytes=len(part.data) - 1))
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -332,14 +326,14 @@ def test_nothing_is_remembered_of_authorities_whom_nobody_trusts(street: Street)
     street.add("b")
     street.connect("a", "b")
     street.carry()
-    for number in range(3 * LISTS_BURST):
+    for number in range(3 * DOCUMENTS_BURST):
         street.tick(2.0)
         stranger = Authority()
         data = stranger.revocations(START_UNIX_S)
-        for part in list_parts(stranger.identifier, number + 1, data):
+        for part in parts_of(stranger.identifier, number + 1, data):
             street.hear("a", "b", *_say(part))
 
-    [neighbour] = side.neighbours._open.values()
+    [neighbour] = side.neighbours.lists._open.values()
     assert neighbour.numbers.keys() <= {_acme(street)}
 
 
@@ -354,14 +348,14 @@ def test_half_a_list_is_not_kept_for_ever(street: Street) -> None:
     kept = side.assembling_bytes
     street.tick(1)
 
-    assert before == kept == LIST_PART_BYTES_MAX
+    assert before == kept == PART_BYTES_MAX
     assert side.assembling_bytes == 0
 
 
 def test_nobody_keeps_lists_from_others_with_halves_of_some(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours_module, "ASSEMBLING_BYTES_MAX", 4 * LIST_PART_BYTES_MAX)
+    monkeypatch.setattr(spreading, "ASSEMBLING_BYTES_MAX", 4 * PART_BYTES_MAX)
     side = street.add("a")
     hostile = ["h1", "h2", "h3", "h4"]
     for name in hostile:
@@ -376,7 +370,7 @@ def test_nobody_keeps_lists_from_others_with_halves_of_some(
     honest.node.trust.offer_untrusted(street.acme.revocations(street.now, *MANY))
     street.carry()
 
-    assert full == 4 * LIST_PART_BYTES_MAX
+    assert full == 4 * PART_BYTES_MAX
     assert side.number(street.acme) == street.now
     assert side.neighbours.refused[Code.HOP_LIMIT_EXCEEDED] == 3
 
@@ -389,10 +383,10 @@ def test_a_list_in_the_smallest_parts_takes_no_more_memory_than_it_has_bytes(
     street.connect("a", "b")
     street.carry()
     for offset in range(0, 2_000, 2):
-        part = ListPart(_acme(street), street.now + 1, 1 << 20, offset, b"xy")
+        part = DocumentPart(_acme(street), street.now + 1, 1 << 20, offset, b"xy")
         street.hear("a", "b", *_say(part))
 
-    [neighbour] = side.neighbours._open.values()
+    [neighbour] = side.neighbours.lists._open.values()
     assert side.assembling_bytes == 2_000
     assert neighbour.parts.__sizeof__() < 2 * 2_000
 
@@ -403,7 +397,7 @@ def test_frames_of_a_hop_that_is_no_neighbours_are_not_read(street: Street) -> N
     street.add("b")
     street.connect("a", "b")
     stranger: Any = FakeHop(99, street.hops["a", "b"].peer)
-    for kind in (FrameKind.RENEW, FrameKind.LISTS_HELD, FrameKind.LIST):
+    for kind in KINDS:
         side.neighbours.receive_untrusted(stranger, Frame(0, kind, b"garbage"))
 
     assert not side.neighbours.refused
@@ -415,7 +409,7 @@ def test_lists_that_did_not_count_show_as_a_metric(street: Street) -> None:
     street.add("b")
     street.connect("a", "b")
     metrics = Metrics("test", "1")
-    side.neighbours = Neighbours(side.node, street.clock, metrics)
+    side.neighbours = Neighbours(side.node, side.mandatory, street.clock, metrics)
     side.neighbours.hop_opened(street.hops["a", "b"])  # type: ignore[arg-type]
     street.hear("a", "b", _renew(b"garbage"))
 

@@ -57,7 +57,7 @@ def test_a_list_outlives_a_restart_and_an_older_one_is_refused_then(
     member = acme.member(now)
     enrolled(tmp_path, clock, acme, acme.revocations(now, member.identifier))
     with started(tmp_path, clock) as (node, _):
-        kept = number(node, acme), node.trust.encoded_list(acme.identifier)
+        kept = number(node, acme), node.trust.encoded(acme.identifier)
         older = refused(lambda: node.trust.offer_untrusted(acme.revocations(now, number=now - 1)))
         out = refused(lambda: node.verify_hop(*hop_proof(member)))
 
@@ -221,7 +221,7 @@ def test_what_an_authority_has_said_goes_with_it(
         node.trust.add(globex.anchor)
         node.trust.offer_untrusted(globex.revocations(clock.unix_s()))
         node.trust.remove(globex.identifier)
-        gone = number(node, globex), node.trust.encoded_list(globex.identifier)
+        gone = number(node, globex), node.trust.encoded(globex.identifier)
         rows = store.revocations(), store.anchor_histories()
         node.trust.add(globex.anchor)
         node.trust.offer_untrusted(globex.revocations(clock.unix_s()))
@@ -401,7 +401,7 @@ def test_a_full_disk_keeps_nobody_in_who_was_revoked(
         disk = FullDisk(store, monkeypatch)
         disk.is_full = True
         taken = node.trust.offer_untrusted(acme.revocations(now, member.identifier))
-        passed_on = node.trust.encoded_list(acme.identifier)
+        passed_on = node.trust.encoded(acme.identifier)
         still_full = refused(node.trust.flush)
         disk.is_full = False
         node.trust.flush()

@@ -1,0 +1,114 @@
+"""What an operator may see and change of the mandatory policy, over the admin socket."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from identity import Code, Identifier, IdentityError, PolicyFile, SidelinkError, SignedPolicy
+from node.http_servers import AdminServer
+from node.mandatory import MandatoryPolicy
+from node.mandatory_live import sources_of
+from policy import PolicyEngine
+
+FAILED_SHOWN_MAX: Final = 5
+"""Of the tests of a policy that fail, so many are named."""
+
+
+class PolicyAdmin:
+    """The routes that every program has."""
+
+    def __init__(self, admin: AdminServer, mandatory: MandatoryPolicy) -> None:
+        self._mandatory = mandatory
+        admin.add("GET", "/v1/policies", self._list)
+        admin.add("POST", "/v1/policies", self._publish)
+        admin.add("POST", "/v1/policies/rollback", self._roll_back)
+        admin.add("POST", "/v1/policies/signers", self._set_signers)
+
+    async def _list(self, _: Mapping[str, Any]) -> object:
+        held = self._mandatory.held
+        kept = [] if held is None else [_shown(one) for one in self._mandatory.kept()]
+        signers = [] if held is None else sorted(map(str, held.mandate.signers))
+        return {"policies": kept, "signers": signers, "may_publish": self._mandatory.may_publish}
+
+    async def _publish(self, wishes: Mapping[str, Any]) -> object:
+        files = _files(wishes.get("files"))
+        if set(wishes) != {"files"}:
+            raise _bad("one field is known, and needed: files")
+        if files:
+            await asyncio.to_thread(check_policy, files)
+        return _shown(self._mandatory.publish(files))
+
+    async def _roll_back(self, wishes: Mapping[str, Any]) -> object:
+        """An earlier one, under a new number: nobody takes an old number any more."""
+        number = wishes.get("number")
+        if set(wishes) != {"number"} or type(number) is not int:
+            raise _bad("one field is known, and needed: number, an integer")
+        for kept in self._mandatory.kept():
+            if kept.number == number:
+                return _shown(self._mandatory.publish(kept.bundle.files))
+        raise _bad(f"no policy {number} is kept here: `sidelink policy published` lists them")
+
+    async def _set_signers(self, wishes: Mapping[str, Any]) -> object:
+        if not set(wishes) <= {"add", "remove"}:
+            raise _bad("two fields are known: add and remove, identifiers")
+        held = self._mandatory.held
+        signers = frozenset[Identifier]() if held is None else held.mandate.signers
+        added, removed = (_identifiers(wishes.get(key)) for key in ("add", "remove"))
+        for identifier in sorted(removed - signers, key=str):
+            raise _bad(f"{identifier} is no signer")
+        signed = self._mandatory.set_signers((signers | added) - removed)
+        return _shown(signed) | {"signers": sorted(map(str, signed.mandate.signers))}
+
+
+def check_policy(files: Sequence[PolicyFile]) -> PolicyEngine:
+    """The engine that these files make. Raises PolicyError for files that make none, and
+    SidelinkError (POLICY_INVALID) where their own tests fail: a whole domain would obey them."""
+    engine = PolicyEngine.load_bundle(sources_of(files))
+    failed = [outcome.name for outcome in engine.run_tests() if not outcome.passed]
+    if failed:
+        named = ", ".join(repr(name) for name in failed[:FAILED_SHOWN_MAX])
+        more = f" and {len(failed) - FAILED_SHOWN_MAX} more" if failed[FAILED_SHOWN_MAX:] else ""
+        raise SidelinkError(Code.POLICY_INVALID, f"tests of the policy fail: {named}{more}")
+    return engine
+
+
+def _shown(signed: SignedPolicy) -> dict[str, Any]:
+    return {
+        "number": signed.number,
+        "issued_unix_s": signed.bundle.issued_unix_s,
+        "signer": str(signed.bundle.signer),
+        "by_authority": signed.is_by_authority,
+        "files": [{"name": file.name, "text": file.text} for file in signed.bundle.files],
+    }
+
+
+def _files(value: object) -> list[PolicyFile]:
+    if not isinstance(value, list):
+        raise _bad("files is a list of objects with name and text")
+    files = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {"name", "text"}:
+            raise _bad("a file has a name and a text")
+        if not all(isinstance(text, str) for text in item.values()):
+            raise _bad("the name and the text of a file are texts")
+        try:
+            "".join(item.values()).encode()
+        except UnicodeEncodeError:
+            raise _bad("a text that is no Unicode") from None
+        files.append(PolicyFile(item["name"], item["text"]))
+    return files
+
+
+def _identifiers(value: object) -> frozenset[Identifier]:
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list):
+        raise _bad("add and remove are lists of identifiers")
+    try:
+        return frozenset(Identifier.parse(item) for item in value)
+    except IdentityError as exc:
+        raise _bad(exc.detail) from exc
+
+
+def _bad(detail: str) -> SidelinkError:
+    return SidelinkError(Code.LOCAL_BAD_REQUEST, detail)
