@@ -7,15 +7,33 @@ import click
 from cli.options import json_option
 from cli.policy_compare import policy_diff, policy_replay
 from cli.policy_explain import policy_explain
+from cli.policy_publish import (
+    policy_publish,
+    policy_published,
+    policy_rollback,
+    policy_signers,
+    policy_withdraw,
+)
 from cli.policy_tests import outcome_fields, policy_test, print_outcomes
 
 
 @click.group()
 def policy() -> None:
-    """Check, test and compare policies before they are used; explain what they decide."""
+    """Check, test and compare policies before they are used; explain what they decide; publish
+    one that a whole trust domain obeys."""
 
 
-for command in (policy_diff, policy_explain, policy_replay, policy_test):
+for command in (
+    policy_diff,
+    policy_explain,
+    policy_publish,
+    policy_published,
+    policy_replay,
+    policy_rollback,
+    policy_signers,
+    policy_test,
+    policy_withdraw,
+):
     policy.add_command(command)
 
 

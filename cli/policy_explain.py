@@ -9,7 +9,7 @@ from cli.options import PROGRAM_NAMES, json_option, parse_attributes, state_base
 
 if TYPE_CHECKING:
     from node.audit_reader import Line
-    from policy import PolicyEngine, Request, Trace, TracedRule
+    from policy import Engine, Request, Trace, TracedRule
 
 _ASKED = "the command line"
 
@@ -69,11 +69,20 @@ def policy_explain(
     return 0 if isinstance(trace.decision, Permit) else 1
 
 
-def _engine(policy: Path | None, paths: Any) -> "PolicyEngine":
+def _engine(policy: Path | None, paths: Any) -> "Engine":
+    """The program's own files below the mandatory policy that it holds; or those of ``policy``."""
+    from node.mandatory import kept_policy
+    from node.mandatory_live import sources_of
     from node.policy_files import read_policy, read_sources
-    from policy import PolicyEngine
+    from policy import LayeredEngine, PolicyEngine
 
-    return PolicyEngine.load_bundle(read_sources(paths)) if policy is None else read_policy(policy)
+    if policy is not None:
+        return read_policy(policy)
+    own = PolicyEngine.load_bundle(read_sources(paths))
+    kept = kept_policy(paths.database)
+    if kept is None or not kept.bundle.files:
+        return own
+    return LayeredEngine(PolicyEngine.load_bundle(sources_of(kept.bundle.files)), own)
 
 
 def _past(audit: Path, decision_id: str) -> tuple["Line", "Request", float]:
@@ -105,7 +114,7 @@ def _past(audit: Path, decision_id: str) -> tuple["Line", "Request", float]:
     return found, past[0].request, past[0].unix_s
 
 
-def _question(engine: "PolicyEngine", wishes: dict[str, Any]) -> tuple["Request", float]:
+def _question(engine: "Engine", wishes: dict[str, Any]) -> tuple["Request", float]:
     from node.clocks import SystemClock
 
     fields: dict[str, Any] = {"action": wishes["action"]}
@@ -120,7 +129,7 @@ def _question(engine: "PolicyEngine", wishes: dict[str, Any]) -> tuple["Request"
     return request, unix_s if "at" in fields else SystemClock().unix_s()
 
 
-def _print(engine: "PolicyEngine", line: "Line | None", request: "Request", trace: "Trace") -> None:
+def _print(engine: "Engine", line: "Line | None", request: "Request", trace: "Trace") -> None:
     from cli.output import cell_text, print_table
 
     decision = trace.decision
@@ -142,7 +151,7 @@ def _print(engine: "PolicyEngine", line: "Line | None", request: "Request", trac
         click.echo(f"sidelink: no rule speaks of {request.action}", err=True)
 
 
-def _recorded_text(engine: "PolicyEngine", line: "Line") -> str:
+def _recorded_text(engine: "Engine", line: "Line") -> str:
     by = "" if line.rule is None else f' by the rule "{line.rule}"'
     why = f": {line.reason}" if line.reason else ""
     text = f"at {line.time}: {line.effect}{by}, policy {line.policy_version}{why}"
@@ -168,7 +177,7 @@ def _nearest_first(rules: tuple["TracedRule", ...]) -> list["TracedRule"]:
     return sorted(rules, key=distance)
 
 
-def _fields(engine: "PolicyEngine", line: "Line | None", trace: "Trace") -> dict[str, Any]:
+def _fields(engine: "Engine", line: "Line | None", trace: "Trace") -> dict[str, Any]:
     from policy import Permit
 
     decision = trace.decision
