@@ -39,7 +39,7 @@ def error_text(error: SidelinkError) -> str:
     remedy = getattr(error, "remedy", None) or error.code.remedy
     text = str(error)
     if not text.endswith(remedy):
-        text = f"{text.rstrip('.')}. {remedy}"
+        text = f"{text}{'' if text.endswith(('.', '?')) else '.'} {remedy}"
     return printable(text)
 
 

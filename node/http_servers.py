@@ -202,7 +202,8 @@ async def _admin_errors(request: web.Request, handler: Any) -> web.StreamRespons
     try:
         response: web.StreamResponse = await handler(request)
     except SidelinkError as error:
-        return _error(error.code, error.detail, HTTPStatus.BAD_REQUEST)
+        remedy = getattr(error, "remedy", None)
+        return _error(error.code, error.detail, HTTPStatus.BAD_REQUEST, remedy)
     except web.HTTPException as error:
         return _error(Code.LOCAL_BAD_REQUEST, error.reason, HTTPStatus(error.status))
     except Exception:
@@ -226,8 +227,8 @@ async def _json_object_untrusted(request: web.Request) -> Mapping[str, Any]:
     return value
 
 
-def _error(code: Code, message: str, status: HTTPStatus) -> web.Response:
-    error = {"code": code.text, "message": message, "remedy": code.remedy}
+def _error(code: Code, message: str, status: HTTPStatus, remedy: str | None = None) -> web.Response:
+    error = {"code": code.text, "message": message, "remedy": remedy or code.remedy}
     return _json({"error": error}, status)
 
 

@@ -139,7 +139,7 @@ async def open_parts(
         admin = AdminServer(folder.admin_socket, status=lambda: parts.read_status())
         rotation = Rotation(node, store, clock)
         IdentityAdmin(admin, node, rotation, clock)
-        PolicyAdmin(admin, mandatory)
+        PolicyAdmin(admin, mandatory, node.party, clock)
         parts = Parts(
             settings=settings,
             folder=folder,

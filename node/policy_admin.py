@@ -1,24 +1,43 @@
 """What an operator may see and change of the mandatory policy, over the admin socket."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from identity import Code, Identifier, IdentityError, PolicyFile, SidelinkError, SignedPolicy
+from identity import (
+    AgentUri,
+    Code,
+    Identifier,
+    IdentityError,
+    PolicyFile,
+    SidelinkError,
+    SignedPolicy,
+)
+from node.clocks import Clock
 from node.http_servers import AdminServer
 from node.mandatory import MandatoryPolicy
 from node.mandatory_live import sources_of
-from policy import PolicyEngine
+from policy import Action, Denial, Party, PolicyEngine, Request
 
 FAILED_SHOWN_MAX: Final = 5
 """Of the tests of a policy that fail, so many are named."""
+_ROLES: Final = ("authority", "gateway", "sidecar")
 
 
 class PolicyAdmin:
     """The routes that every program has."""
 
-    def __init__(self, admin: AdminServer, mandatory: MandatoryPolicy) -> None:
+    def __init__(
+        self,
+        admin: AdminServer,
+        mandatory: MandatoryPolicy,
+        own: Callable[[], Party],
+        clock: Clock,
+    ) -> None:
         self._mandatory = mandatory
+        self._own = own
+        self._clock = clock
         admin.add("GET", "/v1/policies", self._list)
         admin.add("POST", "/v1/policies", self._publish)
         admin.add("POST", "/v1/policies/rollback", self._roll_back)
@@ -34,8 +53,9 @@ class PolicyAdmin:
         files = _files(wishes.get("files"))
         if set(wishes) != {"files"}:
             raise _bad("one field is known, and needed: files")
-        if files:
-            await asyncio.to_thread(check_policy, files)
+        if files and self._mandatory.may_publish:
+            unix_s = self._clock.unix_s()
+            await asyncio.to_thread(check_policy, files, self._own(), unix_s)
         return _shown(self._mandatory.publish(files))
 
     async def _roll_back(self, wishes: Mapping[str, Any]) -> object:
@@ -60,16 +80,42 @@ class PolicyAdmin:
         return _shown(signed) | {"signers": sorted(map(str, signed.mandate.signers))}
 
 
-def check_policy(files: Sequence[PolicyFile]) -> PolicyEngine:
-    """The engine that these files make. Raises PolicyError for files that make none, and
-    SidelinkError (POLICY_INVALID) where their own tests fail: a whole domain would obey them."""
+def check_policy(files: Sequence[PolicyFile], own: Party, unix_s: float) -> None:
+    """What must hold of a policy that a whole domain obeys, ``own`` among it.
+
+    Raises PolicyError for files that are none; SidelinkError (POLICY_INVALID) where their own tests
+    fail, and where nodes could not reach each other any more, and so no other policy them.
+    """
     engine = PolicyEngine.load_bundle(sources_of(files))
     failed = [outcome.name for outcome in engine.run_tests() if not outcome.passed]
     if failed:
         named = ", ".join(repr(name) for name in failed[:FAILED_SHOWN_MAX])
         more = f" and {len(failed) - FAILED_SHOWN_MAX} more" if failed[FAILED_SHOWN_MAX:] else ""
         raise SidelinkError(Code.POLICY_INVALID, f"tests of the policy fail: {named}{more}")
-    return engine
+    authority, gateway, sidecar = (_some_node(own, role) for role in _ROLES)
+    for subject, target in ((authority, gateway), (gateway, sidecar), (sidecar, gateway)):
+        answer = engine.decide(Request(Action.HOP_ADMIT, subject, target), unix_s)
+        if isinstance(answer, Denial) and not engine.only_audits:
+            raise SidelinkError(
+                Code.POLICY_INVALID,
+                f"no later policy would reach the nodes that obey this one: {answer.reason}",
+            )
+
+
+def _some_node(own: Party, role: str) -> Party:
+    """A node of this one's domain as it would be without attributes; or the authority."""
+    assert own.trust_domain is not None  # Who may publish has one.
+    is_authority = role == "authority"
+    return Party(
+        identifier=Identifier(hashlib.sha256(role.encode()).digest()),
+        name=None if is_authority else AgentUri.in_domain(own.trust_domain, f"node/{role}"),
+        kind="authority" if is_authority else "node",
+        role_of_node=role,
+        trust_domain=own.trust_domain,
+        issuer=None,
+        attributes={},
+        ancestors=(),
+    )
 
 
 def _shown(signed: SignedPolicy) -> dict[str, Any]:

@@ -27,10 +27,14 @@ from identity import (
     Invitation,
     NamePrefix,
     OwnIdentity,
+    PolicyFile,
+    SignedPolicy,
     SigningKey,
     Ticket,
     create_history,
     decode_revocations_untrusted,
+    decode_signed_policy_untrusted,
+    issue_policy,
     issue_revocations,
 )
 from link import Credit, FrameKind, HopHello, HopLimits, LinkOpen, PrefixEpoch, StreamPreamble
@@ -116,6 +120,18 @@ def _revocations() -> bytes:
     return decode_revocations_untrusted(encoded).message.payload
 
 
+def _policy() -> SignedPolicy:
+    encoded = issue_policy(
+        OwnIdentity("authority", KEY, HISTORY, {}, ()),
+        "acme",
+        number=1_900_000_000,
+        issued_unix_s=1_900_000_000,
+        files=[PolicyFile("base.yaml", "rules: []\n")],
+        signers=[Identifier(bytes(range(32)))],
+    )
+    return decode_signed_policy_untrusted(encoded)
+
+
 def hex_examples() -> Mapping[str, bytes]:
     """Each fenced block ``hex NAME`` of the document, by name."""
     gateway = GatewayAddress("127.0.0.1", 7440, IDENTIFIER)
@@ -124,6 +140,8 @@ def hex_examples() -> Mapping[str, bytes]:
         "change": HISTORY.encode()[4:54],
         "history": HISTORY.encode(),
         "revocations": _revocations(),
+        "mandate": _policy().mandate_message.payload,
+        "bundle": _policy().bundle_message.payload,
         "lists-held": encode_frame(
             0, FrameKind.LISTS_HELD, encode_held((Held(IDENTIFIER, 1_900_000_000),))
         ),

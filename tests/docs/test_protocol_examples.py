@@ -9,11 +9,21 @@ from authority import desk
 from channel import limits as channel
 from gateway import enrolling, hops, relay
 from gateway import streams as gateway_streams
-from identity import cose, credential, history, proof, purpose, revocation, seen, verifier
+from identity import (
+    cose,
+    credential,
+    history,
+    proof,
+    purpose,
+    revocation,
+    seen,
+    signed_policy,
+    verifier,
+)
 from link import frames as link_frames
 from link import limits as link
 from link import trust_messages
-from node import enrolment, enrolment_wire, neighbours
+from node import enrolment, enrolment_wire, neighbours, spreading
 from sidecar import admission, direct, envelope, mcp_ingress, mcp_wire, paths, slot, streams
 from tests.docs.examples import hex_examples, text_examples
 from tests.docs.markdown import DOCS, hex_bytes, named_blocks, table_rows
@@ -40,7 +50,14 @@ CONSTANTS = {
     "time from a revocation list to its next update": revocation.NEXT_UPDATE_S_MAX,
     "number of a revocation list above the Unix time": revocation.NUMBER_AHEAD_MAX,
     "authorities in LISTS_HELD": trust_messages.HELD_MAX,
-    "bytes of a revocation list in one LIST": trust_messages.PART_BYTES_MAX,
+    "bytes of a document in one LIST or POLICY": trust_messages.PART_BYTES_MAX,
+    "signers of a mandate": signed_policy.SIGNERS_MAX,
+    "mandate": signed_policy.MANDATE_BYTES_MAX,
+    "files of a policy bundle": signed_policy.FILES_MAX,
+    "texts of a policy bundle": signed_policy.TEXT_BYTES_MAX,
+    "policy bundle": signed_policy.BUNDLE_BYTES_MAX,
+    "mandatory policy with its histories": signed_policy.SIGNED_POLICY_BYTES_MAX,
+    "number of a mandate or bundle above the Unix time": signed_policy.NUMBER_AHEAD_MAX,
     "change history": history.HISTORY_BYTES_MAX,
     "changes of a history": history.CHANGES_MAX,
     "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,
@@ -118,12 +135,16 @@ CHOICES = {
     "RENEW that a hop takes in a second after that": neighbours.RENEWALS_PER_S,
     "RENEW that a channel takes at once": slot.RENEWALS_BURST,
     "RENEW that a channel takes in a second after that": slot.RENEWALS_PER_S,
-    "time between LISTS_HELD": neighbours.HELD_AGAIN_SECONDS,
-    "revocation lists that a hop takes, or is sent, at once": neighbours.LISTS_BURST,
-    "revocation lists that a hop takes, or is sent, in a second after that": (
-        neighbours.LISTS_PER_S
+    "time between LISTS_HELD, and between POLICY_HELD": spreading.HELD_AGAIN_SECONDS,
+    "revocation lists, and policies, that a hop takes, or is sent, at once": (
+        spreading.DOCUMENTS_BURST
     ),
-    "bytes of revocation lists that are not whole, on all hops": neighbours.ASSEMBLING_BYTES_MAX,
+    "revocation lists, and policies, that a hop takes, or is sent, in a second after that": (
+        spreading.DOCUMENTS_PER_S
+    ),
+    "bytes of revocation lists, and of policies, that are not whole, on all hops": (
+        spreading.ASSEMBLING_BYTES_MAX
+    ),
     "time of an enrolment channel, at the authority": desk.CHANNEL_SECONDS_MAX,
     "time a node waits for the authority's answer": enrolment.ANSWER_SECONDS_MAX,
     "MCP requests in flight at an ingress": mcp_ingress.REQUESTS_MAX,

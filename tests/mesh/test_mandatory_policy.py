@@ -21,6 +21,7 @@ TOP = "apiVersion: sidelink/v1\nkind: Policy\nmetadata: {name: domain}\nrules:\n
 EVERYTHING = (
     f"{TOP}  - {{name: all messages, effect: allow, actions: [message.ask, message.tell]}}\n"
 )
+NO_HOPS = "  - {name: no hops, effect: deny, actions: [hop.admit]}\n"
 ONLY_ASKS = f"{TOP}  - {{name: only asks, effect: allow, actions: [message.ask]}}\n"
 
 
@@ -177,14 +178,15 @@ async def test_a_policy_with_a_fault_or_a_failing_test_is_not_published(
 ) -> None:
     failing = f"{EVERYTHING}tests:\n  - {{name: never, action: message.ask, expect: deny}}\n"
     held = mesh.a.status()["mandatory_policy"]["number"]
-    for text, expected in (
-        (EVERYTHING.replace("effect", "effct"), "domain.yaml:5:26"),
-        (failing, "tests of the policy fail: 'never'"),
+    for text, exit_code, expected in (
+        (EVERYTHING.replace("effect", "effct"), 2, "domain.yaml:5:26: unknown key"),
+        (failing, 1, "tests of the policy fail: 'never'"),
+        (f"{EVERYTHING}{NO_HOPS}", 1, "no later policy would reach the nodes that obey this one"),
     ):
         path = tmp_path / "domain.yaml"
         path.write_text(text)
         done = await asyncio.to_thread(ran, mesh.authority, "publish", str(path))
-        assert done.returncode == 1
+        assert done.returncode == exit_code
         assert expected in done.stderr
 
     assert mesh.a.status()["mandatory_policy"]["number"] == held
