@@ -100,7 +100,6 @@ class Facts:
 
 _RESULTS: Final = frozenset({Action.MCP_RESULT})
 _Getter = Callable[[Facts, Party, Party], Any]
-_Read = Callable[[Party], AttributeValue | list[str] | dict[str, Any] | None]
 
 
 class Part:
@@ -193,7 +192,7 @@ class PlainPart(Part):
                 missing.append(name)
             if other is None:
                 missing.append(str(right))
-            if left is not None and other is not None and not compare(left, other):
+            elif left is not None and not compare(left, other):
                 return NO
         return _without(missing, facts, subject, obj) if missing else YES
 
@@ -259,11 +258,16 @@ class Condition:
 
 def both(one: int, other: int) -> int:
     """CEL's &&: false wins over a fault. A fault beside what is unknown is no certain answer."""
-    if one == NO or other == NO:
-        return NO
-    if FAULT in (one, other):
-        return NO if MAYBE in (one, other) else FAULT
-    return min(one, other)
+    return _BOTH[one][other]
+
+
+# By one and other, in the order NO, MAYBE, YES, FAULT.
+_BOTH: Final = (
+    (NO, NO, NO, NO),
+    (NO, MAYBE, MAYBE, NO),
+    (NO, MAYBE, YES, FAULT),
+    (NO, NO, FAULT, FAULT),
+)
 
 
 class ConditionCompiler:
@@ -393,45 +397,55 @@ def _getter(name: str, kind: ValueType) -> _Getter:
     if name == SIZE_VARIABLE:
         return lambda facts, subject, obj: facts.message_bytes
     party, _, field = name.partition(".")
+    of_subject = party == "subject"
     if field == FURTHER:
-        read: _Read = _read_further
-    else:
-        read = _field_reader(field) if field in FIELDS else _attribute_reader(field, kind)
-    if party == "subject":
-        return lambda facts, subject, obj: read(subject)
-    return lambda facts, subject, obj: read(obj)
+        return _further_getter(of_subject)
+    return (
+        _field_getter(field, of_subject)
+        if field in FIELDS
+        else _attribute_getter(field, kind, of_subject)
+    )
 
 
-def _read_further(party: Party) -> dict[str, Any] | None:
+def _further_getter(of_subject: bool) -> _Getter:
     """What other issuers say, as ``subject.from["sl1…"].role`` reads it; None if none says any."""
-    if not party.verified or not party.further:
-        return None
-    return {
-        issuer: {
-            name: list(value) if isinstance(value, tuple) else value for name, value in said.items()
+
+    def get(facts: Facts, subject: Party, obj: Party) -> dict[str, Any] | None:
+        party = subject if of_subject else obj
+        if not party.verified or not party.further:
+            return None
+        return {
+            issuer: {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in said.items()
+            }
+            for issuer, said in party.further.items()
         }
-        for issuer, said in party.further.items()
-    }
+
+    return get
 
 
-def _field_reader(field: str) -> _Read:
-    def read(party: Party) -> str | None:
+def _field_getter(field: str, of_subject: bool) -> _Getter:
+    def get(facts: Facts, subject: Party, obj: Party) -> str | None:
+        party = subject if of_subject else obj
         if not party.verified and field not in ("name", "trust_domain"):
             return None
         value = getattr(party, field)
         return None if value is None else str(value)
 
-    return read
+    return get
 
 
-def _attribute_reader(name: str, kind: ValueType) -> _Read:
-    def read(party: Party) -> AttributeValue | list[str] | None:
+def _attribute_getter(name: str, kind: ValueType, of_subject: bool) -> _Getter:
+    def get(facts: Facts, subject: Party, obj: Party) -> AttributeValue | list[str] | None:
+        party = subject if of_subject else obj
         value = party.attributes.get(name) if party.verified else None
         if value is None or not has_type(value, kind):
             return None
-        return list(value) if isinstance(value, tuple | list) else value
+        return list(value) if isinstance(value, (tuple, list)) else value
 
-    return read
+    return get
 
 
 assert set(_OPERATORS) == COMPARED_BY
+assert len(_BOTH) == FAULT + 1

@@ -49,8 +49,7 @@ class AttributeClause:
         # The type counts: to Python, True equals 1.
         if value is None or not has_type(value, self.kind):
             return NO
-        if self.kind is ValueType.LIST:
-            assert isinstance(value, tuple | list)
+        if isinstance(value, tuple | list):
             return YES if any(item in self.values for item in value) else NO
         return YES if value in self.values else NO
 
