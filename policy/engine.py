@@ -53,6 +53,13 @@ _NEVER_REUSED: Final = frozenset(
     }
 )
 
+# What a request has to name, by action.
+_NAMED_BY: Final = {
+    **dict.fromkeys(SERVICE_ACTIONS, ("service",)),
+    Action.MCP_CALL: ("service", "tool"),
+    Action.ROUTE_REGISTER: ("prefix",),
+}
+
 
 class PolicyEngine:
     """Answers requests. ``version`` changes with the text.
@@ -226,7 +233,8 @@ class PolicyEngine:
                 reason = f'{_denied(request)} by the rule "{rule.name}".'
                 return self._deny(Code.POLICY_DENIED, reason, rule, audited)
         spent: list[Rule] = []
-        granting = self._find_granting(facts, reuse, spent)
+        asked = find_allowing(self._allowing[action], request)
+        granting = self._find_granting(asked, facts, reuse, spent)
         if granting is None and action in IMPLIED_BY:
             reuse.is_reusable = False
             # A channel opens before its far end is proved, and all is decided again afterwards.
@@ -237,14 +245,15 @@ class PolicyEngine:
         if spent:
             reason = f'{_denied(request)}: the limit of the rule "{spent[0].name}" is spent.'
             return self._deny(Code.POLICY_LIMITED, reason, spent[0], audited)
-        nearest = nearest_rule(self._candidates(request), facts)
+        nearest = nearest_rule(self._candidates(request, asked), facts)
         reason = f"{_denied(request)}: no rule allows it.{nearest}"
         return self._deny(Code.POLICY_NO_RULE, reason, audited=audited)
 
-    def _find_granting(self, facts: Facts, reuse: Reuse, spent: list[Rule]) -> Rule | None:
+    def _find_granting(
+        self, rules: Sequence[Rule], facts: Facts, reuse: Reuse, spent: list[Rule]
+    ) -> Rule | None:
         """A rule that grants this very request. ``spent`` are those whose limits are in the way."""
-        request = facts.request
-        for rule in find_allowing(self._allowing[request.action], request):
+        for rule in rules:
             if allows(rule, facts, reuse):
                 if self._is_within(rule, facts):
                     return rule
@@ -316,12 +325,9 @@ class PolicyEngine:
             return f"{_denied(request)}: who asks is not proved."
         if expires_unix_s is not None and not unix_s < expires_unix_s:
             return f"{_denied(request)}: the credential has expired."
-        if action is Action.ROUTE_REGISTER and request.prefix is None:
-            return f"{_denied(request)}: no prefix is named."
-        if action in SERVICE_ACTIONS and not request.service:
-            return f"{_denied(request)}: no service is named."
-        if action is Action.MCP_CALL and not request.tool:
-            return f"{_denied(request)}: no tool is named."
+        for field in _NAMED_BY.get(action, ()):
+            if not getattr(request, field):
+                return f"{_denied(request)}: no {field} is named."
         if subject.allowed_actions is not None:
             implied = IMPLIED_BY.get(action, ())
             if not any(_may_pass_on(request, one) for one in (action, *implied)):
@@ -369,22 +375,31 @@ class PolicyEngine:
     def _decision_id(self) -> str:
         return f"{self._decision_prefix}-{self._decisions:x}"
 
-    def _candidates(self, request: Request) -> Iterable[Rule]:
-        """Rules that could have allowed it, outright or by implication; not too many."""
+    def _candidates(self, request: Request, asked: Sequence[Rule]) -> Iterable[Rule]:
+        """Rules that could have allowed it, outright or by implication; not too many.
+
+        ``asked`` are those that were looked at already.
+        """
+        likely = self._likely(request, request.action, asked)
         implying = IMPLIED_BY.get(request.action)
         if implying is None:
-            return self._likely(request, request.action)
-        found: dict[str, Rule] = {}
-        for action in (request.action, *implying):
+            return likely
+        found = {rule.name: rule for rule in likely}
+        for action in implying:
             for rule in self._likely(request, action):
                 found[rule.name] = rule
         return found.values()
 
-    def _likely(self, request: Request, action: Action) -> Sequence[Rule]:
+    def _likely(
+        self, request: Request, action: Action, asked: Sequence[Rule] = ()
+    ) -> Sequence[Rule]:
         index = self._allowing[action]
         rules: Sequence[Rule] = index.rules
         if len(rules) > NEAREST_RULES_MAX:
-            rules = (find_allowing(index, request, waits=True) or rules)[:NEAREST_RULES_MAX]
+            # Of an object that is not proved yet more rules may turn out to speak.
+            if not asked or not request.object.verified:
+                asked = find_allowing(index, request, waits=True)
+            rules = (asked or rules)[:NEAREST_RULES_MAX]
         return rules
 
 
@@ -395,10 +410,8 @@ def _may_pass_on(request: Request, action: Action) -> bool:
 
 
 def _denied(request: Request) -> str:
-    on = [
-        text for text in (request.service, request.tool, request.shown_uri, request.prefix) if text
-    ]
-    what = f" ({', '.join(str(text) for text in on)})" if on else ""
+    on = request.service, request.tool, request.shown_uri, request.prefix
+    what = f" ({', '.join(str(text) for text in on if text)})" if any(on) else ""
     return f"{request.action}{what} from {request.subject} to {request.object} is denied"
 
 
