@@ -47,8 +47,8 @@ _CEL_TYPES: Final[Mapping[ValueType, Any]] = {
     ValueType.TIME: cel.Type.TIMESTAMP,
     ValueType.MAP: cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
-# Looked up, since to compare with each member of an enumeration costs more than the check.
-_PYTHON_TYPES: Final[Mapping[ValueType, type]] = {
+# Looked up, since comparing with each member of an enumeration costs more than the check itself.
+PYTHON_TYPES: Final[Mapping[ValueType, type]] = {
     ValueType.TEXT: str,
     ValueType.INT: int,
     ValueType.BOOL: bool,
@@ -110,7 +110,7 @@ class CelSchema:
 
 def has_type(value: object, kind: ValueType) -> bool:
     """Whether an attribute's value is of the declared type; a boolean is no integer."""
-    python_type = _PYTHON_TYPES.get(kind)
+    python_type = PYTHON_TYPES.get(kind)
     if python_type is int:
         return type(value) is int and INTEGER_MIN <= value <= INTEGER_MAX
     if python_type is not None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from identity import AttributeValue
 from policy.cel import (
+    PYTHON_TYPES,
     CelExpression,
     CelFault,
     CelSchema,
@@ -234,7 +235,7 @@ class Condition:
 
     def judge_rest(self, facts: Facts, subject: Party, obj: Party) -> int:
         """What depends on this request."""
-        answer = self._judge_size(facts) if self.bounds_size else YES
+        answer = self._judge_size(facts)
         if answer == NO or self.dynamic is None:
             return answer
         return both(answer, self.dynamic.judge(facts, subject, obj))
@@ -255,6 +256,8 @@ class Condition:
         return ", ".join(shown)
 
     def _judge_size(self, facts: Facts) -> int:
+        if self.size_min is None and self.size_max is None:
+            return YES
         size = facts.message_bytes
         if size is None:
             return MAYBE if facts.probing else FAULT
@@ -450,12 +453,14 @@ def _field_getter(field: str, of_subject: bool) -> _Getter:
 
 
 def _attribute_getter(name: str, kind: ValueType, of_subject: bool) -> _Getter:
+    is_plain = kind in PYTHON_TYPES
+
     def get(facts: Facts, subject: Party, obj: Party) -> AttributeValue | list[str] | None:
         party = subject if of_subject else obj
         value = party.attributes.get(name) if party.verified else None
         if value is None or not has_type(value, kind):
             return None
-        return list(value) if isinstance(value, (tuple, list)) else value
+        return value if is_plain or not isinstance(value, tuple | list) else list(value)
 
     return get
 

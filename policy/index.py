@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from policy.cel import ValueType, has_type
+from policy.cel import PYTHON_TYPES, ValueType, has_type
 from policy.matcher import RESOURCES, AttributeClause, Clause, NameClause
 from policy.model import Rule
 from policy.request import Action, Party, Request
@@ -163,10 +163,12 @@ def _finder(field: _Field, ranks: Mapping[Hashable, _Ranks]) -> Callable[[Party]
 
         return find_by_items
     if kind is not None:
+        python_type = PYTHON_TYPES[kind]
 
         def find_by_attribute(party: Party) -> _Ranks:
             value = party.attributes.get(key) if party.verified else None
-            return ranks.get(value, ()) if has_type(value, kind) else ()
+            # The type counts: to Python, True equals 1.
+            return ranks.get(value, ()) if type(value) is python_type else ()
 
         return find_by_attribute
     if key == "name":
