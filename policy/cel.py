@@ -47,6 +47,12 @@ _CEL_TYPES: Final[Mapping[ValueType, Any]] = {
     ValueType.TIME: cel.Type.TIMESTAMP,
     ValueType.MAP: cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
+# Looked up, since comparing with each member of an enumeration costs more than the check itself.
+PYTHON_TYPES: Final[Mapping[ValueType, type]] = {
+    ValueType.TEXT: str,
+    ValueType.INT: int,
+    ValueType.BOOL: bool,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +110,11 @@ class CelSchema:
 
 def has_type(value: object, kind: ValueType) -> bool:
     """Whether an attribute's value is of the declared type; a boolean is no integer."""
-    if kind is ValueType.TEXT:
-        return type(value) is str
-    if kind is ValueType.INT:
+    python_type = PYTHON_TYPES.get(kind)
+    if python_type is int:
         return type(value) is int and INTEGER_MIN <= value <= INTEGER_MAX
-    if kind is ValueType.BOOL:
-        return type(value) is bool
+    if python_type is not None:
+        return type(value) is python_type
     return isinstance(value, tuple | list) and all(type(item) is str for item in value)
 
 

@@ -6,7 +6,7 @@ native parser, and what it accepts it reads as the native parser does.
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 SOURCE_BYTES_MAX: Final = 4 * 1024
 NESTING_MAX: Final = 32
@@ -41,8 +41,7 @@ class SourceError(Exception):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     kind: str
     text: str
     start: int

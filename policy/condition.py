@@ -6,12 +6,14 @@ the request, and what they decide is never cached.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from identity import AttributeValue
 from policy.cel import (
+    PYTHON_TYPES,
     CelExpression,
     CelFault,
     CelSchema,
@@ -100,22 +102,41 @@ class Facts:
 
 _RESULTS: Final = frozenset({Action.MCP_RESULT})
 _Getter = Callable[[Facts, Party, Party], Any]
-_Read = Callable[[Party], AttributeValue | list[str] | dict[str, Any] | None]
 
 
-class Part:
-    """An expression, with the way to each value it may read."""
+class Part(ABC):
+    """Some clauses, with the way to each value that they read."""
 
-    __slots__ = ("_expression", "_getters")
+    __slots__ = ("_getters",)
 
-    def __init__(self, expression: CelExpression, schema: CelSchema) -> None:
-        self._expression = expression
+    def __init__(self, names: Iterable[str], schema: CelSchema) -> None:
         self._getters: tuple[tuple[str, _Getter], ...] = tuple(
-            (name, _getter(name, schema.variables[name])) for name in sorted(expression.names)
+            (name, _getter(name, schema.variables[name])) for name in sorted(names)
         )
 
+    @abstractmethod
     def judge(self, facts: Facts, subject: Party, obj: Party) -> int:
         """NO, MAYBE, YES or FAULT."""
+
+    def read(self, facts: Facts, subject: Party, obj: Party) -> dict[str, Any]:
+        """What it reads; None for what is missing. Arguments are replaced by their names."""
+        values = {name: getter(facts, subject, obj) for name, getter in self._getters}
+        return {
+            name: sorted(value) if name in ("args", "result") and value is not None else value
+            for name, value in values.items()
+        }
+
+
+class InterpretedPart(Part):
+    """What CEL's interpreter has to say."""
+
+    __slots__ = ("_expression",)
+
+    def __init__(self, expression: CelExpression, schema: CelSchema) -> None:
+        super().__init__(expression.names, schema)
+        self._expression = expression
+
+    def judge(self, facts: Facts, subject: Party, obj: Party) -> int:
         values: dict[str, Any] = {}
         missing: list[str] = []
         for name, getter in self._getters:
@@ -130,20 +151,6 @@ class Part:
         if result is False:
             return NO
         return _without(missing, facts, subject, obj)
-
-    def read(self, facts: Facts, subject: Party, obj: Party) -> dict[str, Any]:
-        """What it reads; None for what is missing. Arguments are replaced by their names."""
-        values = {name: getter(facts, subject, obj) for name, getter in self._getters}
-        return {
-            name: sorted(value) if name in ("args", "result") and value is not None else value
-            for name, value in values.items()
-        }
-
-    def explain(self, facts: Facts, subject: Party, obj: Party) -> str | None:
-        """What went wrong, if evaluation came to no result."""
-        found = ((name, getter(facts, subject, obj)) for name, getter in self._getters)
-        result = self._expression.evaluate({k: v for k, v in found if v is not None})
-        return result.detail if isinstance(result, CelFault) else None
 
 
 def _text(value: Any) -> str:
@@ -168,10 +175,10 @@ class PlainPart(Part):
 
     __slots__ = ("_tests",)
 
-    def __init__(
-        self, expression: CelExpression, schema: CelSchema, comparisons: Sequence[Comparison]
-    ) -> None:
-        super().__init__(expression, schema)
+    def __init__(self, comparisons: Sequence[Comparison], schema: CelSchema) -> None:
+        names = {one.left for one in comparisons}
+        names |= {str(one.right) for one in comparisons if one.right_is_name}
+        super().__init__(names, schema)
         getters = dict(self._getters)
         self._tests = tuple(
             (
@@ -193,7 +200,7 @@ class PlainPart(Part):
                 missing.append(name)
             if other is None:
                 missing.append(str(right))
-            if left is not None and other is not None and not compare(left, other):
+            elif left is not None and not compare(left, other):
                 return NO
         return _without(missing, facts, subject, obj) if missing else YES
 
@@ -228,7 +235,7 @@ class Condition:
 
     def judge_rest(self, facts: Facts, subject: Party, obj: Party) -> int:
         """What depends on this request."""
-        answer = self._judge_size(facts) if self.bounds_size else YES
+        answer = self._judge_size(facts)
         if answer == NO or self.dynamic is None:
             return answer
         return both(answer, self.dynamic.judge(facts, subject, obj))
@@ -249,6 +256,8 @@ class Condition:
         return ", ".join(shown)
 
     def _judge_size(self, facts: Facts) -> int:
+        if self.size_min is None and self.size_max is None:
+            return YES
         size = facts.message_bytes
         if size is None:
             return MAYBE if facts.probing else FAULT
@@ -259,11 +268,16 @@ class Condition:
 
 def both(one: int, other: int) -> int:
     """CEL's &&: false wins over a fault. A fault beside what is unknown is no certain answer."""
-    if one == NO or other == NO:
-        return NO
-    if FAULT in (one, other):
-        return NO if MAYBE in (one, other) else FAULT
-    return min(one, other)
+    return _BOTH[one][other]
+
+
+# By one and other, in the order NO, MAYBE, YES, FAULT.
+_BOTH: Final = (
+    (NO, NO, NO, NO),
+    (NO, MAYBE, MAYBE, NO),
+    (NO, MAYBE, YES, FAULT),
+    (NO, NO, FAULT, FAULT),
+)
 
 
 class ConditionCompiler:
@@ -278,9 +292,18 @@ class ConditionCompiler:
             self._variables[f"{party}.{FURTHER}"] = ValueType.MAP
         self._variables["now"] = ValueType.TIME
         self._schemas: dict[tuple[bool, bool, bool], CelSchema] = {}
+        # Many rules have the same condition, and compiling is most of reading one.
+        self._compiled: dict[tuple[str, frozenset[Action]], Condition] = {}
 
     def compile(self, source: str, actions: frozenset[Action]) -> Condition:
         """Raises SourceError for anything that could not work for each of the actions."""
+        key = source, actions
+        condition = self._compiled.get(key)
+        if condition is None:
+            condition = self._compiled[key] = self._compile(source, actions)
+        return condition
+
+    def _compile(self, source: str, actions: frozenset[Action]) -> Condition:
         clauses = read_clauses(source)
         schema = self._schema(actions)
         names = frozenset[str]().union(*(clause.names for clause in clauses))
@@ -292,16 +315,14 @@ class ConditionCompiler:
         dynamic = [clause for clause in clauses if not _is_static(clause) and not _is_bound(clause)]
         size_mins = [clause.size_min for clause in bounds if clause.size_min is not None]
         size_maxs = [clause.size_max for clause in bounds if clause.size_max is not None]
+
+        def part(of: list[Clause]) -> Part | None:
+            return _part(of, schema, whole if len(of) == len(clauses) else None)
+
         return Condition(
             source=source,
-            static=(
-                _part_of(whole, static, schema)
-                if len(static) == len(clauses)
-                else _part(static, schema)
-            ),
-            dynamic=(
-                Part(whole, schema) if len(dynamic) == len(clauses) else _part(dynamic, schema)
-            ),
+            static=part(static),
+            dynamic=part(dynamic),
             size_min=max(size_mins, default=None),
             size_max=min(size_maxs, default=None),
         )
@@ -356,19 +377,18 @@ def _is_bound(clause: Clause) -> bool:
     return clause.size_min is not None or clause.size_max is not None
 
 
-def _part(clauses: Sequence[Clause], schema: CelSchema) -> Part | None:
+def _part(clauses: Sequence[Clause], schema: CelSchema, whole: CelExpression | None) -> Part | None:
+    """``whole`` is the expression if these are all of its clauses."""
     if not clauses:
         return None
-    source = " && ".join(f"({clause.source})" for clause in clauses)
-    names = frozenset[str]().union(*(clause.names for clause in clauses))
-    return _part_of(schema.compile(source, names), clauses, schema)
-
-
-def _part_of(expression: CelExpression, clauses: Sequence[Clause], schema: CelSchema) -> Part:
     comparisons = [one.comparison for one in clauses if _is_plain(one.comparison, schema)]
-    if len(comparisons) < len(clauses):
-        return Part(expression, schema)
-    return PlainPart(expression, schema, [one for one in comparisons if one is not None])
+    if len(comparisons) == len(clauses):
+        return PlainPart([one for one in comparisons if one is not None], schema)
+    if whole is None:
+        source = " && ".join(f"({clause.source})" for clause in clauses)
+        names = frozenset[str]().union(*(clause.names for clause in clauses))
+        whole = schema.compile(source, names)
+    return InterpretedPart(whole, schema)
 
 
 def _is_plain(comparison: Comparison | None, schema: CelSchema) -> bool:
@@ -393,45 +413,57 @@ def _getter(name: str, kind: ValueType) -> _Getter:
     if name == SIZE_VARIABLE:
         return lambda facts, subject, obj: facts.message_bytes
     party, _, field = name.partition(".")
+    of_subject = party == "subject"
     if field == FURTHER:
-        read: _Read = _read_further
-    else:
-        read = _field_reader(field) if field in FIELDS else _attribute_reader(field, kind)
-    if party == "subject":
-        return lambda facts, subject, obj: read(subject)
-    return lambda facts, subject, obj: read(obj)
+        return _further_getter(of_subject)
+    return (
+        _field_getter(field, of_subject)
+        if field in FIELDS
+        else _attribute_getter(field, kind, of_subject)
+    )
 
 
-def _read_further(party: Party) -> dict[str, Any] | None:
+def _further_getter(of_subject: bool) -> _Getter:
     """What other issuers say, as ``subject.from["sl1…"].role`` reads it; None if none says any."""
-    if not party.verified or not party.further:
-        return None
-    return {
-        issuer: {
-            name: list(value) if isinstance(value, tuple) else value for name, value in said.items()
+
+    def get(facts: Facts, subject: Party, obj: Party) -> dict[str, Any] | None:
+        party = subject if of_subject else obj
+        if not party.verified or not party.further:
+            return None
+        return {
+            issuer: {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in said.items()
+            }
+            for issuer, said in party.further.items()
         }
-        for issuer, said in party.further.items()
-    }
+
+    return get
 
 
-def _field_reader(field: str) -> _Read:
-    def read(party: Party) -> str | None:
+def _field_getter(field: str, of_subject: bool) -> _Getter:
+    def get(facts: Facts, subject: Party, obj: Party) -> str | None:
+        party = subject if of_subject else obj
         if not party.verified and field not in ("name", "trust_domain"):
             return None
         value = getattr(party, field)
         return None if value is None else str(value)
 
-    return read
+    return get
 
 
-def _attribute_reader(name: str, kind: ValueType) -> _Read:
-    def read(party: Party) -> AttributeValue | list[str] | None:
+def _attribute_getter(name: str, kind: ValueType, of_subject: bool) -> _Getter:
+    is_plain = kind in PYTHON_TYPES
+
+    def get(facts: Facts, subject: Party, obj: Party) -> AttributeValue | list[str] | None:
+        party = subject if of_subject else obj
         value = party.attributes.get(name) if party.verified else None
         if value is None or not has_type(value, kind):
             return None
-        return list(value) if isinstance(value, tuple | list) else value
+        return value if is_plain or not isinstance(value, tuple | list) else list(value)
 
-    return read
+    return get
 
 
 assert set(_OPERATORS) == COMPARED_BY
+assert len(_BOTH) == FAULT + 1

@@ -7,9 +7,10 @@ so an index changes no answer, only how soon it comes.
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from policy.cel import ValueType, has_type
+from policy.cel import PYTHON_TYPES, ValueType, has_type
 from policy.matcher import RESOURCES, AttributeClause, Clause, NameClause
 from policy.model import Rule
 from policy.request import Action, Party, Request
@@ -41,20 +42,10 @@ class _Table:
     """Where each rule stands that was filed under one field: its rank, by value."""
 
     field: _Field
-    read: Callable[[Party], Hashable]
-    """A party's value; None if it has none. A list of values counts one by one."""
     ranks: Mapping[Hashable, _Ranks]
+    find: Callable[[Party], _Ranks]
+    """Those filed under a party's value; none if it has none."""
     everything: _Ranks
-
-    def collect(self, party: Party, found: list[_Ranks]) -> None:
-        value = self.read(party)
-        if value is None:
-            return
-        if self.field.kind is ValueType.LIST:
-            assert isinstance(value, tuple | list)
-            found.extend(self.ranks[item] for item in value if item in self.ranks)
-        elif (ranks := self.ranks.get(value)) is not None:
-            found.append(ranks)
 
 
 class RuleIndex:
@@ -81,26 +72,21 @@ class RuleIndex:
         found: list[_Ranks] = [self._rest] if self._rest else []
         for table in self._of_request:
             value = getattr(request, table.field.key)
-            if value is None:  # Not named: any may be meant.
-                found.append(table.everything)
-            elif (ranks := table.ranks.get(value)) is not None:
-                found.append(ranks)
+            # Not named: any may be meant.
+            found.append(table.everything if value is None else table.ranks.get(value, ()))
         if self._of_subject:
             for party in subjects:
                 for table in self._of_subject:
-                    table.collect(party, found)
+                    found.append(table.find(party))
         if self._of_object:
             for party in objects:
                 for table in self._of_object:
                     if waits and not party.verified and table.field.needs_proof:
                         found.append(table.everything)
                     else:
-                        table.collect(party, found)
-        if not found:
-            return ()
-        ranks = found[0] if len(found) == 1 else tuple(sorted(set().union(*found)))
-        rules = self.rules
-        return [rules[rank] for rank in ranks]
+                        found.append(table.find(party))
+        ranks = found[0] if len(found) == 1 else sorted(set().union(*found))
+        return [self.rules[rank] for rank in ranks]
 
 
 _Filed = dict[_Field | None, dict[Hashable, list[int]]]
@@ -157,31 +143,46 @@ def _keys(side: str, clause: Clause) -> Iterable[tuple[_Field, Hashable]]:
         yield _Field(side, clause.key, kind), value
 
 
-def _table(field: _Field, ranks: Mapping[Hashable, Sequence[int]]) -> _Table:
-    everything = sorted({rank for listed in ranks.values() for rank in listed})
-    frozen = {value: tuple(listed) for value, listed in ranks.items()}
-    return _Table(field, _reader(field), frozen, tuple(everything))
+def _table(field: _Field, filed: Mapping[Hashable, Sequence[int]]) -> _Table:
+    everything = sorted({rank for listed in filed.values() for rank in listed})
+    ranks = {value: tuple(listed) for value, listed in filed.items()}
+    return _Table(field, ranks, _finder(field, ranks), tuple(everything))
 
 
-def _reader(field: _Field) -> Callable[[Party], Hashable]:
-    """Reads from a party the value by which rules may be filed under a field."""
+def _finder(field: _Field, ranks: Mapping[Hashable, _Ranks]) -> Callable[[Party], _Ranks]:
+    """Reads from a party the value by which rules are filed, and looks it up."""
     key, kind, segments = field.key, field.kind, field.segments
-    if kind is not None:
+    if kind is ValueType.LIST:
 
-        def read_attribute(party: Party) -> Hashable:
+        def find_by_items(party: Party) -> _Ranks:
             value = party.attributes.get(key) if party.verified else None
-            return value if has_type(value, kind) else None
+            if not isinstance(value, tuple | list) or not has_type(value, kind):
+                return ()
+            # A rule that lists several of the items is found once.
+            return tuple(sorted(set(chain.from_iterable(ranks.get(item, ()) for item in value))))
 
-        return read_attribute
+        return find_by_items
+    if kind is not None:
+        python_type = PYTHON_TYPES[kind]
+
+        def find_by_attribute(party: Party) -> _Ranks:
+            value = party.attributes.get(key) if party.verified else None
+            # The type counts: to Python, True equals 1.
+            return ranks.get(value, ()) if type(value) is python_type else ()
+
+        return find_by_attribute
     if key == "name":
 
-        def read_name(party: Party) -> Hashable:
+        def find_by_name(party: Party) -> _Ranks:
             name = party.name
             if name is None or len(name.path) < segments:
-                return None
-            return (name.trust_domain, *name.path[:segments])
+                return ()
+            return ranks.get((name.trust_domain, *name.path[:segments]), ())
 
-        return read_name
-    if key == "trust_domain":
-        return lambda party: party.trust_domain
-    return lambda party: getattr(party, key) if party.verified else None
+        return find_by_name
+
+    def find_by_field(party: Party) -> _Ranks:
+        known = party.verified or key in _KNOWN_UNPROVED
+        return ranks.get(getattr(party, key), ()) if known else ()
+
+    return find_by_field

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from identity import AgentUri, NamePrefix
-from policy.cel import ValueType, has_type
+from policy.cel import PYTHON_TYPES, ValueType, has_type
 from policy.patterns import NamePattern
 from policy.request import Party, Request
 
@@ -46,13 +46,13 @@ class AttributeClause:
         if not party.verified:
             return MAYBE
         value = party.attributes.get(self.key)
-        # The type counts: to Python, True equals 1.
-        if value is None or not has_type(value, self.kind):
+        python_type = PYTHON_TYPES.get(self.kind)
+        if python_type is not None:
+            # The type counts: to Python, True equals 1.
+            return YES if type(value) is python_type and value in self.values else NO
+        if not isinstance(value, tuple | list) or not has_type(value, self.kind):
             return NO
-        if self.kind is ValueType.LIST:
-            assert isinstance(value, tuple | list)
-            return YES if any(item in self.values for item in value) else NO
-        return YES if value in self.values else NO
+        return YES if any(item in self.values for item in value) else NO
 
 
 @dataclass(frozen=True, slots=True)

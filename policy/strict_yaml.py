@@ -8,16 +8,15 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 from yaml.events import (
     AliasEvent,
+    CollectionEndEvent,
     DocumentStartEvent,
-    MappingEndEvent,
     NodeEvent,
     ScalarEvent,
-    SequenceEndEvent,
     SequenceStartEvent,
 )
 
@@ -51,6 +50,7 @@ _LIKE_A_NUMBER: Final = re.compile(
     r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?"
     r"|0[xob][0-9a-fA-F_]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
 )
+_BEGIN_NUMBERS: Final = frozenset("+-.0123456789")
 # Readers of YAML 1.1 take these for a boolean or null, readers of 1.2 for text.
 _AMBIGUOUS: Final = frozenset(
     spelling
@@ -59,8 +59,7 @@ _AMBIGUOUS: Final = frozenset(
 ) - {"true", "false", "null"}
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a file. Both count from 1."""
 
     line: int
@@ -146,10 +145,10 @@ class _Builder:
         self._here = Position(event.start_mark.line + 1, event.start_mark.column + 1)
         if isinstance(event, DocumentStartEvent):
             self._start_document(event)
-        elif isinstance(event, SequenceEndEvent | MappingEndEvent):
-            self._open.pop()
         elif isinstance(event, NodeEvent):
             self._take_node(event)
+        elif isinstance(event, CollectionEndEvent):
+            self._open.pop()
 
     def _start_document(self, event: Any) -> None:
         self._documents += 1
@@ -233,7 +232,7 @@ class _Builder:
                 f"{text} is text to some readers of YAML and a truth value to others.",
                 f'Write true, false or null, or "{text}" for the text.',
             )
-        if not _LIKE_A_NUMBER.fullmatch(text) and not _FLOAT.fullmatch(text):
+        if text[0] not in _BEGIN_NUMBERS or not _LIKE_A_NUMBER.fullmatch(text):
             return text
         return self._number(text)
 

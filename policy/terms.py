@@ -79,6 +79,8 @@ def read_terms(
     defaults: Terms,
     reader: Reader,
 ) -> Terms:
+    if rule.keys().isdisjoint(TERM_KEYS):
+        return defaults
     if not allows:
         for key in ("limit", *_ENFORCED_FOR):
             if key in rule:

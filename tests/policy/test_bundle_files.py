@@ -1,10 +1,13 @@
 """Several files are one policy: attributes and names hold across them, and all is good or none."""
 
+import contextlib
+import gc
 from collections.abc import Sequence
 
 import pytest
 
 from policy import Denial, Permit, PolicyEngine, PolicyError, PolicySource
+from policy.bundles import BASELINE_POLICY
 from policy.documents import FILES_MAX
 from tests.policy.helpers import NOW, ask, call
 
@@ -106,3 +109,18 @@ def test_a_files_tests_may_name_the_rules_of_another() -> None:
     (outcome,) = bundle(ASKS, f"{DECLARES}tests:\n  - {test}\n").run_tests()
 
     assert outcome.passed
+
+
+@pytest.mark.parametrize("text", [BASELINE_POLICY, "rules: ["], ids=["good", "bad"])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_load_leaves_the_garbage_collector_as_it_was(text: str, enabled: bool) -> None:
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(PolicyError):
+            PolicyEngine.load(text, file="p", baseline=False)
+        found = gc.isenabled()
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+    assert found is enabled

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from policy import Action, Denial, Permit, PolicyEngine
+from policy.evaluation import find_allowing
 from policy.index import RuleIndex
 from tests.policy.helpers import HEADER, NOW, PLANNER, agent, ask, call, unproved
 from tests.policy.naive import Naive, some_policy, some_request
@@ -86,3 +87,16 @@ def test_what_is_not_known_yet_is_not_left_out() -> None:
     assert engine.could_allow(ask(asker, unproved()), NOW)
     assert not engine.could_allow(ask(asker, agent("agent://acme/x", role="r8")), NOW)
     assert engine.could_allow(replace(call(subject=PLANNER), action=Action.CHANNEL_OPEN), NOW)
+
+
+def test_a_rule_that_lists_several_items_of_a_list_is_asked_once_and_in_its_place() -> None:
+    rules = "".join(
+        f"  - {{name: r{at}, effect: allow, actions: [message.ask], from: {{teams: [{items}]}}}}\n"
+        for at, items in enumerate(("b", "a, b", "c", "a"))
+    )
+    engine = PolicyEngine.load(f"{HEADER}rules:\n{rules}", file="p", baseline=False)
+    request = ask(agent("agent://acme/p", teams=("a", "b", "x")))
+
+    found = find_allowing(engine._allowing[Action.MESSAGE_ASK], request)
+
+    assert [rule.name for rule in found] == ["r0", "r1", "r3"]
