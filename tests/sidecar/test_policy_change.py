@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sidelink import wire
 
 from channel import StreamOpen, StreamSecret, encode_stream_open
 from identity import AgentUri, Code
-from policy import PolicyEngine
+from link import FrameKind
+from policy import Action, PolicyEngine
 from sidecar import standing
 from sidecar.mesh_stream import MeshStream
+from tests.runs import deliveries_of
 from tests.sidecar.test_router import policy
 from tests.sidecar.test_streams import ECHO, WAIT_S, StreamMesh, failure_of, until
 from tests.simulation.mesh import Sidecar, new_mesh
 
-EVERYTHING = "effect: allow, actions: [channel.open, message.tell, stream.open]"
+EVERYTHING = "effect: allow, actions: [channel.open, message.tell, message.ask, stream.open]"
 OPEN = policy(EVERYTHING)
 NOT_FROM_ALICE = policy(
     EVERYTHING,
@@ -155,6 +158,90 @@ def test_a_policy_that_comes_behind_another_is_the_one_that_is_asked(
     pair.network.run_for(1)
 
     assert pair.channels() == [0, 0]
+
+
+def not_asked_yet(pair: Pair, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """alice may open no channel any more, and the sweep has not come to hers."""
+    monkeypatch.setattr(standing, "ASKED_AT_ONCE", 0)
+    pair.change(sidecar, NOT_FROM_ALICE)
+    assert len(sidecar.router.channels.unasked) == 1
+
+
+def test_nothing_is_delivered_on_a_denied_channel_that_the_sweep_has_not_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair()
+    not_asked_yet(pair, pair.beta, monkeypatch)
+    pair.alice.tell(pair.bob.uri, b"two")
+    pair.network.run_for(0.5)
+
+    assert pair.bob.bodies() == [b"one"]
+    assert pair.channels() == [0, 0]
+    assert pair.beta.decisions.cut == [("channel", "agent://acme/alpha/alice", Code.POLICY_DENIED)]
+
+
+def test_nothing_is_sent_on_a_denied_channel_that_the_sweep_has_not_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair()
+    not_asked_yet(pair, pair.alpha, monkeypatch)
+    pair.alice.tell(pair.bob.uri, b"two")
+    pair.network.run_for(0.5)
+
+    assert pair.bob.bodies() == [b"one"]
+    assert pair.alice.failures()[-1][1] == "policy.denied"
+    assert pair.channels() == [0, 0]
+
+
+def test_no_answer_goes_back_on_a_denied_channel_that_the_sweep_has_not_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair()
+    pair.alice.ask(pair.bob.uri, b"a question")
+    pair.network.run_for(0.5)
+    [question] = [one for one in deliveries_of(pair.bob.frames) if one.body == b"a question"]
+    not_asked_yet(pair, pair.beta, monkeypatch)
+    pair.bob.answer(question.delivery, b"an answer")
+    pair.network.run_for(0.5)
+
+    assert [frame for frame in pair.alice.frames if isinstance(frame, wire.Reply)] == []
+    assert pair.alice.failures()[-1][1] == "message.outcome_unknown"
+
+
+def test_what_waited_for_credit_does_not_follow_once_the_channel_is_denied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair()
+    pair.beta.router.unlisten(pair.bob.agent, pair.bob)
+    [slot] = pair.alpha.router.channels.slots()
+    hop = slot.links.hop
+    for _ in range(40):
+        pair.alice.tell(pair.bob.uri, b"x" * 60_000)
+    waiting = slot.links.waiting_bytes
+    not_asked_yet(pair, pair.alpha, monkeypatch)
+    sent = sum(frame.kind == FrameKind.RECORD for frame in hop.sent)
+    pair.network.run_for(0.5)
+    since = [frame for frame in hop.sent if frame.kind == FrameKind.RECORD][sent:]
+
+    assert waiting > 0
+    assert [len(frame.body) < 1_000 for frame in since] == [True], "the denial, and nothing else"
+
+
+def test_a_channel_that_is_allowed_still_is_asked_about_once_by_each_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(standing, "ASKED_AT_ONCE", 0)
+    pair = Pair()
+    pair.change(pair.beta, policy(EVERYTHING, "effect: allow, actions: [mcp.call]"))
+    before = len(pair.beta.decisions.asked)
+    for _ in range(5):
+        pair.alice.tell(pair.bob.uri, b"two")
+        pair.network.run_for(0.5)
+    asked = [request.action for request, _ in pair.beta.decisions.asked[before:]]
+
+    assert pair.bob.bodies() == [b"one"] + [b"two"] * 5
+    assert asked.count(Action.CHANNEL_OPEN) == 1
+    assert not pair.beta.router.channels.unasked
 
 
 @pytest.fixture
