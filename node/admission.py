@@ -22,7 +22,7 @@ from policy import Action, Denial, Party, Permit, PolicyEngine, Request
 from transport import Hop
 from transport.hop_handshake import HOP_CODES
 
-CUT: Final = ("hop", "registration", "link", "channel", "stream", "path", "agent")
+CUT: Final = ("hop", "registration", "link", "channel", "stream", "call", "path", "agent")
 CUT_CODES: Final = (
     Code.CHANNEL_REVOKED,
     Code.CHANNEL_CREDENTIAL_EXPIRED,
