@@ -1,18 +1,18 @@
 """Asks about many things little by little, or about one at once that somebody needs now."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 # As for channels, in ``sidecar.standing``.
 ASKED_SECONDS_MAX: Final = 0.003
 ASK_SECONDS: Final = 0.001
 
-Thing = TypeVar("Thing", bound=Hashable)
+Thing = TypeVar("Thing")
 
 
 class Sweep(Generic[Thing]):
-    """Each thing is asked about once. Those that were named last are asked about first."""
+    """Each thing, which can be hashed, is asked about once: those that were named last first."""
 
     def __init__(self, ask: Callable[[Thing], None]) -> None:
         self._ask = ask

@@ -1,6 +1,7 @@
 """Another policy comes into force while agents talk: what it denies ends, all else goes on."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,10 +10,11 @@ from sidelink import wire
 
 from channel import StreamOpen, StreamSecret, encode_stream_open
 from identity import AgentUri, Code
-from link import FrameKind
+from link import FrameKind, StreamPreamble
+from link.messages import encode_stream_preamble
 from policy import Action, PolicyEngine
-from sidecar import standing
-from sidecar.mesh_stream import MeshStream
+from sidecar import standing, sweep
+from sidecar.mesh_stream import MeshStream, StreamError
 from tests.runs import deliveries_of
 from tests.sidecar.test_router import policy
 from tests.sidecar.test_streams import ECHO, WAIT_S, StreamMesh, failure_of, until
@@ -214,7 +216,7 @@ def test_what_waited_for_credit_does_not_follow_once_the_channel_is_denied(
     pair = Pair()
     pair.beta.router.unlisten(pair.bob.agent, pair.bob)
     [slot] = pair.alpha.router.channels.slots()
-    hop = slot.links.hop
+    hop: Any = slot.links.hop
     for _ in range(40):
         pair.alice.tell(pair.bob.uri, b"x" * 60_000)
     waiting = slot.links.waiting_bytes
@@ -317,3 +319,79 @@ async def test_a_stream_between_two_agents_of_one_sidecar_is_reset(mesh: StreamM
 
     assert await failure_of(stream.read(1)) is Code.POLICY_DENIED
     assert cut == [("stream", "agent://acme/beta/carol", Code.POLICY_DENIED)]
+
+
+@pytest.fixture
+def unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sweep comes to anything of its own accord."""
+    monkeypatch.setattr(sweep, "ASKED_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(standing, "ASKED_AT_ONCE", 0)
+
+
+@pytest.mark.usefixtures("unreached")
+async def test_no_byte_arrives_on_a_denied_stream_that_the_sweep_has_not_reached(
+    mesh: StreamMesh,
+) -> None:
+    stream = await mesh.open()
+    await stream.write(b"hello")
+    await stream.read(100)
+    change(mesh, "beta", NO_STREAMS)
+    await stream.write(b"more")
+    [served] = mesh.served
+
+    assert await failure_of(served.read(100)) is Code.POLICY_DENIED
+    assert await failure_of(stream.read(100)) is Code.POLICY_DENIED
+
+
+@pytest.mark.usefixtures("unreached")
+async def test_no_byte_leaves_on_a_denied_stream_that_the_sweep_has_not_reached(
+    mesh: StreamMesh,
+) -> None:
+    stream = await mesh.open()
+    await stream.write(b"hello")
+    await stream.read(100)
+    change(mesh, "alpha", NO_STREAMS)
+
+    assert await failure_of(stream.write(b"more")) is Code.POLICY_DENIED
+
+
+@pytest.mark.usefixtures("unreached")
+@pytest.mark.parametrize("where", ["alpha", "beta"])
+async def test_no_byte_passes_on_a_stream_whose_channel_is_denied_and_was_not_reached(
+    mesh: StreamMesh, where: str
+) -> None:
+    stream = await mesh.open()
+    await stream.write(b"hello")
+    await stream.read(100)
+    sidecar = mesh.alpha if where == "alpha" else mesh.beta
+    change(mesh, where, NOT_FROM_ALICE)
+    sidecar.do(sidecar.router.policy_changed)
+    with contextlib.suppress(StreamError):
+        await stream.write(b"more")
+    [served] = mesh.served
+
+    assert await failure_of(served.read(100)) is Code.POLICY_DENIED
+    assert sidecar.decisions.cut == [("channel", "agent://acme/alpha/alice", Code.POLICY_DENIED)]
+
+
+@pytest.mark.usefixtures("unreached")
+async def test_a_stream_that_was_announced_begins_by_the_policy_in_force(
+    mesh: StreamMesh,
+) -> None:
+    stream = await mesh.open()
+    await stream.write(b"hello")
+    await stream.read(100)
+    [slot] = mesh.beta.router.channels.slots()
+    _, secret_bytes = StreamSecret.generate()
+    opening = encode_stream_open(StreamOpen(99, ECHO, secret_bytes))
+    streams = mesh.streams["beta"]
+    streams.stream_announced(slot, opening)
+    [expected] = streams._expected.values()
+    change(mesh, "beta", NO_STREAMS)
+    before = expected.answer.policy_version
+    preamble = encode_stream_preamble(StreamPreamble(slot.links.link, 99))
+    streams.stream_received(slot.links.hop, 999, preamble, ended=False)
+
+    assert before != NO_STREAMS.version
+    assert expected.answer.policy_version == NO_STREAMS.version
+    assert len(mesh.served) == 1
