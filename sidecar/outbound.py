@@ -118,7 +118,7 @@ class Outbound:
     def answer(self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope) -> None:
         """Send an answer on the channel that carried the question."""
         channels = self.conversations.channels
-        if slot.dead or not channels.may_pass(slot):
+        if not channels.may_pass(slot):
             return
         waiting_bytes = slot.links.waiting_bytes
         if waiting_bytes > ANSWER_BYTES_WAITING_MAX or (

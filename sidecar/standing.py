@@ -139,14 +139,17 @@ class Standing:
     def _ask_some(self, _: float) -> None:
         unasked = self._channels.unasked
         until_s = self._clock.now_s() + ASKED_SECONDS_MAX
-        for _ in range(min(len(unasked), ASKED_AT_ONCE)):
-            # From the end: to look for its first costs as much as was taken out before it.
-            self._ask(unasked.popitem()[0])
-            if self._clock.now_s() >= until_s:
-                break
-        self._is_asking = bool(unasked)
-        if unasked:
-            self._timers.at(self._clock.now_s() + ASK_SECONDS, self._ask_some)
+        try:
+            for _ in range(min(len(unasked), ASKED_AT_ONCE)):
+                # From the end: to look for its first costs as much as was taken out before it.
+                self._ask(unasked.popitem()[0])
+                if self._clock.now_s() >= until_s:
+                    break
+        finally:
+            # Also when one of them meets a fault of ours: the others have an end to come to.
+            self._is_asking = bool(unasked)
+            if unasked:
+                self._timers.at(self._clock.now_s() + ASK_SECONDS, self._ask_some)
 
     def ask_again(self, slot: ChannelSlot) -> None:
         """Ask about an unasked channel now, and end it if it is denied."""

@@ -204,6 +204,8 @@ class Streams:
     def channel_gone(self, slot: ChannelSlot, code: Code) -> None:
         """A stream lives no longer than the channel that opened it."""
         self._next_number.pop(slot, None)
+        if not slot.streams:
+            return  # Else each of thousands of channels that end would look at all streams.
         for key in [key for key in self._expected if key[0] is slot]:
             self._unexpect(key)
         for stream in [s for s in self._streams.values() if s.slot is slot]:

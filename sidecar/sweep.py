@@ -42,8 +42,11 @@ class Sweep(Generic[Thing]):
     def _ask_some(self) -> None:
         waiting, loop = self._waiting, asyncio.get_running_loop()
         until_s = loop.time() + ASKED_SECONDS_MAX
-        while waiting and loop.time() < until_s:
-            self._ask(waiting.popitem()[0])
-        self._is_running = bool(waiting)
-        if waiting:
-            loop.call_later(ASK_SECONDS, self._ask_some)
+        try:
+            while waiting and loop.time() < until_s:
+                self._ask(waiting.popitem()[0])
+        finally:
+            # Also when one of them meets a fault of ours.
+            self._is_running = bool(waiting)
+            if waiting:
+                loop.call_later(ASK_SECONDS, self._ask_some)
