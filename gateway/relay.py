@@ -106,6 +106,9 @@ class GatewayRelay:
         self.counters = RelayCounters()
         self.hops = HopTable(limits or RelayLimits(), self.counters.refuse)
         self._openings: Openings | None = None
+        self.unasked: dict[LinkPermit, None] = {}
+        """Links that an older policy has allowed, and the one in force has yet to."""
+        self._ask_again: Callable[[LinkPermit], None] | None = None
 
     @property
     def links(self) -> int:
@@ -129,6 +132,21 @@ class GatewayRelay:
             self.counters.refuse(exc.code)
             state.hop.close(exc.code)
         return True
+
+    def use_standing(self, ask_again: Callable[[LinkPermit], None]) -> None:
+        """Who asks policy about an unasked link, and cuts it upon a no. It is called before the
+        link carries anything more: another policy holds for all links from its first moment."""
+        self._ask_again = ask_again
+
+    def find_link(self, near: LinkEnd) -> Direction[LinkPermit] | None:
+        """What is relayed from here, by leave of the policy in force."""
+        direction = self._table.find(near)
+        if direction is None or direction.permit not in self.unasked:
+            return direction
+        assert self._ask_again is not None, "who has filled unasked has said so"
+        del self.unasked[direction.permit]
+        self._ask_again(direction.permit)
+        return self._table.find(near)
 
     def live_links(self) -> list[LinkPermit]:
         """Every link that is relayed now."""
@@ -192,7 +210,7 @@ class GatewayRelay:
 
     def join_stream(self, hop: HopPort, link: int) -> HopPort | None:
         """Where the byte streams of a link go on: the far hop, or None for an unknown link."""
-        direction = self._table.find(LinkEnd(hop.id, link))
+        direction = self.find_link(LinkEnd(hop.id, link))
         return None if direction is None else self.hops[direction.to.hop].hop
 
     def far_link(self, hop: HopPort, link: int) -> int:
@@ -272,7 +290,7 @@ class GatewayRelay:
 
     def _relay(self, near: LinkEnd, frame: Frame) -> bool:
         """Pass it on. False for a link that there is not."""
-        direction = self._table.find(near)
+        direction = self.find_link(near)
         if direction is None:
             # The other end closed it while this frame was on its way: no fault of anybody.
             self.counters.refuse(Code.ROUTE_LINK_CLOSED)

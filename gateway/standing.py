@@ -1,7 +1,8 @@
 """Whether what a gateway lets pass still may, when another policy is in force. Pure.
 
 What was allowed once, a registration or a link, goes on without a question. So it is asked about
-again, little by little: a gateway has tens of thousands of links.
+again, little by little, for a gateway has tens of thousands of links; or when a link has something
+to carry.
 """
 
 from collections import deque
@@ -32,21 +33,22 @@ class Standing:
         self._relay = relay
         self._streams = streams
         self._decisions = decisions
-        self._waiting: deque[Route | LinkPermit] = deque()
+        self._routes: deque[Route] = deque()
+        relay.use_standing(self._ask_link)
 
     def policy_changed(self) -> None:
         """Another policy is in force: call ``ask_next`` until it says that nothing is left."""
-        self._waiting = deque([*self._relay.directory.routes(), *self._relay.live_links()])
+        self._routes = deque(self._relay.directory.routes())
+        self._relay.unasked = dict.fromkeys(self._relay.live_links())
 
     def ask_next(self) -> bool:
         """Ask about the next of what an older policy has allowed. False when nothing is left."""
-        if not self._waiting:
-            return False
-        one = self._waiting.popleft()
-        if isinstance(one, Route):
-            self._ask_registration(one)
+        if self._routes:
+            self._ask_registration(self._routes.popleft())
+        elif self._relay.unasked:
+            self._ask_link(self._relay.unasked.popitem()[0])
         else:
-            self._ask_link(one)
+            return False
         return True
 
     def _ask_registration(self, route: Route) -> None:

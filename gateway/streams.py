@@ -64,6 +64,9 @@ class StreamRelay:
                         raise FrameError("a stream that ends within its preamble")
                     return
                 near, data = opened
+            self._relay.find_link(LinkEnd(hop.id, near.link))
+            if key not in self._ends:
+                return  # Policy has ended its link at this moment, and with it the stream.
             self._pass_untrusted(near, data, ended)
         except FrameError as exc:
             hop.close(exc.code)

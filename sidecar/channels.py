@@ -7,7 +7,7 @@ which link carries an open one is that of ``sidecar.paths``.
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from channel import (
     AddressesReceived,
@@ -23,7 +23,6 @@ from channel import (
     PeerRenewed,
     PeerVerified,
     Prologue,
-    Signal,
     SignalReceived,
     StreamOpenReceived,
 )
@@ -47,9 +46,10 @@ from link.messages import (
     encode_code,
 )
 from node.link_channel import LinkChannel
-from policy import Denial, Permit
+from policy import Denial
 from sidecar.admission import Admission
 from sidecar.agents import LocalAgent
+from sidecar.channel_owner import ChannelOwner
 from sidecar.handshakes import Handshakes
 from sidecar.hops import HopBook
 from sidecar.mailbox import Sender
@@ -59,36 +59,6 @@ from sidecar.timers import Timers
 
 VerifyChannelPeer = Callable[[LocalAgent, bytes, bytes, bool], VerifiedPeer]
 """For which agent of ours, the proof, the Noise key, and whether the channel is open already."""
-
-
-class ChannelOwner(Protocol):
-    """What the table tells, and asks, whoever gives its channels a meaning."""
-
-    def find_agent(self, name: AgentUri) -> LocalAgent | None: ...
-    def freshen(self, agent: LocalAgent) -> None:
-        """See to it that what it is about to show is what it can show now."""
-
-    def may_accept(self, slot: ChannelSlot) -> Permit | Denial: ...
-    def channel_verified(self, slot: ChannelSlot) -> None: ...
-    def channel_opened(self, slot: ChannelSlot) -> None: ...
-    def channel_denied(self, slot: ChannelSlot, denied: ChannelDenied) -> None: ...
-    def channel_closed(self, slot: ChannelSlot, code: Code) -> None: ...
-    def data_received(self, slot: ChannelSlot, data: bytes, owed_bytes: int) -> None: ...
-    def stream_announced(self, slot: ChannelSlot, payload: bytes) -> None: ...
-    def addresses_received(
-        self, slot: ChannelSlot, addresses: tuple[tuple[str, int], ...]
-    ) -> None: ...
-    def signal_received(self, slot: ChannelSlot, signal: Signal) -> None: ...
-    def peer_renewed(self, slot: ChannelSlot) -> None: ...
-    def channel_moved(self, slot: ChannelSlot) -> None: ...
-    def progressed(self, slot: ChannelSlot) -> None:
-        """Something may have left: it was acknowledged, or there is more credit."""
-        ...
-
-    def stream_credit(self, hop: HopPort, link: int, stream: int, limit: int) -> None: ...
-    def streams_on(self, end: LinkEnd) -> int: ...
-    def arm(self, slot: ChannelSlot) -> None: ...
-    def disarm(self, slot: ChannelSlot) -> None: ...
 
 
 class ChannelTable:
@@ -114,6 +84,9 @@ class ChannelTable:
         """Channels that ended, those that never opened among them."""
         self.draining = False
         """Whether this sidecar stops soon, and takes no new channel."""
+        self.unasked: dict[ChannelSlot, None] = {}
+        """Those that an older policy has allowed, and the one in force has yet to: see
+        ``may_pass``."""
         self.hops = HopBook()
         self.handshakes = Handshakes(timers)
         self.paths = Paths(self, self.hops, timers)
@@ -197,6 +170,14 @@ class ChannelTable:
         except FrameError as exc:
             hop.close(exc.code)
 
+    def may_pass(self, slot: ChannelSlot) -> bool:
+        """Whether anything may go over a channel now, in either direction. Whoever moves something
+        asks this first: so another policy holds for all channels from its first moment, though it
+        takes a while to end all those that it denies."""
+        if slot in self.unasked:
+            self._owner.ask_again(slot)
+        return not slot.dead
+
     def find(self, hop: HopPort, link: int) -> ChannelSlot | None:
         """The live channel on this link, proved or not; or that is about to go on there."""
         end = LinkEnd(hop.id, link)
@@ -255,6 +236,8 @@ class ChannelTable:
             self.end(slot, Code.CHANNEL_LIMIT_EXCEEDED)
 
     def _receive_now_untrusted(self, slot: ChannelSlot, frame: Frame, now_s: float) -> None:
+        if frame.kind == FrameKind.RECORD and not self.may_pass(slot):
+            return
         try:
             events, owed_bytes = slot.links.receive(frame.kind, frame.body, now_s)
         except CreditError as exc:
@@ -369,7 +352,7 @@ class ChannelTable:
             return
         end = LinkEnd(hop.id, frame.link)
         slot = self._slots.get(end)
-        if slot is not None and slot.links.end == end:
+        if slot is not None and slot.links.end == end and self.may_pass(slot):
             slot.links.credit(credit)
             if slot.held_bytes:
                 self.admission.may_hold(slot)
@@ -463,6 +446,7 @@ class ChannelTable:
             return False
         self.closed[code] += 1
         slot.dead = True
+        self.unasked.pop(slot, None)
         if self._slots.get(slot.links.end) is slot:
             del self._slots[slot.links.end]
         self.paths.forget(slot)

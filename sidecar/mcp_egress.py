@@ -33,6 +33,7 @@ from sidecar.mcp_message import (
     parse_body_untrusted,
     unsupported_version,
 )
+from sidecar.mcp_standing import AskAgain, CallCutError, CallStanding, LiveCall
 from sidecar.mcp_stdio import Answer, Call, StdioError, StdioServer
 from sidecar.mcp_wire import (
     ExchangeReader,
@@ -108,11 +109,14 @@ class McpEgress:
         decide: EgressDecide,
         may_offer: MayOffer,
         judges_results: Callable[[], bool] = lambda: False,
+        ask_again: AskAgain | None = None,
     ) -> None:
+        """``ask_again``: what ``decide`` is asked, about calls in flight. No limit is charged."""
         self._service = service
         self._judges_results = judges_results
         self._decide = decide
         self._may_offer = may_offer
+        self._standing = CallStanding(ask_again)
         self._running: dict[Identifier, _Running] = {}
         self._exchanges: Counter[Identifier] = Counter()
         # Per caller: the pause before the next start, and when it is over.
@@ -137,6 +141,10 @@ class McpEgress:
     def children(self) -> int:
         return len(self._running)
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: calls in flight that it denies end."""
+        self._standing.policy_changed()
+
     async def serve(self, stream: MeshStream) -> None:
         """One exchange, from its head to the end of the answer. Never raises for a peer."""
         node = _node_of(stream.peer)
@@ -159,9 +167,9 @@ class McpEgress:
         try:
             answer = await self._read_and_decide(reader, stream.peer)
             if isinstance(answer, _Permitted):
-                await self._answer(reader, stream, answer)
+                await self._answer(reader, stream, answer.request, answer.obligations)
             else:
-                await _write_whole(stream, answer)
+                await _Reply(stream).write_whole(answer)
                 await stream.finish()
         except TimeoutError:
             stream.reset(Code.STREAM_TIMEOUT)
@@ -206,58 +214,77 @@ class McpEgress:
         return _Permitted(message, obligations)
 
     async def _answer(
-        self, reader: ExchangeReader, stream: MeshStream, permitted: _Permitted
+        self,
+        reader: ExchangeReader,
+        stream: MeshStream,
+        request: McpRequest,
+        obligations: Obligations,
     ) -> None:
-        """The answer, while a reset by the caller cancels at once."""
+        """The answer, for as long as policy allows it."""
+        reply = _Reply(stream)
+        live = LiveCall(self._service.name, request.asks, obligations, stream.peer)
+        try:
+            with self._standing.serving(live):
+                await self._answer_while_allowed(reader, reply, request, live)
+        except CallCutError as cut:
+            await reply.end_denied(request.request_id, cut.denial)
+
+    async def _answer_while_allowed(
+        self, reader: ExchangeReader, reply: "_Reply", request: McpRequest, live: LiveCall
+    ) -> None:
+        """A reset by the caller cancels at once."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(reader.wait_end())
-                await self._exchange(stream, permitted)
-                await stream.finish()
+                await self._exchange(reply, request, live)
+                await reply.stream.finish()
                 watch.cancel()
         except BaseExceptionGroup as group:
             # What ended it first is what is told; the rest is its consequence.
             raise group.exceptions[0] from None
 
-    async def _exchange(self, stream: MeshStream, permitted: _Permitted) -> None:
-        request, obligations = permitted.request, permitted.obligations
-        seconds = min(self._service.call_s_max, obligations.max_seconds or math.inf)
+    async def _exchange(self, reply: "_Reply", request: McpRequest, live: LiveCall) -> None:
+        seconds = min(self._service.call_s_max, live.obligations.max_seconds or math.inf)
         try:
-            async with self._server_for(stream.peer) as server:
+            async with self._server_for(reply.stream.peer) as server:
+                self._standing.check(live)
                 call = server.begin(request)
                 try:
                     async with asyncio.timeout(seconds):
-                        await self._relay(stream, call, obligations)
+                        await self._relay(reply, call, live)
                 finally:
                     server.end(call)
         except SidelinkError as error:
             if isinstance(error, StreamError | WireError):
                 raise
-            await _write_whole(stream, failed(request.request_id, error))
+            await reply.write_whole(failed(request.request_id, error))
 
-    async def _relay(self, stream: MeshStream, call: Call, obligations: Obligations) -> None:
+    async def _relay(self, reply: "_Reply", call: Call, live: LiveCall) -> None:
         """JSON when the first thing said is the answer; else events as they come."""
+        request_id = call.request.request_id
         first = await _next_within(call, KEEP_ALIVE_S)
+        self._standing.check(live)
         if isinstance(first, Answer):
-            answer = self._filtered(stream.peer, call, first, obligations)
-            await _write_whole(stream, response_of(answer, call.request.request_id))
+            answer = self._filtered(reply.stream.peer, call, first, live.obligations)
+            await reply.write_whole(response_of(answer, request_id))
             return
-        await stream.write(encode_response_head(ResponseHead(200, SSE_HEADERS)))
+        await reply.write(encode_response_head(ResponseHead(200, SSE_HEADERS)))
         said: bytes | Answer | None = first
         while not isinstance(said, Answer):
             # What a server says on the way may be what its result must not.
-            if said is None or obligations.redact:
-                await stream.write(SSE_KEEP_ALIVE)
+            if said is None or live.obligations.redact:
+                await reply.write(SSE_KEEP_ALIVE)
             else:
-                await stream.write(sse_event(said))
+                await reply.write(sse_event(said))
             try:
                 said = await _next_within(call, KEEP_ALIVE_S)
             except StdioError as error:
                 # The status is on its way already: the error has to be the last event.
-                await stream.write(sse_event(failed(call.request.request_id, error).body))
+                await reply.write(sse_event(failed(request_id, error).body))
                 return
-        answer = self._filtered(stream.peer, call, said, obligations)
-        await stream.write(sse_event(answer.encode(call.request.request_id)))
+            self._standing.check(live)
+        answer = self._filtered(reply.stream.peer, call, said, live.obligations)
+        await reply.write(sse_event(answer.encode(request_id)))
 
     def _filtered(
         self, caller: VerifiedIdentity, call: Call, answer: Answer, obligations: Obligations
@@ -394,8 +421,38 @@ async def _next_within(call: Call, seconds: float) -> bytes | Answer | None:
         return None
 
 
-async def _write_whole(stream: MeshStream, answer: McpAnswer) -> None:
-    headers = answer.headers
-    if answer.body:
-        headers = (("content-type", "application/json"), *headers)
-    await stream.write(encode_response_head(ResponseHead(answer.status, headers)) + answer.body)
+class _Reply:
+    """What goes back to the caller, and how far it has got."""
+
+    def __init__(self, stream: MeshStream) -> None:
+        self.stream = stream
+        self._has_begun = False
+        self._is_writing = False
+
+    async def write(self, data: bytes) -> None:
+        """The head, or one whole event."""
+        self._has_begun = self._is_writing = True
+        await self.stream.write(data)
+        self._is_writing = False
+
+    async def write_whole(self, answer: McpAnswer) -> None:
+        headers = answer.headers
+        if answer.body:
+            headers = (("content-type", "application/json"), *headers)
+        await self.write(encode_response_head(ResponseHead(answer.status, headers)) + answer.body)
+
+    async def end_denied(self, request_id: bytes, denial: Denial) -> None:
+        """Say so in the place of the answer. In the midst of an event nothing can be said."""
+        answer = denied(request_id, denial)
+        if self._is_writing:
+            self.stream.reset(denial.code)
+            return
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                if self._has_begun:
+                    await self.write(sse_event(answer.body))
+                else:
+                    await self.write_whole(answer)
+                await self.stream.finish()
+        except TimeoutError:
+            self.stream.reset(denial.code)  # The caller takes nothing.

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from identity import AgentUri, Code, SidelinkError
 from policy import Denial, Permit
-from sidecar.mcp_answers import McpAnswer, denied, failed
+from sidecar.mcp_answers import McpAnswer, denied, failed, sse_event
 from sidecar.mcp_message import (
     McpAsk,
     McpNotification,
@@ -29,6 +29,7 @@ from sidecar.mcp_message import (
     parse_body_untrusted,
     unsupported_version,
 )
+from sidecar.mcp_standing import AskAgain, CallCutError, CallStanding, LiveCall
 from sidecar.mcp_wire import (
     BODY_BYTES_MAX,
     ExchangeReader,
@@ -47,6 +48,10 @@ BODY_S_MAX: Final = 30.0
 OPEN_S_MAX: Final = 10.0
 ANSWER_S_MAX: Final = 120.0
 STOP_S_MAX: Final = 1.0
+LAST_WORDS_S: Final = 1.0
+# An event ends with an empty line, and a line in one of three ways.
+_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_EVENT_END_BYTES: Final = max(map(len, _EVENT_ENDS))
 HEADER_BYTES_MAX: Final = 16 * 1024
 
 IngressDecide = Callable[[str, str, AgentUri, McpAsk], Awaitable[Permit | Denial]]
@@ -76,11 +81,18 @@ class McpIngress:
     """Start it on TCP or on a Unix socket, then close it."""
 
     def __init__(
-        self, settings: IngressSettings, decide: IngressDecide, open_stream: OpenStream
+        self,
+        settings: IngressSettings,
+        decide: IngressDecide,
+        open_stream: OpenStream,
+        ask_again: AskAgain | None = None,
     ) -> None:
+        """``ask_again``: what ``decide`` is asked, about calls in flight; None where the egress is
+        in this program too, and asks about the same calls."""
         self._settings = settings
         self._decide = decide
         self._open_stream = open_stream
+        self._standing = CallStanding(ask_again)
         self._needs_token = True
         self._checks_host = True
         self._requests = 0
@@ -121,6 +133,10 @@ class McpIngress:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: calls in flight that it denies end."""
+        self._standing.policy_changed()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One HTTP request to `/mcp/<service>`."""
         refusal = self._refusal(request)
@@ -148,11 +164,20 @@ class McpIngress:
             text = f"the body is longer than {BODY_BYTES_MAX} bytes"
             return _plain(McpAnswer(413, encode_error(None, RpcCode.INVALID_REQUEST, text)))
         headers = self._headers_of(request)
+        changes = self._standing.changes
         message = await self._judge(request.match_info["service"], to, body, headers)
         if isinstance(message, McpAnswer):
             return _plain(message)
+        live = LiveCall(request.match_info["service"], message.asks)
+        # One of its asks may have been decided before another policy came.
+        live.is_stale = self._standing.changes != changes
         head = RequestHead("POST", "", end_to_end(headers), len(body))
-        return await self._forward(request, message, to, head, body)
+        reply = _Reply(request)
+        try:
+            with self._standing.serving(live):
+                return await self._forward(reply, message, to, head, body, live)
+        except CallCutError as cut:
+            return await reply.end_denied(message.request_id, cut.denial)
 
     def _refusal(self, request: web.Request) -> McpAnswer | None:
         """Everything that is settled before a byte of the body is read."""
@@ -214,23 +239,26 @@ class McpIngress:
 
     async def _forward(
         self,
-        request: web.Request,
+        reply: "_Reply",
         message: McpRequest,
         to: AgentUri,
         head: RequestHead,
         body: bytes,
+        live: LiveCall,
     ) -> web.StreamResponse:
         stream: MeshStream | None = None
         is_done = False
         try:
             async with asyncio.timeout(OPEN_S_MAX):
-                service = request.match_info["service"]
-                stream = await self._open_stream(self._settings.agent, to, service)
+                stream = await self._open_stream(self._settings.agent, to, live.service)
+            self._standing.found(live, stream.peer)
             reader = ExchangeReader(stream)
             async with asyncio.timeout(ANSWER_S_MAX):
                 await stream.write(encode_request_head(head) + body)
                 answer = await reader.response_head()
-            response, is_done = await _relay(request, answer, reader)
+            response, is_done = await reply.relay(
+                answer, reader, lambda: self._standing.check(live)
+            )
             if is_done:
                 await stream.finish()
             return response
@@ -242,7 +270,8 @@ class McpIngress:
             return _plain(failed(message.request_id, error))
         finally:
             if stream is not None and not is_done:
-                stream.reset(Code.STREAM_RESET)
+                # To the far side too, that is the end of it: it cancels at the server.
+                stream.reset(Code.STREAM_RESET if live.denial is None else live.denial.code)
 
 
 class McpListener:
@@ -297,25 +326,61 @@ async def _listen_tcp(runner: web.AppRunner, host: str, port: int) -> int:
     return bound
 
 
-async def _relay(
-    request: web.Request, head: ResponseHead, reader: ExchangeReader
-) -> tuple[web.StreamResponse, bool]:
-    """Bytes as they come. An answer cut short must not look complete: the connection is cut."""
-    response = web.StreamResponse(status=head.status)
-    for name, value in end_to_end(head.headers):
-        response.headers.add(name, value.encode("latin-1").decode("utf-8", "surrogateescape"))
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
-        response.headers.setdefault("x-accel-buffering", "no")
-    await response.prepare(request)
-    try:
-        async for chunk in reader.rest():
-            await response.write(chunk)
-    except (StreamError, WireError):
-        if request.transport is not None:
-            request.transport.abort()
-        return response, False
-    await response.write_eof()
-    return response, True
+class _Reply:
+    """What goes back to the client, and how far it has got."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._response: web.StreamResponse | None = None
+        self._is_events = False
+        self._last = b""
+        """The last few bytes that the client was sent."""
+
+    async def relay(
+        self, head: ResponseHead, reader: ExchangeReader, check: Callable[[], None]
+    ) -> tuple[web.StreamResponse, bool]:
+        """Bytes as they come, each after a ``check``. An answer cut short must not look complete:
+        the connection is cut."""
+        check()
+        response = web.StreamResponse(status=head.status)
+        for name, value in end_to_end(head.headers):
+            response.headers.add(name, value.encode("latin-1").decode("utf-8", "surrogateescape"))
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.headers.setdefault("x-accel-buffering", "no")
+            self._is_events = True
+        self._response = response
+        await response.prepare(self._request)
+        try:
+            async for chunk in reader.rest():
+                check()
+                self._last = (self._last + chunk[-_EVENT_END_BYTES:])[-_EVENT_END_BYTES:]
+                await response.write(chunk)
+        except (StreamError, WireError):
+            self._abort()
+            return response, False
+        await response.write_eof()
+        return response, True
+
+    async def end_denied(self, request_id: bytes, denial: Denial) -> web.StreamResponse:
+        """Say so in the place of the answer. In the midst of one nothing can be said."""
+        answer = denied(request_id, denial)
+        response = self._response
+        if response is None:
+            return _plain(answer)
+        if not self._is_events or not (self._last.endswith(_EVENT_ENDS) or not self._last):
+            self._abort()
+            return response
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await response.write(sse_event(answer.body))
+                await response.write_eof()
+        except TimeoutError:
+            self._abort()  # The client takes nothing.
+        return response
+
+    def _abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
 
 def _is_host_allowed(host: str, allowed: tuple[str, ...]) -> bool:

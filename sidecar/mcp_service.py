@@ -39,6 +39,7 @@ class McpService:
         self._streams = streams
         self._stack = AsyncExitStack()
         self._egresses: list[McpEgress] = []
+        self._ingresses: list[McpIngress] = []
 
     @property
     def children(self) -> int:
@@ -65,6 +66,13 @@ class McpService:
     async def close(self) -> None:
         await self._stack.aclose()
 
+    def policy_changed(self) -> None:
+        """Another policy is in force: calls in flight that it denies end, at once or soon."""
+        for egress in self._egresses:
+            egress.policy_changed()
+        for ingress in self._ingresses:
+            ingress.policy_changed()
+
     async def _serve(self, server: McpServer) -> None:
         agent = self._open_agent(server.agent, server.attributes)
         egress = McpEgress(
@@ -72,6 +80,9 @@ class McpService:
             decide=lambda caller, service, ask: self._decide_at_egress(caller, agent, service, ask),
             may_offer=lambda caller, service, ask: self._may_offer(caller, agent, service, ask),
             judges_results=lambda: self._parts.policy.judges_results,
+            ask_again=lambda caller, service, ask: self._ask_again_at_egress(
+                caller, agent, service, ask
+            ),
         )
         await self._stack.enter_async_context(egress)
         self._egresses.append(egress)
@@ -85,10 +96,11 @@ class McpService:
 
     def _ingress(self, entry: IngressEntry) -> McpIngress:
         agent = self._open_agent(entry.agent, entry.attributes)
-        return McpIngress(
+        to = AgentUri.parse(entry.to)
+        ingress = McpIngress(
             IngressSettings(
                 agent=str(agent.uri),
-                services={entry.service: AgentUri.parse(entry.to)},
+                services={entry.service: to},
                 token=None if entry.token_file is None else read_token(entry.token_file),
                 allow_any_local=entry.allow_any_local,
             ),
@@ -96,7 +108,14 @@ class McpService:
                 agent, service, target, ask
             ),
             open_stream=lambda _agent, target, service: self._open_stream(agent, target, service),
+            ask_again=None
+            if self._agents.covers(to)
+            else lambda target, service, ask: self._ask_again_at_ingress(
+                agent, target, service, ask
+            ),
         )
+        self._ingresses.append(ingress)
+        return ingress
 
     async def _open_stream(self, agent: LocalAgent, to: AgentUri, service: str) -> MeshStream:
         return await self._streams.open(agent, to, service)
@@ -155,17 +174,40 @@ class McpService:
     ) -> Permit | Denial:
         request = _request(Party.from_verified(caller), agent.party, service, ask)
         decision = self._parts.admission.decide(request, expires_unix_s=caller.expires_unix_s)
-        if isinstance(decision, Denial) and decision.disclose is None:
-            is_stranger = caller.trust_domain != agent.uri.trust_domain
-            told = Disclosure.NONE if is_stranger else Disclosure.REASON
-            return replace(decision, disclose=told)
-        return decision
+        return _as_told(decision, caller, agent)
+
+    def _ask_again_at_egress(
+        self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk
+    ) -> Permit | Denial:
+        """Whether a call that is being served may go on."""
+        request = _request(Party.from_verified(caller), agent.party, service, ask)
+        expires_unix_s = caller.expires_unix_s
+        decision = self._parts.admission.ask_again(request, "call", expires_unix_s=expires_unix_s)
+        return _as_told(decision, caller, agent)
+
+    def _ask_again_at_ingress(
+        self, agent: LocalAgent, target: VerifiedIdentity, service: str, ask: McpAsk
+    ) -> Permit | Denial:
+        """Whether a call that waits for the far side may."""
+        request = _request(agent.party, Party.from_verified(target), service, ask)
+        expires_unix_s = agent.expires_unix_s
+        return self._parts.admission.ask_again(request, "call", expires_unix_s=expires_unix_s)
 
     def _may_offer(
         self, caller: VerifiedIdentity, agent: LocalAgent, service: str, ask: McpAsk
     ) -> bool:
         request = _request(Party.from_verified(caller), agent.party, service, ask)
         return self._parts.policy.could_allow(request, self._parts.clock.unix_s())
+
+
+def _as_told(
+    decision: Permit | Denial, caller: VerifiedIdentity, agent: LocalAgent
+) -> Permit | Denial:
+    """The decision, with how much of a denial this caller is told where policy does not say."""
+    if isinstance(decision, Permit) or decision.disclose is not None:
+        return decision
+    is_stranger = caller.trust_domain != agent.uri.trust_domain
+    return replace(decision, disclose=Disclosure.NONE if is_stranger else Disclosure.REASON)
 
 
 def read_token(path: Path) -> str:

@@ -152,7 +152,7 @@ class StdioServer:
         """Whoever began a call ends it; one without an answer is cancelled at the server."""
         if self._calls.pop(call.number, None) is None or call.is_settled or self._closed:
             return
-        cancelled = b'{"requestId":%d,"reason":"the caller is gone"}' % call.number
+        cancelled = b'{"requestId":%d,"reason":"nobody waits for it any more"}' % call.number
         try:
             self._send(None, "notifications/cancelled", cancelled)
         except StdioError:

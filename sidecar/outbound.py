@@ -76,7 +76,7 @@ class Outbound:
         unix_s = self._clock.unix_s()
         for send in sends:
             owner = Owner(session, send.request, agent.handle)
-            conversation = self.conversations.find(agent, send.to)
+            conversation = self._find(agent, send.to)
             if conversation is None:
                 conversation = self._begin(agent, owner, send.to)
                 if conversation is None:
@@ -94,7 +94,7 @@ class Outbound:
 
     def send_run(self, agent: LocalAgent, session: LocalSession, run: wire.TellRun) -> None:
         """Tells of one agent to one name, in order. What cannot be said of all is said of each."""
-        conversation = self.conversations.find(agent, run.to)
+        conversation = self._find(agent, run.to)
         slot = None if conversation is None else conversation.slot
         unix_s = self._clock.unix_s()
         if (
@@ -117,9 +117,9 @@ class Outbound:
 
     def answer(self, conversation: Conversation, slot: ChannelSlot, envelope: Envelope) -> None:
         """Send an answer on the channel that carried the question."""
-        if slot.dead:
-            return
         channels = self.conversations.channels
+        if not channels.may_pass(slot):
+            return
         waiting_bytes = slot.links.waiting_bytes
         if waiting_bytes > ANSWER_BYTES_WAITING_MAX or (
             waiting_bytes and not channels.admission.may_hold(slot)
@@ -140,6 +140,7 @@ class Outbound:
 
     def want_channel(self, agent: LocalAgent, remote: AgentUri, then: ChannelWanted) -> None:
         """Call ``then`` once a channel to this name is open, or with why there is none."""
+        self._find(agent, str(remote))  # So that no channel is taken that is denied now.
         conversation = self.conversations.get(agent, remote)
         slot = self.conversations.ensure_channel(conversation)
         if slot is not None and slot.opened and not slot.holds:
@@ -279,6 +280,17 @@ class Outbound:
 
     # Inside.
 
+    def _find(self, agent: LocalAgent, to: str) -> Conversation | None:
+        """The conversation of these two, with no channel that the policy in force denies."""
+        channels = self.conversations.channels
+        conversation = self.conversations.find(agent, to)
+        while conversation is not None:
+            slot = conversation.slot
+            if slot is None or slot.dead or channels.may_pass(slot):
+                break
+            conversation = self.conversations.find(agent, to)  # It may have ended with its channel.
+        return conversation
+
     def _begin(self, agent: LocalAgent, owner: Owner, to: str) -> Conversation | None:
         try:
             remote = AgentUri.parse(to)
@@ -311,6 +323,8 @@ class Outbound:
         """Send what waited for its channel, if that can be used now."""
         slot, unix_s = conversation.slot, self._clock.unix_s()
         if slot is None or not _is_ready(slot, unix_s):
+            return
+        if not self.conversations.channels.may_pass(slot):
             return
         queue, conversation.queue, conversation.queue_bytes = conversation.queue, [], 0
         now_s = self._clock.now_s()

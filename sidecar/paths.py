@@ -62,6 +62,10 @@ class PathHome(Protocol):
         """It cannot go on: whoever waits on it learns why."""
         ...
 
+    def may_pass(self, slot: ChannelSlot) -> bool:
+        """Whether it may go on. False if that has ended it."""
+        ...
+
     def moved(self, slot: ChannelSlot) -> None:
         """It has a link again, or another one."""
         ...
@@ -171,7 +175,7 @@ class Paths:
         Raises FrameError for a malformed LINK_CLOSE.
         """
         slot = self._wishes.get(end)
-        if slot is None:
+        if slot is None or not self._home.may_pass(slot):
             return
         if frame.kind == FrameKind.LINK_ACCEPT:
             self._accepted_untrusted(slot, frame.body, now_s)
@@ -189,7 +193,7 @@ class Paths:
         """Returns why not. Whatever is wrong with a wish costs its link, and never the channel."""
         assert opening.move is not None
         slot = self._sessions.get(opening.move[:SESSION_ID_BYTES])
-        if slot is None:
+        if slot is None or not self._home.may_pass(slot):
             return Code.CHANNEL_SESSION_UNKNOWN
         if (opening.target, opening.source) != (slot.agent.uri, slot.remote):
             return Code.CHANNEL_MOVE_INVALID

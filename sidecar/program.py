@@ -252,13 +252,14 @@ class Sidecar:
         self._alarm.look()
 
     def _policy_changed(self) -> None:
-        """Another policy is in force: hops, channels and streams that it denies end, at once or
-        soon."""
+        """Another policy is in force: hops, channels, streams and MCP calls that it denies end, at
+        once or soon."""
         self.uplink.judge()
         if self.direct is not None:
             self.direct.policy_changed()
         self.router.policy_changed()
         self.streams.policy_changed()
+        self.mcp.policy_changed()
         self._alarm.look()
 
     def _way_to_authority(self, failures: int) -> tuple[HopPort, int] | None:

@@ -269,6 +269,9 @@ class Router:
     def freshen(self, agent: LocalAgent) -> None:
         self.standing.refresh([agent])
 
+    def ask_again(self, slot: ChannelSlot) -> None:
+        self.standing.ask_again(slot)
+
     def arm(self, slot: ChannelSlot) -> None:
         slot.armed_s = slot.links.channel.deadline_s
         if slot.armed_s is not None:

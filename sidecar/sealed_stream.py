@@ -5,8 +5,7 @@ The asyncio side of ``channel.StreamSession``. Whoever uses a stream sees only `
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from channel import (
     Role,
@@ -44,6 +43,16 @@ PART_BYTES_MAX: Final = CHUNK_LENGTH_BYTES + CHUNK_BYTES_MAX
 assert PART_BYTES_MAX < INITIAL_WINDOW_BYTES // 2, "the rest of a chunk always fits the window"
 
 
+class StreamHome(Protocol):
+    """Who keeps all streams: ``sidecar.streams``."""
+
+    def ask_policy(self, stream: "SealedStream") -> None:
+        """Before something is sent. Resets a stream that may not go on any more."""
+        ...
+
+    def forget(self, stream: "SealedStream") -> None: ...
+
+
 class SealedStream:
     """One end of a stream over the mesh. Fits MeshStream."""
 
@@ -57,7 +66,7 @@ class SealedStream:
         service: str,
         session: StreamSession,
         role: Role,
-        forget: Callable[["SealedStream"], None],
+        home: StreamHome,
     ) -> None:
         self.hop = hop
         self.end = end
@@ -69,7 +78,7 @@ class SealedStream:
         self.is_ours = role is Role.INITIATOR
         """Whether our agent opened it."""
         self._session = session
-        self._forget = forget
+        self._home = home
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(STREAM_WINDOW_BYTES)
         self._received: deque[tuple[bytes, int]] = deque()
@@ -197,11 +206,11 @@ class SealedStream:
         self._readable.set()
         self._creditable.set()
         self._established.set()
-        self._forget(self)
+        self._home.forget(self)
 
     def _done_if_both(self) -> None:
         if self._finished and self._sent_end:
-            self._forget(self)
+            self._home.forget(self)
 
     async def _wait_established(self) -> None:
         if self._session.established:
@@ -215,7 +224,9 @@ class SealedStream:
             raise StreamError(self._fault, "the far side did not take the stream")
 
     async def _wait_for_credit(self, count_bytes: int) -> None:
+        """Returns when so much may be sent, by the peer and by policy."""
         while True:
+            self._home.ask_policy(self)
             if self._fault is not None:
                 raise StreamError(self._fault, "the stream broke")
             if self._send_window.available_bytes >= count_bytes:

@@ -66,7 +66,7 @@ class Standing:
         self._to_show: dict[ChannelSlot, None] = {}
         self._to_reissue: deque[LocalAgent] = deque()
         self._is_showing = False
-        self._to_ask: deque[ChannelSlot] = deque()
+        self._is_asking = False
         self.shown = 0
         """Proofs that were shown on channels."""
 
@@ -128,26 +128,35 @@ class Standing:
     def policy_changed(self) -> None:
         """Another policy is in force: whoever has a channel may be allowed none any more.
 
-        Messages need no look at all: what was cached for them holds by the version of its policy.
+        From here on nothing goes over a channel that was not asked about: who has something to say
+        is asked about at once, the silent ones little by little. Messages need no look at all: what
+        was cached for them holds by the version of its policy.
         """
-        was_busy = bool(self._to_ask)
-        self._to_ask = deque(slot for slot in self._channels.slots() if slot.verified)
-        if not was_busy:
+        self._channels.unasked = {slot: None for slot in self._channels.slots() if slot.verified}
+        if not self._is_asking:
             self._ask_some(self._clock.now_s())
 
     def _ask_some(self, _: float) -> None:
-        waiting = self._to_ask
+        unasked = self._channels.unasked
         until_s = self._clock.now_s() + ASKED_SECONDS_MAX
-        for _ in range(min(len(waiting), ASKED_AT_ONCE)):
-            slot = waiting.popleft()
-            if not slot.dead:
-                self._ask_again(slot)
-            if self._clock.now_s() >= until_s:
-                break
-        if waiting:
-            self._timers.at(self._clock.now_s() + ASK_SECONDS, self._ask_some)
+        try:
+            for _ in range(min(len(unasked), ASKED_AT_ONCE)):
+                # From the end: to look for its first costs as much as was taken out before it.
+                self._ask(unasked.popitem()[0])
+                if self._clock.now_s() >= until_s:
+                    break
+        finally:
+            # Also when one of them meets a fault of ours: the others have an end to come to.
+            self._is_asking = bool(unasked)
+            if unasked:
+                self._timers.at(self._clock.now_s() + ASK_SECONDS, self._ask_some)
 
-    def _ask_again(self, slot: ChannelSlot) -> None:
+    def ask_again(self, slot: ChannelSlot) -> None:
+        """Ask about an unasked channel now, and end it if it is denied."""
+        del self._channels.unasked[slot]
+        self._ask(slot)
+
+    def _ask(self, slot: ChannelSlot) -> None:
         answer = self._decisions.channel_again(slot.peer.identity, slot.agent, ours=slot.initiator)
         if isinstance(answer, Permit):
             return

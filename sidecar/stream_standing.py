@@ -1,10 +1,9 @@
-"""Whether byte streams may go on when another policy is in force: asked again, little by little."""
+"""Whether byte streams may go on when another policy is in force: asked again little by little, or
+when something is to go over one."""
 
-import asyncio
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from channel import StreamOpen
 from policy import Denial, Party, Permit
@@ -12,10 +11,7 @@ from sidecar.decisions import SidecarDecisions
 from sidecar.mesh_stream import MeshStream
 from sidecar.sealed_stream import SealedStream
 from sidecar.slot import ChannelSlot
-
-# As for channels, in ``sidecar.standing``.
-ASKED_SECONDS_MAX: Final = 0.003
-ASK_SECONDS: Final = 0.001
+from sidecar.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +49,9 @@ class ExpectedStream:
         self.answer = answer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class OpenStream:
-    """A stream on a channel."""
+    """A stream on a channel. Two of one stream are equal."""
 
     stream: SealedStream
 
@@ -90,32 +86,33 @@ class StreamStanding:
 
     def __init__(self, decisions: SidecarDecisions) -> None:
         self._decisions = decisions
-        self._waiting: deque[LiveStream] = deque()
+        self._sweep: Sweep[LiveStream] = Sweep(self._ask)
 
     def ask_all(self, streams: Iterable[LiveStream]) -> None:
-        """Another policy is in force. Whoever waits for an older one is asked about this one."""
-        was_busy = bool(self._waiting)
-        self._waiting = deque(streams)
-        if not was_busy:
-            self._ask_some()
+        """Another policy is in force. Whoever waits for an older one is asked about this one; those
+        that are named last come first."""
+        self._sweep.begin(streams)
 
-    def _ask_some(self) -> None:
-        waiting, loop = self._waiting, asyncio.get_running_loop()
-        until_s = loop.time() + ASKED_SECONDS_MAX
-        while waiting and loop.time() < until_s:
-            stream = waiting.popleft()
-            asked = stream.request()
-            if asked is not None:
-                stream.answered(
-                    self._decisions.stream_again(
-                        asked.subject,
-                        asked.target,
-                        asked.service,
-                        expires_unix_s=asked.expires_unix_s,
-                    )
+    def ask_expected(self, expected: ExpectedStream) -> None:
+        """It begins: by the policy in force."""
+        self._sweep.ask_now(expected)
+
+    def ask_open(self, stream: SealedStream) -> None:
+        """Something is to go over it. If the policy in force denies that, the stream is reset."""
+        if self._sweep:
+            self._sweep.ask_now(OpenStream(stream))
+
+    def _ask(self, stream: LiveStream) -> None:
+        asked = stream.request()
+        if asked is not None:
+            stream.answered(
+                self._decisions.stream_again(
+                    asked.subject,
+                    asked.target,
+                    asked.service,
+                    expires_unix_s=asked.expires_unix_s,
                 )
-        if waiting:
-            loop.call_later(ASK_SECONDS, self._ask_some)
+            )
 
 
 def _request_on(slot: ChannelSlot, service: str, *, ours: bool) -> StreamRequest:

@@ -141,7 +141,15 @@ class Streams:
     def policy_changed(self) -> None:
         """Another policy is in force: streams that it denies end, at once or soon."""
         opened = map(OpenStream, self._streams.values())
-        self._standing.ask_all([*self._expected.values(), *opened, *self._local.values()])
+        # Of open ones whoever moves something asks, so that they can wait for the others.
+        self._standing.ask_all([*opened, *self._local.values(), *self._expected.values()])
+
+    # What streams tell and ask (StreamHome).
+
+    def ask_policy(self, stream: SealedStream) -> None:
+        """Something is to go over a stream: by the policy in force, for it and for its channel."""
+        self._router.channels.may_pass(stream.slot)
+        self._standing.ask_open(stream)
 
     # What the router tells (StreamOwner).
 
@@ -196,6 +204,8 @@ class Streams:
     def channel_gone(self, slot: ChannelSlot, code: Code) -> None:
         """A stream lives no longer than the channel that opened it."""
         self._next_number.pop(slot, None)
+        if not slot.streams:
+            return  # Else each of thousands of channels that end would look at all streams.
         for key in [key for key in self._expected if key[0] is slot]:
             self._unexpect(key)
         for stream in [s for s in self._streams.values() if s.slot is slot]:
@@ -206,6 +216,7 @@ class Streams:
     def stream_received(self, hop: HopPort, quic_stream: int, data: bytes, ended: bool) -> None:
         stream = self._streams.get((hop.id, quic_stream))
         if stream is not None:
+            self.ask_policy(stream)
             stream.received_untrusted(data, ended)
             return
         key = (hop.id, quic_stream)
@@ -325,7 +336,7 @@ class Streams:
             service,
             session,
             Role.INITIATOR,
-            self._forget,
+            self,
         )
         self._keep(stream)
         preamble = encode_stream_preamble(StreamPreamble(slot.links.link, number))
@@ -336,7 +347,8 @@ class Streams:
         """The first bytes of an announced stream. A denied one is told so under its own seal."""
         expected = self._unexpect(key)
         slot, opening, hop = expected.slot, expected.opening, early.hop
-        if slot.dead:
+        self._standing.ask_expected(expected)
+        if not self._router.channels.may_pass(slot):
             hop.reset_stream(quic_stream, int(Code.STREAM_RESET))
             return
         session = StreamSession(
@@ -358,7 +370,7 @@ class Streams:
             opening.service,
             session,
             Role.RESPONDER,
-            self._forget,
+            self,
         )
         self._keep(stream)
         stream.received_untrusted(bytes(early.data), early.ended)
@@ -419,7 +431,7 @@ class Streams:
         self._streams[stream.hop.id, stream.quic_stream] = stream
         self._by_number[stream.slot, stream.number] = stream
 
-    def _forget(self, stream: SealedStream) -> None:
+    def forget(self, stream: SealedStream) -> None:
         if not stream.is_over:
             # It ended under its seal; below, the peer may still write, and must not pass for new.
             self._ending.add((stream.hop.id, stream.quic_stream))

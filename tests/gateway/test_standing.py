@@ -102,6 +102,48 @@ def test_streams_of_a_link_that_policy_denies_end_though_they_are_silent(
     assert len(board.streams) == 0
 
 
+def test_nothing_is_relayed_on_a_denied_link_that_was_not_reached(board: Switchboard) -> None:
+    there = board.join()
+    again = Again(board, {Action.LINK_RELAY})
+    Standing(board.relay, board.streams, again).policy_changed()
+    board.receive(board.beta, there, FrameKind.RECORD, bytes(RECORD_BODY_BYTES_MIN))
+
+    assert board.alpha.of(FrameKind.RECORD) == []
+    assert board.alpha.closes() == [(1, Code.ROUTE_DENIED)]
+    assert board.beta.closes() == [(there, Code.ROUTE_DENIED)]
+    assert board.alpha.closed is board.beta.closed is None
+
+
+def test_no_byte_of_a_stream_is_relayed_on_a_denied_link_that_was_not_reached(
+    board: Switchboard,
+) -> None:
+    board.join()
+    preamble = encode_stream_preamble(StreamPreamble(1, 3))
+    board.streams.received(board.alpha, 20, preamble, False)
+    before = {stream: bytes(data) for stream, data in board.beta.streams.items()}
+    Standing(board.relay, board.streams, Again(board, {Action.LINK_RELAY})).policy_changed()
+    board.streams.received(board.alpha, 20, b"more", False)
+    board.streams.received(board.alpha, 24, preamble, False)
+
+    assert {stream: bytes(data) for stream, data in board.beta.streams.items()} == before
+    assert board.alpha.reset == {20: int(Code.ROUTE_DENIED), 24: int(Code.ROUTE_LINK_CLOSED)}
+    assert len(board.streams) == 0
+
+
+def test_a_link_that_is_asked_about_in_between_is_asked_about_once(board: Switchboard) -> None:
+    board.join()
+    again = Again(board)
+    standing = Standing(board.relay, board.streams, again)
+    standing.policy_changed()
+    for _ in range(3):
+        board.receive(board.alpha, 1, FrameKind.RECORD, bytes(RECORD_BODY_BYTES_MIN))
+    while standing.ask_next():
+        pass
+
+    assert again.asked.count(BOB) == 1
+    assert len(board.beta.of(FrameKind.RECORD)) == 3
+
+
 def test_a_node_that_may_not_have_its_prefix_any_more_loses_its_hop(board: Switchboard) -> None:
     change(board, Action.ROUTE_REGISTER, to=board.alpha)
 

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from identity import AgentUri, Code, NamePrefix, VerifiedPeer
-from node.admission import Admission
+from node.admission import CUTS_LOGGED_BURST, Admission
 from node.audit import AuditLog
 from node.clocks import ManualClock
 from node.metrics import Metrics
@@ -52,6 +53,7 @@ class Gate:
     def __init__(self, path: Path, audit: AuditLog, clock: ManualClock) -> None:
         self.engine = PolicyEngine.load(STARTER_POLICY, file="policy.yaml")
         self.metrics = Metrics("gateway", "0")
+        self.clock = clock
         self._audit = audit
         self._path = path
         self.admission = Admission(
@@ -167,3 +169,23 @@ def test_what_is_asked_again_spends_no_limit(gate: Gate) -> None:
     assert all(isinstance(answer, Permit) for answer in again)
     assert isinstance(second, Denial)
     assert second.code is Code.POLICY_LIMITED
+
+
+def test_thousands_of_cuts_have_a_line_each_in_the_audit_log_and_few_in_the_programs(
+    gate: Gate,
+) -> None:
+    hops = [gate.hop() for _ in range(CUTS_LOGGED_BURST + 40)]
+    gate.engine = NEVER
+    with capture_logs() as logged:
+        for hop in hops:
+            gate.admission.close_hop_if_cut(hop)
+        gate.clock.advance(10)
+        gate.engine = PolicyEngine.load(STARTER_POLICY, file="policy.yaml")
+        late = gate.hop()
+        gate.engine = NEVER
+        gate.admission.close_hop_if_cut(late)
+    cuts = [line for line in gate.lines() if line["effect"] == "cut"]
+
+    assert len(cuts) == len(hops) + 1
+    assert [line["event"] for line in logged] == ["cut"] * (CUTS_LOGGED_BURST + 1)
+    assert (logged[0]["unlogged"], logged[-1]["unlogged"]) == (0, 40)

@@ -11,9 +11,11 @@ import threading
 VERSION = "io.modelcontextprotocol/protocolVersion"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 TOOLS = ["echo", "crash", "wait", "progress", "spy", "newline", "flood", "ask_client"]
+TOOLS += ["say_nothing", "answer_when_cancelled"]
 
 lock = threading.Lock()
 cancelled: list[object] = []
+late: dict[object, dict] = {}
 
 
 def send(message: dict) -> None:
@@ -59,6 +61,10 @@ def call(request: dict) -> None:
                     "params": {"level": "info", "data": "waiting"},
                 }
             )
+        case "say_nothing":
+            pass
+        case "answer_when_cancelled":
+            late[request["id"]] = request
         case "progress":
             token = params["_meta"]["progressToken"]
             for step in range(arguments.get("steps", 2)):
@@ -97,6 +103,8 @@ def listen(request: dict) -> None:
 def serve(request: dict) -> None:
     if request.get("method") == "notifications/cancelled":
         cancelled.append(request["params"]["requestId"])
+        if cancelled[-1] in late:
+            text(late.pop(cancelled[-1]), "too late")
         return
     if "method" not in request:
         return

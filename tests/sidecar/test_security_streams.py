@@ -67,6 +67,7 @@ class Stage:
         channels = SimpleNamespace(
             end=lambda slot, code: self.ended.append(slot.links.link),
             find=lambda hop, link: self.slots.get(link),
+            may_pass=lambda slot: True,
         )
         router: Any = SimpleNamespace(channels=channels)
         denial = Denial(Code.POLICY_DENIED, "no", "no", "1", "1")
@@ -138,7 +139,7 @@ async def test_bytes_behind_a_sealed_end_cost_the_stream_and_open_no_other(stage
         is_over=False,
     )
     stage.streams._keep(done)
-    stage.streams._forget(done)
+    stage.streams.forget(done)
     stage.announce(OTHER_LINK, 1)
 
     # It claims to be the stream that another channel has announced.
@@ -159,7 +160,7 @@ async def test_the_end_of_a_stream_that_ended_under_its_seal_is_no_fault(stage: 
         is_over=False,
     )
     stage.streams._keep(done)
-    stage.streams._forget(done)
+    stage.streams.forget(done)
 
     stage.receive(FIRST_STREAM, b"", ended=True)
 
@@ -201,9 +202,8 @@ def sealed_stream(hop: Hop) -> tuple[SealedStream, StreamSession]:
     slot: Any = SimpleNamespace(links=SimpleNamespace(link=LINK))
     port: Any = hop
     end = LinkEnd(1, LINK)
-    stream = SealedStream(
-        port, end, slot, 1, FIRST_STREAM, "service", ours, Role.RESPONDER, lambda _: None
-    )
+    home: Any = SimpleNamespace(forget=lambda _: None, ask_policy=lambda _: None)
+    stream = SealedStream(port, end, slot, 1, FIRST_STREAM, "service", ours, Role.RESPONDER, home)
     return stream, theirs
 
 
