@@ -5,6 +5,7 @@ it here or from the engine itself, and nothing is forwarded without one.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from node.audit import AuditLog
 from node.audit_entry import cut_entry, entry_of
 from node.clocks import Clock
 from node.metrics import Metrics
+from node.policy_figures import PolicyFigures
 from node.trust import Trust
 from policy import Action, Denial, Engine, Party, Permit, Request
 from transport import Hop
@@ -74,21 +76,15 @@ class Admission:
             what=CUT,
             effect=("allow", "deny"),
         )
-        self._decisions = metrics.counter(
-            "decisions",
-            "Policy decisions by action and effect.",
-            action=[str(action) for action in Action],
-            effect=("allow", "deny"),
-        )
+        self._figures = PolicyFigures(metrics, engine)
 
     def decide(self, request: Request, *, expires_unix_s: float | None = None) -> Permit | Denial:
         """Any request. The permit ends with ``expires_unix_s``: the subject's credential, say."""
-        decision = self._engine().decide(
-            request, self._clock.unix_s(), expires_unix_s=expires_unix_s
-        )
+        unix_s = self._clock.unix_s()
+        begun_s = time.perf_counter()
+        decision = self._engine().decide(request, unix_s, expires_unix_s=expires_unix_s)
+        self._figures.decided(request.action, decision, time.perf_counter() - begun_s)
         self._audit.record(entry_of(request, decision, expires_unix_s=expires_unix_s))
-        effect = "allow" if isinstance(decision, Permit) else "deny"
-        self._decisions.increment(action=str(request.action), effect=effect)
         return decision
 
     def could_allow(self, request: Request) -> bool:

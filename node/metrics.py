@@ -1,10 +1,11 @@
 """Prometheus metrics of one program. Labels take values from a declared set, and nothing else.
 
 A name of an agent, an address or anything else that a peer chooses never becomes a label: a value
-outside the declared set is counted as ``other``.
+outside the declared set is counted as ``other``. What an operator has written may be a label, in
+bounds.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
@@ -141,13 +142,20 @@ class Metrics:
         metric = _Counter(PREFIX + name, help_text, declared.names, registry=self._registry)
         return Counter(metric, declared)
 
-    def histogram(self, name: str, help_text: str, **labels: Iterable[str]) -> Histogram:
+    def histogram(
+        self,
+        name: str,
+        help_text: str,
+        *,
+        buckets: Sequence[float] = SECONDS_BUCKETS,
+        **labels: Iterable[str],
+    ) -> Histogram:
         declared = _Labels(labels)
         metric = _Histogram(
             PREFIX + name,
             help_text,
             declared.names,
-            buckets=SECONDS_BUCKETS,
+            buckets=buckets,
             registry=self._registry,
         )
         return Histogram(metric, declared)

@@ -38,6 +38,8 @@ class SidecarDecisions:
         self._ask_again = ask_again
         self._could_allow = could_allow
         self._policy_version = policy_version
+        self.reused = 0
+        """How often a permit of before was enough."""
 
     @property
     def version(self) -> str:
@@ -45,14 +47,17 @@ class SidecarDecisions:
         return self._policy_version()
 
     def still_holds(self, permit: Permit | None, size_bytes: int, unix_s: float) -> bool:
-        """Whether a cached permit answers for one more message. This is the steady path."""
-        return (
+        """Whether a cached permit answers for one more message, or run of messages. This is the
+        steady path."""
+        holds = (
             permit is not None
             and permit.cacheable
             and permit.policy_version == self._policy_version()
             and unix_s < permit.expires_unix_s
             and permit.covers(size_bytes)
         )
+        self.reused += holds
+        return holds
 
     def may_open_by_name(
         self, agent: LocalAgent, remote: Party, action: Action, size_bytes: int

@@ -135,6 +135,11 @@ class Sidecar:
             parts.admission.could_allow,
             lambda: parts.policy.version,
         )
+        parts.metrics.counter_read(
+            "permits_reused",
+            "Messages, and runs of them, that a permit of before was enough for.",
+            lambda: decisions.reused,
+        )
         self.agents = AgentRegistry(
             parts.keystore,
             lambda: parts.node.own,
