@@ -44,8 +44,8 @@ class PolicyFigures:
         )
         metrics.counter_read(
             "rule_decisions",
-            "Decisions by the rule that made them, of the policy in force: the 256 that made most, and "
-            "all others.",
+            "Decisions by the rule that made them, of the policy in force: the 256 that made most, "
+            "and all others.",
             self._rules,
             label="rule",
         )
