@@ -15,7 +15,9 @@ from sidecar.slot import ChannelSlot
 from sidecar.timers import Timer, Timers
 
 IDLE_SECONDS: Final = 300.0
+# Between two looks at all channels: half of the idle time, where that is within these.
 SWEEP_SECONDS: Final = 5.0
+SWEEP_SECONDS_MIN: Final = 1.0
 # Channels that part are looked at more often: less so in time, and if peers make very many part.
 PARTING_SECONDS_MIN: Final = 0.05
 PARTING_SECONDS_MAX: Final = 1.0
@@ -44,6 +46,7 @@ class Rest:
         self._channels = channels
         self._timers = timers
         self._idle_s = idle_s
+        self._sweep_s = min(max(idle_s / 2, SWEEP_SECONDS_MIN), SWEEP_SECONDS)
         self._channels_max = channels_max
         self._parting: dict[ChannelSlot, bool] = {}
         """Each with whether its peer has yet to be told."""
@@ -55,7 +58,7 @@ class Rest:
     def opened(self, slot: ChannelSlot, now_s: float) -> None:
         """From here on the channel is watched."""
         if self._sweep_timer is None:
-            self._sweep_timer = self._timers.at(now_s + SWEEP_SECONDS, self._sweep)
+            self._sweep_timer = self._timers.at(now_s + self._sweep_s, self._sweep)
         if self._channels.draining:
             self._part(slot, now_s, tell=True)
 
@@ -74,7 +77,7 @@ class Rest:
         self._look_at_parting(now_s)
 
     def _sweep(self, now_s: float) -> None:
-        self._sweep_timer = self._timers.at(now_s + SWEEP_SECONDS, self._sweep)
+        self._sweep_timer = self._timers.at(now_s + self._sweep_s, self._sweep)
         excess = len(self._channels) - self._channels_max
         quiet: list[ChannelSlot] = []
         for slot in self._channels.slots():

@@ -24,7 +24,8 @@ BULK_SIZES: Final = (1 << 10, 60_000)
 ASK_BYTES: Final = 1 << 10
 ROUNDS, ROUNDS_MAX = 5, 100
 SECONDS, QUICK_SECONDS = 3.0, 0.3
-SETTLE_S: Final = 0.5  # Until the bulk has filled every window on the way.
+# Until the bulk has filled every window on the way.
+SETTLE_S, QUICK_SETTLE_S = 0.5, 0.1
 RATIO_MAX: Final = 5.0
 IDLE: Final = "idle"
 P50, P99, BULK, RATIO = "ask, p50", "ask, p99", "bulk, at its receiver", "p99, times idle"
@@ -39,12 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Findings:
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     seconds = QUICK_SECONDS if options.quick else SECONDS
+    settle_s = QUICK_SETTLE_S if options.quick else SETTLE_S
     samples = Samples()
     for variant in VARIANTS:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
             with Children(folder) as children, ours.run_programs(variant, folder, children) as mesh:
-                pairs = Pairs(children, mesh.place)
+                pairs = Pairs(children, mesh.place, settle_s)
                 for round_ in range(rounds):
                     say(f"{variant}, round {round_ + 1} of {rounds}")
                     measure(pairs, samples, variant, round_, seconds)
@@ -55,7 +57,8 @@ def run(options: argparse.Namespace) -> Findings:
 class Pairs:
     """Four agents, each a process; each side's two share a sidecar, and so a hop."""
 
-    def __init__(self, children: Children, place: Any) -> None:
+    def __init__(self, children: Children, place: Any, settle_s: float) -> None:
+        self._settle_s = settle_s
         self._workers: dict[str, Worker] = {}
         for role, socket in (
             ("answerer", place["receiver_socket"]),
@@ -64,11 +67,13 @@ class Pairs:
             ("sender", place["sender_socket"]),
         ):
             worker = children.start_worker(role, "bench.fairness.agent")
-            worker.call(f"open {role}", socket=socket)
+            worker.post(f"open {role}", socket=socket)
             self._workers[role] = worker
+        for worker in self._workers.values():
+            worker.answer()
 
     def ask(self, seconds: float) -> Asked:
-        plan = AskPlan(ASK_BYTES, in_flight=1, warm_up_s=SETTLE_S, counted_s=seconds)
+        plan = AskPlan(ASK_BYTES, in_flight=1, warm_up_s=self._settle_s, counted_s=seconds)
         asked = self._workers["asker"].call("ask", plan=msgspec.to_builtins(plan))
         return msgspec.convert(asked, Asked)
 
@@ -81,7 +86,7 @@ class Pairs:
         last = -1
         while (count := self.counted_bytes()) != last:
             last = count
-            time.sleep(SETTLE_S)
+            time.sleep(self._settle_s)
 
     def counted_bytes(self) -> int:
         counted: int = self._workers["receiver"].call("count")

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.benchmark import Findings
 from bench.options import seconds, several, size_label, whole
-from bench.relay.idle import IDLE_LINK, MEMORY, idle_rows
+from bench.relay.idle import IDLE_LINK, MEMORY, QUICK_SETTLE_S, SETTLE_S, idle_rows
 from bench.relay.load import BUSY, BYTES, CPU_RATE, GATEWAY, GENERATOR, RATE, load_rows
 from bench.report import Row, Target, at_least, at_most, find_value
 from bench.svg import Bar, Chart, Panel
@@ -19,8 +19,8 @@ SIZES: Final = (64, 1024, 16 * 1024)
 SIZE_MIN, SIZE_MAX = 32, 65_535
 ROUNDS, ROUNDS_MAX = 5, 100
 SECONDS, QUICK_SECONDS = 3.0, 0.3
-HOPS, QUICK_HOPS, HOPS_MAX = 200, 20, 1_000
-LINKS, QUICK_LINKS, LINKS_MAX = 10_000, 500, 60_000
+HOPS, QUICK_HOPS, HOPS_MAX = 200, 8, 1_000
+LINKS, QUICK_LINKS, LINKS_MAX = 10_000, 200, 60_000
 
 FULL_PERCENT: Final = 80.0
 FRAMES_TARGET: Final = 80_000
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=seconds, metavar="SECONDS", help="of each run [default: 3; --quick: 0.3]"
     )
     parser.add_argument(
-        "--hops", type=whole(1, HOPS_MAX), metavar="COUNT", help="idle [default: 200; --quick: 20]"
+        "--hops", type=whole(1, HOPS_MAX), metavar="COUNT", help="idle [default: 200; --quick: 8]"
     )
     parser.add_argument(
         "--links",
         type=whole(1, LINKS_MAX),
         metavar="COUNT",
-        help="idle [default: 10000; --quick: 500]",
+        help="idle [default: 10000; --quick: 200]",
     )
 
 
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> Findings:
             Path(folder),
             options.hops or (QUICK_HOPS if quick else HOPS),
             options.links or (QUICK_LINKS if quick else LINKS),
+            QUICK_SETTLE_S if quick else SETTLE_S,
         )
         load = load_rows(
             Path(folder) / "load",

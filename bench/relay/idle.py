@@ -21,31 +21,33 @@ WARM_UP_LINKS: Final = 256
 LINKS_AT_ONCE: Final = 250
 HOPS_AT_ONCE: Final = 16
 # The audit log is written a little later, and what it took is then free again.
-SETTLE_S: Final = 1.0
+SETTLE_S, QUICK_SETTLE_S = 1.0, 0.1
 
 
-def idle_rows(folder: Path, hops: int, links: int) -> tuple[Row, ...]:
+def idle_rows(folder: Path, hops: int, links: int, settle_s: float) -> tuple[Row, ...]:
     """Each on a gateway of its own that has carried nothing: freed memory would hide it."""
     say(f"opening {links} links")
     with gateway_and_generator(folder / "links", links=WARM_UP_LINKS) as setting:
-        link_kib = _kib_of_each(setting, "open links", links, LINKS_AT_ONCE)
+        link_kib = _kib_of_each(setting, "open links", links, LINKS_AT_ONCE, settle_s)
     say(f"opening {hops} hops, each of another node")
     with gateway_and_generator(folder / "hops", links=WARM_UP_LINKS, idle_nodes=hops) as setting:
-        hop_kib = _kib_of_each(setting, "open hops", hops, HOPS_AT_ONCE)
+        hop_kib = _kib_of_each(setting, "open hops", hops, HOPS_AT_ONCE, settle_s)
     return (
         Row(GATEWAY, IDLE_LINK, MEMORY, link_kib, "KiB"),
         Row(GATEWAY, IDLE_HOP, MEMORY, hop_kib, "KiB"),
     )
 
 
-def _kib_of_each(setting: Setting, command: str, count: int, at_once: int) -> float:
-    before = _settled_resident_bytes(setting.gateway_pid)
+def _kib_of_each(
+    setting: Setting, command: str, count: int, at_once: int, settle_s: float
+) -> float:
+    before = _settled_resident_bytes(setting.gateway_pid, settle_s)
     for done in range(0, count, at_once):
         setting.generator.call(command, count=min(at_once, count - done))
-    grown = _settled_resident_bytes(setting.gateway_pid) - before
+    grown = _settled_resident_bytes(setting.gateway_pid, settle_s) - before
     return grown / count / KIB
 
 
-def _settled_resident_bytes(pid: int) -> int:
-    time.sleep(SETTLE_S)
+def _settled_resident_bytes(pid: int, settle_s: float) -> int:
+    time.sleep(settle_s)
     return proc.resident_bytes(pid)

@@ -12,7 +12,7 @@ from bench import proc
 from bench.benchmark import Findings, say
 from bench.options import whole
 from bench.relay.command import HOPS, LINKS, QUICK_HOPS, QUICK_LINKS
-from bench.relay.idle import idle_rows
+from bench.relay.idle import QUICK_SETTLE_S, SETTLE_S, idle_rows
 from bench.report import Target
 from bench.soak import idle
 from bench.soak.crowd import END_S_MAX
@@ -66,11 +66,12 @@ def run(options: argparse.Namespace) -> Findings:
 
 def _weigh_idle(options: argparse.Namespace) -> Findings:
     quick = options.quick
+    hops, links = (QUICK_HOPS, QUICK_LINKS) if quick else (HOPS, LINKS)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         rows = (
             *idle.sidecar_rows(folder, idle.QUICK if quick else idle.FULL),
-            *idle_rows(folder, QUICK_HOPS if quick else HOPS, QUICK_LINKS if quick else LINKS),
+            *idle_rows(folder, hops, links, QUICK_SETTLE_S if quick else SETTLE_S),
         )
     # So few as in a quick run weigh less than a page of memory each way.
     targets = () if quick else idle.targets_of(rows)

@@ -36,10 +36,6 @@ KIB: Final = 1024
 GONE_KIB_MAX: Final = 0.25
 
 WORK_S_MAX: Final = 180.0
-# The first ones also bring what all share: code that runs for the first time, pools.
-WARM_UP_AGENTS: Final = 100
-# Crowds that come and go behind the first one.
-ROUNDS: Final = 5
 WARM_UP_SIDE: Final = 6
 LONG_S, SHORT_S = 3_600.0, 1.0
 
@@ -49,14 +45,18 @@ class Sizes:
     """How many of each are weighed, and how long after they came."""
 
     agents: int
+    warm_up_agents: int
+    """The first ones also bring what all share: code that runs for the first time, pools."""
+    rounds: int
+    """Crowds that come and go behind the first one."""
     side: int
     """Channels: so many agents with so many others."""
     settle_s: float
     """What is written a little later takes memory, which is then free again."""
 
 
-FULL: Final = Sizes(agents=1_500, side=32, settle_s=1.5)
-QUICK: Final = Sizes(agents=100, side=6, settle_s=0.1)
+FULL: Final = Sizes(agents=1_500, warm_up_agents=100, rounds=5, side=32, settle_s=1.5)
+QUICK: Final = Sizes(agents=50, warm_up_agents=20, rounds=2, side=4, settle_s=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +148,21 @@ def _agent_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
     count = sizes.agents
     say(f"{count} agents come and leave")
     sidecar = idle.mesh.a
-    idle.come(WARM_UP_AGENTS)
+    idle.come(sizes.warm_up_agents)
     before = idle.weigh(sidecar)
-    idle.come(count, first=WARM_UP_AGENTS)
+    idle.come(count, first=sizes.warm_up_agents)
     yield _row(CONNECTED, idle.weigh(sidecar) - before, count)
     idle.leave()
     # What the first ones took is free for those that come behind them.
     disk_before = _disk_bytes(sidecar)
     weighed = [idle.weigh(sidecar)]
-    for number in range(ROUNDS):
+    for number in range(sizes.rounds):
         idle.come(count, first=(2 + number) * count)
         idle.leave()
         weighed.append(idle.weigh(sidecar))
     yield _row(LEFT, _usual_growth(weighed), count)
     disk_bytes = _disk_bytes(sidecar) - disk_before
-    yield Row(SIDECAR, LEFT, DISK, disk_bytes / (ROUNDS * count) / KIB, "KiB")
+    yield Row(SIDECAR, LEFT, DISK, disk_bytes / (sizes.rounds * count) / KIB, "KiB")
 
 
 def _open_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
@@ -182,12 +182,12 @@ def _open_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
 
 def _put_away_rows(idle: Idle, sizes: Sizes) -> Iterator[Row]:
     """A first crowd finds the size that the heap needs; what later ones add stays of them."""
-    side = sizes.side
-    say(f"{(1 + ROUNDS) * side**2} channels are opened and put away")
+    side, crowds = sizes.side, 1 + sizes.rounds
+    say(f"{crowds * side**2} channels are opened and put away")
     idle.restart(SHORT_S)
-    idle.come((1 + ROUNDS) * side)
+    idle.come(crowds * side)
     weighed = []
-    for number in range(1 + ROUNDS):
+    for number in range(crowds):
         idle.meet((0, side), (number * side, (number + 1) * side))
         idle.wait_put_away()
         weighed.append(idle.weigh(idle.mesh.a))

@@ -5,7 +5,7 @@ from typing import Any
 from sidelink import wire
 
 from identity import Code
-from sidecar.rest import IDLE_SECONDS, SWEEP_SECONDS
+from sidecar.rest import IDLE_SECONDS, SWEEP_SECONDS, SWEEP_SECONDS_MIN
 from sidecar.router import RouterLimits
 from tests.simulation.mesh import Session, Sidecar, new_mesh
 from tests.simulation.network import SimulatedNetwork
@@ -40,6 +40,17 @@ def test_an_idle_channel_is_put_away_and_the_next_message_opens_another() -> Non
     assert rested == ((0, 0), 0)
     assert stage.bob.bodies() == [b"first", b"second"]
     assert stage.alice.failures() == []
+
+
+def test_a_short_idle_time_is_kept_to_the_second() -> None:
+    idle_s = 2.0
+    stage = Stage(limits=RouterLimits(channel_idle_s=idle_s))
+    before = stage.channels
+
+    stage.network.run_for(idle_s + SWEEP_SECONDS_MIN)
+
+    assert before == (1, 1)
+    assert stage.channels == (0, 0)
 
 
 def test_a_channel_that_was_put_away_leaves_nothing_at_either_end() -> None:
