@@ -77,6 +77,16 @@ async def test_a_first_start_makes_everything_closed_to_others(tmp_path: Path) -
     assert modes == {0o600}
 
 
+async def test_a_mandatory_policy_that_is_required_is_awaited(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, mandatory_policy_required="true")
+    async with open_parts(settings) as parts:
+        awaited = parts.awaited()
+        status = parts.read_status()["mandatory_policy"]
+
+    assert list(awaited) == ["the mandatory policy of the trust domain"]
+    assert status == {"required": True, "may_publish": False, "number": None, "fault": None}
+
+
 async def test_a_first_start_is_ready_with_the_policy_it_wrote(tmp_path: Path) -> None:
     async with open_parts(settings_in(tmp_path)) as parts:
         assert parts.policy.ready
