@@ -85,13 +85,14 @@ class Authority:
             ),
         )
         show_counters(self._parts, endpoint)
-        tasks = [asyncio.create_task(self._tidy())]
+        keep = self._parts.keeper.keep
+        tasks = [asyncio.create_task(keep("authority", self._tidy))]
         try:
             async with serve_operators(self._parts):
                 for address in self._settings.gateways:
                     redial = Redial(endpoint, address, self._chooser(address), self)
                     self._dialled[str(address)] = redial
-                    tasks.append(asyncio.create_task(redial.run()))
+                    tasks.append(asyncio.create_task(keep("gateway_hop", redial.run)))
                 await stop.wait()
         finally:
             for task in tasks:

@@ -160,8 +160,9 @@ class Gateway:
         show_counters(self._parts, endpoint)
         self._relay.take_turns(self._work_later)
         self._failed = asyncio.get_running_loop().create_future()
-        looking = asyncio.create_task(self._look_now_and_then())
-        renewing = asyncio.create_task(self._renewal.run())
+        keep = self._parts.keeper.keep
+        looking = asyncio.create_task(keep("gateway", self._look_now_and_then))
+        renewing = asyncio.create_task(keep("renewal", self._renewal.run))
         try:
             async with serve_operators(self._parts):
                 waiting = asyncio.create_task(stop.wait())

@@ -19,6 +19,7 @@ from node.folder_keys import open_keystore
 from node.hangup import on_hangup
 from node.http_servers import AdminServer, OpsServer
 from node.identity_admin import IdentityAdmin
+from node.keeper import Keeper
 from node.mandatory import MandatoryPolicy
 from node.mandatory_live import LiveMandatory
 from node.metrics import Metrics
@@ -57,6 +58,7 @@ class Parts:
     epoch: int
     """Higher than that of every earlier start of this node: told to its neighbours."""
     rotation: Rotation
+    keeper: Keeper
     awaiting: dict[str, Callable[[], bool]] = field(default_factory=dict)
     """What must have happened before the program is ready: a sentence, and whether it has."""
     status: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -156,6 +158,7 @@ async def open_parts(
             epoch=_next_epoch(store, clock),
             admin=admin,
             rotation=rotation,
+            keeper=Keeper(metrics),
         )
         parts.awaiting |= _awaited_by_all(parts)
         yield parts
@@ -195,11 +198,13 @@ def _next_epoch(store: Store, clock: SystemClock) -> int:
 
 async def _look_after(parts: Parts) -> None:
     """What every program does beside its work, until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(parts.rotation.run())
-        group.create_task(parts.live_policy.run())
-        group.create_task(parts.live_mandatory.run())
-        group.create_task(_write_down(parts))
+    keep = parts.keeper.keep
+    await asyncio.gather(
+        keep("rotation", parts.rotation.run),
+        keep("policy", parts.live_policy.run),
+        keep("mandatory_policy", parts.live_mandatory.run),
+        keep("write_down", lambda: _write_down(parts)),
+    )
 
 
 async def _write_down(parts: Parts) -> None:

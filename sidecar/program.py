@@ -191,13 +191,14 @@ class Sidecar:
             await self._local_api.close()
             raise
         parts.folder.write_ports(parts.ports)
+        keep = parts.keeper.keep
         self._tasks = [
             asyncio.create_task(self.uplink.run(self.endpoint, self._gateways())),
-            asyncio.create_task(self.renewal.run()),
+            asyncio.create_task(keep("renewal", self.renewal.run)),
         ]
         if self.direct is not None:
-            self._tasks.append(asyncio.create_task(self.direct.run()))
-        self._tasks.append(asyncio.create_task(self._sweep()))
+            self._tasks.append(asyncio.create_task(keep("direct_hops", self.direct.run)))
+        self._tasks.append(asyncio.create_task(keep("children", self._sweep)))
         return self
 
     async def _sweep(self) -> None:

@@ -71,13 +71,14 @@ class Uplink:
 
     async def run(self, endpoint: Endpoint, gateways: Sequence[GatewayAddress]) -> None:
         """Keep a hop to each gateway until cancelled."""
+        keep = self._parts.keeper.keep
         async with asyncio.TaskGroup() as group:
             for gateway in gateways:
                 address = SocketAddress(gateway.host, gateway.port)
                 redial = Redial(endpoint, address, _choose(gateway.identifier), self)
                 self._redials.append(redial)
-                group.create_task(redial.run())
-            group.create_task(self._judge_now_and_then())
+                group.create_task(keep("gateway_hop", redial.run))
+            group.create_task(keep("judge", self._judge_now_and_then))
 
     def announce_restart(self, delay_ms: int) -> None:
         """Tell every gateway that this sidecar will be away for about so long."""
