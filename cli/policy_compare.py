@@ -50,16 +50,24 @@ def policy_diff(old: Path, new: Path, audit: Path | None, as_json: bool) -> int:
 @click.command("replay")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--audit", type=click.Path(path_type=Path), required=True, help=_audit_help)
+@click.option(
+    "--above",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A node's own policy: BUNDLE is then one that the trust domain obeys above it.",
+)
 @json_option
-def policy_replay(bundle: Path, audit: Path, as_json: bool) -> int:
+def policy_replay(bundle: Path, audit: Path, above: Path | None, as_json: bool) -> int:
     """Ask the policy in BUNDLE all that an audit log records, and say which answers would differ.
 
     Exits with 1 when one does. What hangs on arguments that the log does not hold is counted apart.
     """
     from node.policy_files import read_policy
     from node.policy_replay import replay
+    from policy import Engine, LayeredEngine
 
-    engine = read_policy(bundle)
+    candidate = read_policy(bundle)
+    engine: Engine = candidate if above is None else LayeredEngine(candidate, read_policy(above))
     comparison = replay(engine, _lines(audit))
     return _show(comparison, {"version": engine.version}, as_json=as_json)
 

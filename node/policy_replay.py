@@ -11,7 +11,7 @@ from typing import Final
 
 from node.audit_entry import request_of
 from node.audit_reader import Line
-from policy import Action, Permit, PolicyEngine, Request
+from policy import Action, Engine, Permit, PolicyEngine, Request
 
 CHANGES_MAX: Final = 10_000
 """Changes that are told apart. Further ones are only counted."""
@@ -106,7 +106,7 @@ class Comparison:
             self.not_listed += 1
 
 
-def judge(engine: PolicyEngine, question: Question) -> Verdict:
+def judge(engine: Engine, question: Question) -> Verdict:
     """What the policy says. Limits are charged, at the time of the question."""
     request = question.request
     answer = engine.decide(request, question.unix_s, expires_unix_s=question.expires_unix_s)
@@ -140,7 +140,7 @@ def recorded(line: Line) -> tuple[Question, Verdict] | None:
     return question, Verdict(line.effect, line.rule, line.reason or "")
 
 
-def replay(engine: PolicyEngine, lines: Iterable[Line]) -> Comparison:
+def replay(engine: Engine, lines: Iterable[Line]) -> Comparison:
     """What a policy would have answered, beside what was answered."""
     comparison = Comparison()
     for found in map(recorded, lines):

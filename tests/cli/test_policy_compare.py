@@ -234,6 +234,22 @@ def test_a_candidate_is_held_against_what_was_recorded(
     )
 
 
+def test_a_candidate_for_the_trust_domain_is_held_against_it_above_the_nodes_own(
+    state: StatePaths, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    wide = tmp_path / "wide.yaml"
+    wide.write_text(HEADER + "rules:\n  - {name: asks, effect: allow, actions: [message.ask]}\n")
+    log = ("--audit", str(state.audit))
+
+    alone = document(capsys, "replay", str(wide), *log)
+    above = document(capsys, "replay", str(wide), *log, "--above", str(state.policy))
+
+    # By itself it would allow an ask that the node's own policy denies.
+    assert {("deny", "allow")} <= {(one["was"], one["now"]) for one in alone["changes"]}
+    assert ("deny", "allow") not in {(one["was"], one["now"]) for one in above["changes"]}
+    assert above["changed"] > 0, "what it does not allow: calls"
+
+
 def test_the_policy_that_decided_changes_nothing(
     state: StatePaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
