@@ -11,6 +11,7 @@ VECTORS: Final = (
     "frames-1",
     "identity-1",
     "names-1",
+    "policies-1",
     "policy/decisions-1",
     "policy/refusals-1",
     "proofs-1",

@@ -120,6 +120,14 @@ class ChangeHistory:
         if self.changes[pin.change_number].payload_hash != pin.head_hash:
             raise IdentityError(Code.CHANNEL_PIN_MISMATCH, "a history that forks from its pin")
 
+    def extended_by(self, longer: "ChangeHistory") -> "ChangeHistory":
+        """This one, with those changes of a longer one behind it that it lacks.
+
+        The longer one must go through the head of this one.
+        """
+        assert longer.changes[self.change_number].payload_hash == self.head_hash
+        return ChangeHistory((*self.changes, *longer.changes[len(self.changes) :]))
+
     def verify_signatures(
         self, budget: SignatureBudget, *, trusted_prefix: Pin | None = None
     ) -> None:

@@ -33,7 +33,7 @@ SIGNED_POLICY_BYTES_MAX: Final = (
 # Numbers follow the clock. One far ahead of it would make every later bundle an older one.
 NUMBER_AHEAD_MAX: Final = 86_400
 # Of a signer's history. An authority's is checked once, and remembered.
-_SIGNATURES_MAX: Final = 2 * (ROTATIONS_MAX + 1)
+SIGNER_SIGNATURES_MAX: Final = 2 * (ROTATIONS_MAX + 1)
 
 _AUTHORITY, _TRUST_DOMAIN, _NUMBER, _ISSUED, _CHANGE, _SIGNERS = range(1, 7)
 _MANDATE_KEYS: Final = frozenset(range(1, 7))
@@ -133,7 +133,7 @@ class SignedPolicy:
             if self.bundle.signer not in self.mandate.signers:
                 raise _READ.error("a policy by somebody whom its mandate does not name")
             signer_history = self.signer_history
-            signer_history.verify_signatures(SignatureBudget(_SIGNATURES_MAX))
+            signer_history.verify_signatures(SignatureBudget(SIGNER_SIGNATURES_MAX))
         key, _ = signer_history.key_for(self.bundle.change_number, unix_s)
         self.bundle_message.verify(key, SignatureBudget(1), code)
 

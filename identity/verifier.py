@@ -431,18 +431,24 @@ class ProofVerifier:
     def _anchor_history(
         self, presented: ChangeHistory, unix_s: float, *, new_max: int = ANCHOR_CHANGES_NEW_MAX
     ) -> ChangeHistory:
-        """The longest verified history of an anchor, after what was presented is taken in."""
+        """The longest verified history of an anchor, after what was presented is taken in.
+
+        Each signature in it was checked here. A hash that was seen commits to no signature: one
+        that somebody had changed on the way would be kept in the true one's place, and what the
+        authority signs next, beside its own history, would be refused.
+        """
         known = self._anchor_histories.get(presented.identifier)
         if known is not None and presented.change_number <= known.change_number:
             known.check_pin(presented.pin)
             return known
         presented.check_created(unix_s)
-        seen = check_seen(self._seen, presented)
-        pin = seen if known is None else known.pin
+        check_seen(self._seen, presented)
+        pin = None if known is None else known.pin
         presented.verify_signatures(SignatureBudget(2 * (new_max + 1)), trusted_prefix=pin)
-        self._anchor_histories[presented.identifier] = presented
-        note_seen(self._seen, presented)
-        return presented
+        longest = presented if known is None else known.extended_by(presented)
+        self._anchor_histories[longest.identifier] = longest
+        note_seen(self._seen, longest)
+        return longest
 
     def _remember(self, digest: bytes, link: Link) -> None:
         self._issuers[digest] = link

@@ -1,4 +1,4 @@
-"""Makes conformance/vectors/identity-1.json and proofs-1.json; a test makes them again.
+"""Makes conformance/vectors/identity-1, policies-1 and proofs-1; a test makes them again.
 
 .venv/bin/python -m tests.conformance.make_vectors
 """
@@ -11,11 +11,12 @@ from tests.conformance import (
     vector_cases,
     vector_edges,
     vector_wrong_objects,
+    vector_wrong_policies,
     vector_wrong_proofs,
 )
 from tests.conformance.vector_changes import Changer
 from tests.conformance.vector_judge import JUDGES, TEXTS, judge
-from tests.conformance.vector_people import PEOPLE
+from tests.conformance.vector_people import PEOPLE, PUBLISHING
 
 ABOUT: Final = (
     "How to read this file: conformance/README.md. Every `valid` case verifies to what it `gives`; "
@@ -23,9 +24,11 @@ ABOUT: Final = (
     "and is refused with this code."
 )
 FILES: Final = {
-    "identity-1": tuple(section for section in JUDGES if section != "proofs"),
+    "identity-1": tuple(section for section in JUDGES if section not in ("policies", "proofs")),
+    "policies-1": ("policies",),
     "proofs-1": ("proofs",),
 }
+_PEOPLE: Final = {"identity-1": PEOPLE, "policies-1": PUBLISHING, "proofs-1": PEOPLE}
 _WRONG: Final = {
     "histories": vector_wrong_objects.HISTORIES,
     "attestations": vector_wrong_objects.ATTESTATIONS,
@@ -34,8 +37,9 @@ _WRONG: Final = {
     "revocations": vector_wrong_objects.REVOCATIONS,
     "tickets": vector_wrong_objects.TICKETS,
     "invitations": vector_wrong_objects.INVITATIONS,
+    "policies": vector_wrong_policies.POLICIES,
 }
-_CHANGER: Final = Changer([key for who in PEOPLE for key in who.keys])
+_CHANGER: Final = Changer([key for who in {*PEOPLE, *PUBLISHING} for key in who.keys])
 
 
 def make(name: str) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def make(name: str) -> dict[str, Any]:
             "noise_key": who.noise.private_bytes().hex(),
             "history": who.history.hex(),
         }
-        for who in PEOPLE
+        for who in _PEOPLE[name]
     }
     sections = {section: _section(section) for section in FILES[name]}
     return {"about": ABOUT, "people": people} | sections

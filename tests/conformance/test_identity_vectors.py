@@ -23,12 +23,13 @@ PUBLISHED: Final[dict[str, Any]] = {
 SECTIONS: Final[dict[str, Any]] = {
     section: PUBLISHED[name][section] for name, sections in FILES.items() for section in sections
 }
+_PEOPLE: Final = PUBLISHED["proofs-1"]["people"] | PUBLISHED["policies-1"]["people"]
 KEYS: Final = [
     SigningKey.from_private_bytes(bytes.fromhex(key))
-    for who in PUBLISHED["proofs-1"]["people"].values()
+    for who in _PEOPLE.values()
     for key in who["signing_keys"]
 ]
-PLACES_MIN: Final = 170
+PLACES_MIN: Final = 230
 
 
 def cases(kind: str, label: str) -> list[Any]:
@@ -142,4 +143,6 @@ def test_every_code_by_which_an_identity_can_be_refused_is_among_them() -> None:
         Code.CHANNEL_REVOCATIONS_OUTDATED,
         Code.CHANNEL_HISTORY_OUTDATED,
         Code.ENROL_TICKET_MALFORMED,
+        Code.POLICY_BUNDLE_INVALID,
+        Code.POLICY_BUNDLE_OUTDATED,
     }

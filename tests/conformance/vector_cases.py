@@ -15,6 +15,7 @@ from tests.conformance.vector_people import (
     NODE,
     NOW,
     PLANNER,
+    ROTATED,
     SEVENTH,
     STRANGER,
     VERIFIER,
@@ -187,6 +188,154 @@ def revocations() -> list[Case]:
         case("what is held", two, known=two.hex()),
         case("of another authority", GLOBEX.revocations(_2="globex")),
     ]
+
+
+BASE: Final = ["base.yaml", "rules: []\n"]
+MORE: Final = ["more.yaml", "# höher ☃\n"]
+_LONGER: Final = AUTHORITY.history_with((*AUTHORITY.keys, STRANGER.keys[0]))
+MANDATE: Final = AUTHORITY.mandate(PLANNER, HELPER)
+
+
+def policy(mandate: bytes, bundle: bytes, *signer: Somebody) -> bytes:
+    """Of the authority of acme. ``signer`` is who has signed the bundle, if it has not."""
+    return encode([mandate, AUTHORITY.history, bundle, *(one.history for one in signer)])
+
+
+def own_policy(*files: list[str], number: int = NOW) -> bytes:
+    """What the authority itself publishes."""
+    return policy(MANDATE, AUTHORITY.bundle(AUTHORITY, *files, _3=number))
+
+
+def _policy_case(what: str, encoded: bytes, **inputs: Any) -> Case:
+    known = {
+        "unix_s": NOW,
+        "anchors": ANCHORS,
+        "authority": str(AUTHORITY.identifier),
+        "held": None,
+        "list": None,
+        "seen": [],
+    }
+    return _case(what, encoded, **known | inputs)
+
+
+def policies() -> list[Case]:
+    return [*_policies_by_the_authority(), *_policies_by_a_signer(), *_policies_over_another()]
+
+
+_OWN_POLICY: Final = own_policy(BASE, MORE)
+_HELPERS_POLICY: Final = policy(MANDATE, HELPER.bundle(AUTHORITY, BASE, _3=NOW + 1), HELPER)
+
+
+def _policies_by_the_authority() -> list[Case]:
+    return [
+        _policy_case("by the authority", _OWN_POLICY),
+        _policy_case("of no files", own_policy()),
+        _policy_case("of a text that is empty", own_policy(["empty.yaml", ""])),
+        _policy_case(
+            "under a mandate that names nobody",
+            policy(AUTHORITY.mandate(), AUTHORITY.bundle(AUTHORITY, BASE)),
+        ),
+        _policy_case(
+            "by the authority's replaced key",
+            policy(
+                AUTHORITY.mandate(PLANNER, HELPER, by=0),
+                AUTHORITY.bundle(AUTHORITY, BASE, by=0),
+            ),
+        ),
+        _policy_case(
+            "by the authority's replaced key, under a mandate by its new one",
+            policy(MANDATE, AUTHORITY.bundle(AUTHORITY, BASE, by=0)),
+        ),
+        _policy_case(
+            "by the authority, of which its newest key was seen",
+            _OWN_POLICY,
+            seen=[[str(AUTHORITY.identifier), *pin_of(AUTHORITY)]],
+        ),
+        _policy_case(
+            "of another authority",
+            _globex_policy(),
+            authority=str(GLOBEX.identifier),
+        ),
+        _policy_case(
+            "beside a list that is out of date",
+            _OWN_POLICY,
+            list=AUTHORITY.revocations(_5=NOW - 40 * DAY_S, _6=NOW - 39 * DAY_S).hex(),
+        ),
+    ]
+
+
+def _policies_by_a_signer() -> list[Case]:
+    by_planner = policy(MANDATE, PLANNER.bundle(AUTHORITY, BASE), PLANNER)
+    return [
+        _policy_case("by a signer", _HELPERS_POLICY),
+        _policy_case("by a signer's new key", by_planner),
+        _policy_case(
+            "by a signer's replaced key",
+            policy(MANDATE, PLANNER.bundle(AUTHORITY, BASE, by=0), PLANNER),
+        ),
+        _policy_case(
+            "by a signer of which its newest key was seen",
+            by_planner,
+            seen=[[str(PLANNER.identifier), *pin_of(PLANNER)]],
+        ),
+        _policy_case(
+            "by a signer whose key was replaced 32 times",
+            policy(AUTHORITY.mandate(ROTATED), ROTATED.bundle(AUTHORITY, BASE), ROTATED),
+        ),
+        _policy_case(
+            "by a signer, beside a list of others",
+            _HELPERS_POLICY,
+            list=AUTHORITY.revocations(PLANNER, STRANGER).hex(),
+        ),
+        _policy_case(
+            "by a signer whom another authority has revoked",
+            _HELPERS_POLICY,
+            list=GLOBEX.revocations(HELPER, _2="globex").hex(),
+        ),
+    ]
+
+
+def _policies_over_another() -> list[Case]:
+    return [
+        _policy_case("what is held", _OWN_POLICY, held=_OWN_POLICY.hex()),
+        _policy_case(
+            "newer than what is held", own_policy(BASE, number=NOW + 1), held=_OWN_POLICY.hex()
+        ),
+        _policy_case(
+            "newer than what is held, under a newer mandate",
+            policy(
+                AUTHORITY.mandate(HELPER, _3=NOW + 1),
+                AUTHORITY.bundle(AUTHORITY, BASE, _3=NOW + 1),
+            ),
+            held=_OWN_POLICY.hex(),
+        ),
+        _policy_case(
+            "the authority's replaced key over what its new one signed",
+            policy(
+                AUTHORITY.mandate(PLANNER, HELPER, by=0),
+                AUTHORITY.bundle(AUTHORITY, BASE, by=0, _3=NOW + 1),
+            ),
+            held=_OWN_POLICY.hex(),
+        ),
+        _policy_case(
+            "newer than what is held, beside a longer history of the authority",
+            encode([MANDATE, _LONGER, AUTHORITY.bundle(AUTHORITY, BASE, _3=NOW + 1)]),
+            held=_OWN_POLICY.hex(),
+        ),
+        _policy_case(
+            "by a signer, under the mandate that is held", _HELPERS_POLICY, held=_OWN_POLICY.hex()
+        ),
+        _policy_case(
+            "by the authority, over a signer's",
+            own_policy(number=NOW + 2),
+            held=_HELPERS_POLICY.hex(),
+        ),
+    ]
+
+
+def _globex_policy() -> bytes:
+    mandate = GLOBEX.mandate(_2="globex")
+    return encode([mandate, GLOBEX.history, GLOBEX.bundle(GLOBEX, BASE, _2="globex")])
 
 
 def tickets() -> list[Case]:

@@ -6,8 +6,9 @@ Each row: what it is, the valid case that it is made of, and the change.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from identity.cbor import decode_untrusted
 from tests.conformance.vector_changes import OPEN, give, set_at, text_at
-from tests.conformance.vector_people import ATTRIBUTES, DAY_S, NOW
+from tests.conformance.vector_people import ATTRIBUTES, AUTHORITY, DAY_S, NOW
 
 Edge = tuple[str, str, dict[str, Any]]
 
@@ -16,6 +17,18 @@ _PAYLOAD: Final = (2, OPEN)
 _LIST: Final = (0, OPEN, 2, OPEN)
 _NOT_BEFORE: Final = NOW - DAY_S // 2
 _SIXTY_FOUR: Final = {f"n{number}": number for number in range(64)}
+_SIXTY_FOUR_FILES: Final = [[f"{number:02}", ""] for number in range(64)]
+_THIRTY_TWO: Final = b"".join(bytes([number]) * 32 for number in range(32))
+_AUTHORITY_FIRST: Final = decode_untrusted(AUTHORITY.history, bytes_max=1 << 16)[:1]
+
+
+def _mandate(key: int, to: Any) -> dict[str, Any]:
+    return set_at(0, OPEN, 2, OPEN, key, to=to)
+
+
+def _bundle(key: int, to: Any) -> dict[str, Any]:
+    return set_at(2, OPEN, 2, OPEN, key, to=to)
+
 
 EDGES: Final[Mapping[str, list[Edge]]] = {
     "histories": [
@@ -54,6 +67,36 @@ EDGES: Final[Mapping[str, list[Edge]]] = {
         ("of a number a day ahead", "of two", set_at(*_LIST, 4, to=NOW + DAY_S)),
         ("good for 30 days", "of two", set_at(*_LIST, 6, to=NOW + 30 * DAY_S)),
         ("good for a second", "of two", set_at(*_LIST, 6, to=NOW + 1)),
+    ],
+    "policies": [
+        ("issued in a minute", "by the authority", give("unix_s", NOW - 60)),
+        ("a mandate of a number a day ahead", "by the authority", _mandate(3, NOW + DAY_S)),
+        ("a bundle of a number a day ahead", "by the authority", _bundle(3, NOW + DAY_S)),
+        ("a mandate of number 1", "by the authority", _mandate(3, 1)),
+        ("a bundle of number 1", "by the authority", _bundle(3, 1)),
+        ("32 signers", "by the authority", _mandate(6, _THIRTY_TWO)),
+        ("64 files", "by the authority", _bundle(7, _SIXTY_FOUR_FILES)),
+        ("a name of 128 bytes", "by the authority", _bundle(7, [["é" * 64, ""]])),
+        (
+            "names in the order of their code points, which is not that of UTF-16",
+            "by the authority",
+            _bundle(7, [["B", ""], ["a", ""], ["\uff21", ""], ["\U00010400", ""]]),
+        ),
+        (
+            "the authority's replaced key in the last second of its overlap",
+            "by the authority's replaced key",
+            give("unix_s", NOW + 29 * DAY_S - 1),
+        ),
+        (
+            "a signer's replaced key in the last second of its overlap",
+            "by a signer's replaced key",
+            give("unix_s", NOW + 29 * DAY_S - 1),
+        ),
+        (
+            "a shorter history of the authority than is known, by a key within its overlap",
+            "the authority's replaced key over what its new one signed",
+            set_at(1, OPEN, to=_AUTHORITY_FIRST),
+        ),
     ],
     "tickets": [
         ("8192 characters", "for one gateway", text_at(0, 0, " " * 8020)),

@@ -21,6 +21,7 @@ from identity import (
     VerifiedIdentity,
     decode_credential_untrusted,
     decode_revocations_untrusted,
+    decode_signed_policy_untrusted,
 )
 from identity.purpose import decode_attestation_untrusted
 from identity.seen import check_seen
@@ -112,6 +113,32 @@ def judge_revocations(data: bytes, inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def judge_policy(data: bytes, inputs: Inputs) -> dict[str, Any]:
+    verifier = _verifier(inputs)
+    authority, unix_s = Identifier.parse(inputs["authority"]), inputs["unix_s"]
+    held = None
+    if inputs["held"] is not None:
+        held = verifier.verify_policy_untrusted(
+            bytes.fromhex(inputs["held"]), authority=authority, held=None, unix_s=unix_s
+        )
+    if inputs["list"] is not None:
+        verifier.learn_revocations_untrusted(bytes.fromhex(inputs["list"]), unix_s=unix_s)
+    taken = verifier.verify_policy_untrusted(data, authority=authority, held=held, unix_s=unix_s)
+    signed = decode_signed_policy_untrusted(data) if taken is None else taken
+    mandate, bundle = signed.mandate, signed.bundle
+    return {
+        "is_news": taken is not None,
+        "authority": str(mandate.authority),
+        "trust_domain": mandate.trust_domain,
+        "mandate_number": mandate.number,
+        "signers": sorted(str(signer) for signer in mandate.signers),
+        "number": bundle.number,
+        "signer": str(bundle.signer),
+        "change": bundle.change_number,
+        "files": [[file.name, file.text] for file in bundle.files],
+    }
+
+
 def judge_ticket(text: str, _inputs: Inputs) -> dict[str, Any]:
     ticket = Ticket.parse_untrusted(text)
     return _place(ticket) | {"code": ticket.code.hex(), "expires_unix_s": ticket.expires_unix_s}
@@ -129,6 +156,7 @@ JUDGES: Final[Mapping[str, Callable[[Any, Inputs], dict[str, Any]]]] = {
     "revocations": judge_revocations,
     "tickets": judge_ticket,
     "invitations": judge_invitation,
+    "policies": judge_policy,
 }
 TEXTS: Final = frozenset(("tickets", "invitations"))
 

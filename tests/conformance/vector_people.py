@@ -122,6 +122,34 @@ class Somebody:
         message = sign(self.keys[by], SignedType.REVOCATIONS, encode(payload)).encode()
         return encode([message, self.history])
 
+    def mandate(self, *signers: "Somebody", by: int = -1, **fields: Any) -> bytes:
+        """Of an authority, for those who may publish policies beside it."""
+        digests = sorted(one.identifier.digest for one in signers)
+        payload = {
+            1: self.identifier.digest,
+            2: "acme",
+            3: NOW,
+            4: NOW,
+            5: self.decoded.changes[by].number,
+            6: b"".join(digests),
+        } | {int(key[1:]): value for key, value in fields.items()}
+        return sign(self.keys[by], SignedType.POLICY_MANDATE, encode(payload)).encode()
+
+    def bundle(
+        self, authority: "Somebody", *files: list[str], by: int = -1, **fields: Any
+    ) -> bytes:
+        """The texts of a policy that this one signs for an authority, or as one."""
+        payload = {
+            1: authority.identifier.digest,
+            2: "acme",
+            3: NOW,
+            4: NOW,
+            5: self.decoded.changes[by].number,
+            6: self.identifier.digest,
+            7: list(files),
+        } | {int(key[1:]): value for key, value in fields.items()}
+        return sign(self.keys[by], SignedType.POLICY_BUNDLE, encode(payload)).encode()
+
 
 NAME, KIND, ROLE, ATTRIBUTES, DELEGABLE, PIN, ISSUER_CHANGE = range(-65537, -65544, -1)
 CLAIMS: Final = {
@@ -145,7 +173,11 @@ CHILD: Final = Somebody("child")
 SEVENTH: Final = Somebody("of many keys", changes=8)
 STRANGER: Final = Somebody("stranger")
 VERIFIER: Final = Somebody("verifier")
+ROTATED: Final = Somebody("rotated often", changes=33)
+"""Its history is as long as a policy's signer's may be."""
 PEOPLE: Final = (AUTHORITY, GLOBEX, NODE, PLANNER, HELPER, CHILD, SEVENTH, STRANGER, VERIFIER)
+PUBLISHING: Final = (AUTHORITY, GLOBEX, NODE, PLANNER, HELPER, STRANGER, ROTATED)
+"""Who appears where policies are published."""
 
 FINANCE: Final = "agent://acme/finance"
 WIDE: Final = {

@@ -62,6 +62,9 @@ CONSTANTS = {
     "changes of a history": history.CHANGES_MAX,
     "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,
     "signature checks for an authority's history in it": 2 * (verifier.ANCHOR_CHANGES_NEW_MAX + 1),
+    "signature checks for the history of a mandatory policy's signer": (
+        signed_policy.SIGNER_SIGNATURES_MAX
+    ),
     "plaintext of a record": channel.RECORD_PLAINTEXT_BYTES_MAX,
     "message of a channel": channel.MESSAGE_BYTES_MAX,
     "smallest fragment that continues": channel.FRAGMENT_BYTES_MIN,

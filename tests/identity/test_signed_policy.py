@@ -13,6 +13,7 @@ from identity import (
     PolicyFile,
     ProofVerifier,
     RevocationLists,
+    SeenInMemory,
     SignedPolicy,
     SigningKey,
     TrustAnchor,
@@ -52,12 +53,14 @@ class Domain:
     signer: Person = field(default_factory=Person)
     stranger: Person = field(default_factory=Person)
     lists: RevocationLists = field(default_factory=RevocationLists)
+    seen: SeenInMemory = field(default_factory=SeenInMemory)
 
     def __post_init__(self) -> None:
         self.verifier = ProofVerifier(
             [TrustAnchor(self.authority.history.identifier, "acme")],
             own=Person().history.identifier,
             lists=self.lists,
+            seen=self.seen,
         )
         self.held: SignedPolicy | None = None
 
@@ -222,6 +225,34 @@ def test_an_authority_that_has_rotated_signs_with_its_new_key_and_the_old_one_en
     code = refused(lambda: domain.take(domain.issue(before, number=NOW + 1)))
 
     assert code is Code.CHANNEL_HISTORY_INVALID
+
+
+def _with_a_bit_of_its_first_signature_flipped(encoded: bytes) -> bytes:
+    """Of the authority's history, which anybody can do on the way."""
+    parts = parts_of(encoded)
+    (payload, signature), *later = decode_untrusted(parts[1], bytes_max=10_000)
+    parts[1] = encode([[payload, flip_bit(signature, 0)], *later])
+    return encode(parts)
+
+
+@pytest.mark.parametrize("known", ["its first change", "the hash of its last change"])
+def test_nobody_puts_another_signature_in_place_of_one_of_the_authoritys(known: str) -> None:
+    """Else the node would refuse whatever the authority signs next, lists of revoked included."""
+    domain = Domain()
+    before = domain.authority
+    after = before.rotated(created_unix_s=NOW - 10, overlap_s=DAY_S)
+    if known == "its first change":
+        domain.hold(domain.issue(before))
+    else:
+        domain.seen.saw(after.history.identifier, after.history.pin)
+    encoded = domain.issue(after, number=NOW + 1)
+
+    changed = _with_a_bit_of_its_first_signature_flipped(encoded)
+
+    assert refused(lambda: domain.take(changed)) is Code.CHANNEL_HISTORY_INVALID
+    assert domain.take(encoded) is not None
+    revoked = issue_revocations(after, domain.stranger.history.identifier)
+    assert domain.verifier.learn_revocations_untrusted(revoked, unix_s=NOW) is not None
 
 
 def test_what_is_of_the_future_is_refused() -> None:

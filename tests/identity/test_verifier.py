@@ -129,6 +129,20 @@ def test_a_fork_of_the_authoritys_history_is_refused() -> None:
     assert refused(lambda: world.verify(forked.proof(), forked)) is Code.CHANNEL_PIN_MISMATCH
 
 
+def test_a_proof_puts_no_other_signature_in_place_of_one_of_the_authoritys() -> None:
+    world = World()
+    world.verify(world.authority.proof(), world.authority)
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10)
+    signature = world.authority.history.changes[0].signature
+    proof = world.node.proof(world.node_link()).replace(signature, flip_bit(signature, 0))
+
+    assert signature not in proof
+    assert world.verify(proof, world.node).identity.kind == "node"
+
+    identifier = world.authority.history.identifier
+    assert world.verifier.anchor_history(identifier) == world.authority.history
+
+
 def test_an_authoritys_history_of_any_length_can_be_learned() -> None:
     world = World()
     for _ in range(ANCHOR_CHANGES_NEW_MAX + 2):
