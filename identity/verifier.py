@@ -437,8 +437,15 @@ class ProofVerifier:
             known.check_pin(presented.pin)
             return known
         presented.check_created(unix_s)
-        seen = check_seen(self._seen, presented)
-        pin = seen if known is None else known.pin
+        check_seen(self._seen, presented)
+        pin = None
+        if known is not None:
+            # Hashes do not cover signatures: what nobody checks again is taken from what was
+            # checked. Else a peer whose copy has a flipped bit would become the measure of all.
+            pin = known.pin
+            presented.check_pin(pin)
+            newer = presented.changes[len(known.changes) :]
+            presented = ChangeHistory((*known.changes, *newer))
         presented.verify_signatures(SignatureBudget(2 * (new_max + 1)), trusted_prefix=pin)
         self._anchor_histories[presented.identifier] = presented
         note_seen(self._seen, presented)
