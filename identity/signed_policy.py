@@ -32,8 +32,12 @@ SIGNED_POLICY_BYTES_MAX: Final = (
 )
 # Numbers follow the clock. One far ahead of it would make every later bundle an older one.
 NUMBER_AHEAD_MAX: Final = 86_400
+# A signer may run ahead less far than its authority: whatever it publishes, that has room above it.
+SIGNER_AHEAD_MAX: Final = 3_600
 # Of a signer's history. An authority's is checked once, and remembered.
 _SIGNATURES_MAX: Final = 2 * (ROTATIONS_MAX + 1)
+
+assert CLOCK_SKEW_S < SIGNER_AHEAD_MAX < NUMBER_AHEAD_MAX // 2
 
 _AUTHORITY, _TRUST_DOMAIN, _NUMBER, _ISSUED, _CHANGE, _SIGNERS = range(1, 7)
 _MANDATE_KEYS: Final = frozenset(range(1, 7))
@@ -100,10 +104,11 @@ class SignedPolicy:
 
     def check_numbers(self, unix_s: float) -> None:
         """Raise IdentityError for what nobody with a sane clock issues now."""
-        for one in (self.mandate, self.bundle):
+        bundle_max = NUMBER_AHEAD_MAX if self.is_by_authority else SIGNER_AHEAD_MAX
+        for one, ahead_max in ((self.mandate, NUMBER_AHEAD_MAX), (self.bundle, bundle_max)):
             if one.issued_unix_s > unix_s + CLOCK_SKEW_S:
                 raise IdentityError(Code.CHANNEL_NOT_YET_VALID, "a policy of the future")
-            if one.number > unix_s + NUMBER_AHEAD_MAX:
+            if one.number > unix_s + ahead_max:
                 raise _READ.error("a policy whose number is far ahead of the clock")
 
     def check_newer(self, held: "SignedPolicy") -> None:

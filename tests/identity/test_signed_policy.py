@@ -22,7 +22,13 @@ from identity import (
 )
 from identity.cbor import decode_untrusted, encode
 from identity.cose import SignedType, sign
-from identity.signed_policy import FILES_MAX, NUMBER_AHEAD_MAX, SIGNERS_MAX, TEXT_BYTES_MAX
+from identity.signed_policy import (
+    FILES_MAX,
+    NUMBER_AHEAD_MAX,
+    SIGNER_AHEAD_MAX,
+    SIGNERS_MAX,
+    TEXT_BYTES_MAX,
+)
 from tests.identity.helpers import DAY_S, NOW, Person, flip_bit, refused
 from tests.identity.test_revocation import issue as issue_revocations
 
@@ -231,6 +237,17 @@ def test_what_is_of_the_future_is_refused() -> None:
     assert refused(lambda: domain.take(domain.issue(number=far))) is Code.POLICY_BUNDLE_INVALID
     issued = domain.issue(issued_unix_s=NOW + DAY_S)
     assert refused(lambda: domain.take(issued)) is Code.CHANNEL_NOT_YET_VALID
+
+
+def test_whatever_number_a_signer_takes_its_authority_has_higher_ones() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    far = NOW + SIGNER_AHEAD_MAX
+    code = refused(lambda: domain.take(domain.issue_under(first, number=far + 1)))
+    domain.hold(domain.issue_under(first, number=far))
+
+    assert code is Code.POLICY_BUNDLE_INVALID
+    assert domain.hold(domain.issue(number=far + 1, signers=[])).number == far + 1
 
 
 def test_another_authority_makes_no_policy_here() -> None:
