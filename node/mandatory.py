@@ -24,6 +24,7 @@ from identity import (
     issue_policy,
     issue_policy_under,
 )
+from identity.history import CLOCK_SKEW_S
 from node.clocks import Clock
 from node.database import errors_named
 from node.own_node import OwnNode
@@ -40,6 +41,8 @@ class MandatoryPolicy:
         self._clock = clock
         self._node = node
         self._newest: SignedPolicy | None = next(self.kept(), None)
+        self._kept_of = None if self._newest is None else self._newest.mandate.authority
+        """Whose policies are on the disk."""
         self._is_kept = True
         self.on_news: list[Callable[[], None]] = []
         """Called when a newer one is held."""
@@ -61,7 +64,8 @@ class MandatoryPolicy:
         return self.held is not None and self._node.identifier in self.held.mandate.signers
 
     def kept(self) -> Iterator[SignedPolicy]:
-        """What is on the disk, the newest first. What does not hold is left out, and named."""
+        """What is on the disk of our own authority's, the newest first. What does not hold is left
+        out, and named."""
         for number, encoded in self._store.policies():
             try:
                 signed = decode_signed_policy_untrusted(encoded)
@@ -69,7 +73,9 @@ class MandatoryPolicy:
             except IdentityError as exc:
                 _log.error("mandatory_policy_damaged", number=number, why=exc.detail)
                 continue
-            yield signed
+            # A node may have come from another domain, whose numbers may be higher.
+            if signed.mandate.authority == self._authority:
+                yield signed
 
     # A shelf.
 
@@ -120,9 +126,16 @@ class MandatoryPolicy:
 
     def flush(self) -> None:
         """Write down what is not yet. Raises ConfigError when the disk takes nothing."""
-        if not self._is_kept and self._newest is not None:
+        if self._is_kept or self._newest is None:
+            return
+        authority = self._newest.mandate.authority
+        with self._store.together():
+            if authority != self._kept_of:
+                # Those of a former domain would have this one's pushed out as older ones.
+                self._store.forget_policies()
             self._store.put_policy(self._newest.number, self._newest.encoded)
-            self._is_kept = True
+        self._kept_of = authority
+        self._is_kept = True
 
     # Publishing.
 
@@ -233,10 +246,15 @@ def kept_policy(database: Path) -> SignedPolicy | None:
 
 def _verify_kept(signed: SignedPolicy, known: Callable[[Identifier], ChangeHistory | None]) -> None:
     """By the histories beside it, and as of then: it was good when it came, and keys that signed it
-    may have been replaced since."""
+    may have been replaced since.
+
+    When it came is not kept, and when it was issued is what its signer's clock said, which may be
+    slow. So it is the earliest time at which anybody could have taken it.
+    """
     history = signed.authority_history
     longest = known(history.identifier) or history
     shorter, longer = sorted((history, longest), key=lambda one: one.change_number)
     longer.check_pin(shorter.pin)
     history.verify_all()
-    signed.verify(history, signed.bundle.issued_unix_s)
+    changes = history.changes[-1], signed.signer_history.changes[-1]
+    signed.verify(history, max(one.created_unix_s for one in changes) - CLOCK_SKEW_S)

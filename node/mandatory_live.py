@@ -119,20 +119,17 @@ class LiveMandatory:
 
     def _open(self) -> None:
         """At a start: the newest that can be read, or nothing but the baseline."""
-        held = self._mandatory.held
-        if held is not None:
-            for kept in self._mandatory.kept():
-                if kept.mandate.authority != held.mandate.authority:
-                    continue
-                try:
-                    engine = self._compile(kept)
-                except SidelinkError as exc:
-                    if self._fault is None:
-                        self._refuse(kept, exc)
-                else:
-                    self._put(kept, engine)
-                    return
-        elif self._required:
+        for kept in self._mandatory.kept():
+            try:
+                engine = self._compile(kept)
+            except Exception as exc:
+                # Also a fault of ours: what a running program has survived must not end each start.
+                if self._fault is None:
+                    self._refuse(kept, exc)
+            else:
+                self._put(kept, engine)
+                return
+        if self._required:
             self._policy.set_upper(PolicyEngine.only_baseline())
 
     def _compile(self, signed: SignedPolicy) -> PolicyEngine | None:

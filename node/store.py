@@ -204,6 +204,10 @@ class Store:
                 (POLICIES_MAX,),
             )
 
+    def forget_policies(self) -> None:
+        with self.together(), errors_named(self._path):
+            self._connection.execute("DELETE FROM node_policies")
+
     def seen_histories(self) -> list[tuple[Identifier, Pin]]:
         with errors_named(self._path):
             rows = self._connection.execute("SELECT * FROM node_seen_histories").fetchall()

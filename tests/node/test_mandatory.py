@@ -16,6 +16,7 @@ from identity import (
     SidelinkError,
     decode_signed_policy_untrusted,
     issue_policy,
+    issue_policy_under,
 )
 from node.clocks import ManualClock
 from node.errors import ConfigError
@@ -95,6 +96,18 @@ def enrolled(node: Node, acme: Node) -> Node:
     by_hand.own = acme.node.own
     by_hand.enrol(node.node, node.clock.unix_s(), ttl_s=DAY_S)
     return node
+
+
+def globex_policy(globex: Authority, node: Node) -> bytes:
+    """One of another authority, issued now."""
+    return issue_policy(
+        globex.own,
+        "globex",
+        number=int(node.clock.unix_s()),
+        issued_unix_s=int(node.clock.unix_s()),
+        files=[RULES],
+        signers=[],
+    )
 
 
 def code_of(call: Callable[[], object]) -> Code:
@@ -241,19 +254,52 @@ def test_an_authority_that_is_trusted_beside_our_own_makes_no_policy_here(
     a = enrolled(make("a"), acme)
     globex = Authority("globex")
     a.node.trust.add(globex.anchor)
-    encoded = issue_policy(
-        globex.own,
-        "globex",
-        number=int(a.clock.unix_s()),
-        issued_unix_s=int(a.clock.unix_s()),
-        files=[RULES],
-        signers=[],
-    )
+    encoded = globex_policy(globex, a)
 
     assert code_of(lambda: a.mandatory.offer_untrusted(encoded)) is Code.CHANNEL_WRONG_AUTHORITY
     member: OwnIdentity = globex.member(a.clock.unix_s())
     assert member.identifier != a.node.identifier
     assert a.mandatory.authorities(a.node.identity) == (acme.node.identifier,)
+
+
+def test_a_node_that_has_come_from_another_domain_forgets_nothing_of_its_own_at_a_restart(
+    acme: Node, make: Callable[..., Node]
+) -> None:
+    a = enrolled(make("a"), acme)
+    signed = acme.mandatory.publish([MORE])
+    globex = Authority("globex")
+    globex.enrol(a.node, a.clock.unix_s(), ttl_s=DAY_S)
+    a.clock.advance(1_000.0)
+    for _ in range(POLICIES_MAX):
+        a.mandatory.offer_untrusted(globex_policy(globex, a))
+        a.clock.advance(1.0)
+    enrolled(a, acme)
+    a.mandatory.offer_untrusted(signed.encoded)
+    a.reopen()
+
+    assert a.number == signed.number
+    assert [one.number for one in a.mandatory.kept()] == [signed.number]
+
+
+def test_what_a_signer_with_a_slow_clock_has_published_outlives_a_restart(
+    acme: Node, make: Callable[..., Node]
+) -> None:
+    a, b = enrolled(make("a"), acme), enrolled(make("b"), acme)
+    acme.node.announce_key(overlap_s=60)
+    acme.node.use_announced_key()
+    named = acme.mandatory.set_signers(frozenset({b.node.identifier}))
+    slow = issue_policy_under(
+        b.node.own,
+        named,
+        number=named.number + 1,
+        issued_unix_s=named.bundle.issued_unix_s - 300,
+        files=[MORE],
+    )
+    a.mandatory.offer_untrusted(slow)
+    before = a.files
+    a.reopen()
+
+    assert before == a.files == (MORE,)
 
 
 def test_only_so_many_are_kept_and_they_are_the_newest(acme: Node) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from identity import PolicyFile
+from identity import PolicyFile, SignedPolicy
 from node.mandatory_live import LiveMandatory
 from node.metrics import Metrics
 from node.policy_live import LivePolicy
 from node.state_folder import StateFolder
-from policy import Action, Denial, Permit, Request
+from policy import Action, Denial, Permit, PolicyEngine, Request
 from tests.node.test_mandatory import Node, enrolled
 from tests.node.test_mandatory import acme as acme
 from tests.node.test_mandatory import clock as clock
@@ -226,4 +226,25 @@ async def test_a_fault_of_ours_ends_nothing_and_is_said(
     await obeying.take(publish(acme, ASKS))
 
     assert not obeying.allows()
+    assert "ZeroDivisionError" in obeying.status["fault"]["why"]
+
+
+async def test_a_fault_of_ours_ends_no_start(
+    obeying: Obeying, acme: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await obeying.take(publish(acme, ONLY_TELLS))
+    readable = obeying.status["number"]
+    await obeying.take(publish(acme, ASKS))
+    honest = LiveMandatory._compile
+
+    def compile_(live: LiveMandatory, signed: SignedPolicy) -> PolicyEngine | None:
+        if signed.number != readable:
+            raise ZeroDivisionError
+        return honest(live, signed)
+
+    monkeypatch.setattr(LiveMandatory, "_compile", compile_)
+    obeying.start_again()
+
+    assert not obeying.allows()
+    assert obeying.status["number"] == readable
     assert "ZeroDivisionError" in obeying.status["fault"]["why"]
