@@ -53,13 +53,13 @@ class LayeredEngine:
         below = self.lower.decide(request, unix_s, expires_unix_s=expires_unix_s)
         if isinstance(below, Denial):
             return replace(below, policy_version=self.version)
-        if isinstance(above, Denial):
-            return self._allowed_below(above, below)
         if counts:
             above = self.upper.decide(request, unix_s, expires_unix_s=expires_unix_s)
-            if isinstance(above, Denial):
-                return self._denied_above(above)
-        return self._both(above, below)
+        if not isinstance(above, Denial):
+            return self._both(above, below)
+        return (
+            self._allowed_below(above, below) if self._upper_audits else self._denied_above(above)
+        )
 
     def could_allow(self, request: Request, unix_s: float) -> bool:
         """Whether both might, once what the request leaves open is known. Never raises."""

@@ -174,6 +174,16 @@ def test_an_upper_policy_that_only_audits_and_would_allow_says_so() -> None:
     assert answer.audited == (AuditedRule("mandatory: rule 1", "allow"),)
 
 
+def test_an_upper_policy_that_only_audits_counts_its_limits() -> None:
+    limited = audits(f"{ALLOW}, limit: {{rate: 1/h, burst: 2}}")
+    engine = LayeredEngine(limited, policy_of(f'{ALLOW}, when: "message.size < 50"'))
+    denied(engine, ask(size=60))
+
+    effects = [permitted(engine, ask()).audited[0].effect for _ in range(3)]
+
+    assert effects == ["allow", "allow", "limit"]
+
+
 def test_an_upper_policy_that_only_audits_grants_nothing() -> None:
     assert not is_allowed(LayeredEngine(audits(ALLOW), policy_of(DENY)), ask())
 
