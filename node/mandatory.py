@@ -44,6 +44,8 @@ class MandatoryPolicy:
         self._kept_of = None if self._newest is None else self._newest.mandate.authority
         """Whose policies are on the disk."""
         self._is_kept = True
+        self.obeyed: int | None = None
+        """The number of the one in force, which may be older: it stays on the disk."""
         self.on_news: list[Callable[[], None]] = []
         """Called when a newer one is held."""
         self.taken = 0
@@ -133,7 +135,8 @@ class MandatoryPolicy:
             if authority != self._kept_of:
                 # Those of a former domain would have this one's pushed out as older ones.
                 self._store.forget_policies()
-            self._store.put_policy(self._newest.number, self._newest.encoded)
+            newest = self._newest
+            self._store.put_policy(newest.number, newest.encoded, obeyed=self.obeyed)
         self._kept_of = authority
         self._is_kept = True
 
@@ -219,13 +222,14 @@ class MandatoryPolicy:
         return self._authority == self._node.identifier
 
 
-def kept_policy(database: Path) -> SignedPolicy | None:
-    """The newest on the disk, for whoever looks into the folder of a program that may be running.
+def kept_policies(database: Path) -> tuple[SignedPolicy, ...]:
+    """What is on the disk, the newest first, for whoever looks into the folder of a program that
+    may be running.
 
     Not verified: it is as trustworthy as the folder. Raises ConfigError for a damaged database.
     """
     if not database.exists():
-        return None
+        return ()
     with errors_named(database, IdentityError):
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         try:
@@ -236,12 +240,12 @@ def kept_policy(database: Path) -> SignedPolicy | None:
                 []
                 if is_there is None
                 else connection.execute(
-                    "SELECT encoded FROM node_policies ORDER BY number DESC LIMIT 1"
+                    "SELECT encoded FROM node_policies ORDER BY number DESC"
                 ).fetchall()
             )
         finally:
             connection.close()
-        return decode_signed_policy_untrusted(bytes(rows[0][0])) if rows else None
+        return tuple(decode_signed_policy_untrusted(bytes(encoded)) for (encoded,) in rows)
 
 
 def _verify_kept(signed: SignedPolicy, known: Callable[[Identifier], ChangeHistory | None]) -> None:

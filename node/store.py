@@ -192,16 +192,16 @@ class Store:
             if row is not None:
                 yield number, bytes(row[0])
 
-    def put_policy(self, number: int, encoded: bytes) -> None:
-        """Keep one more, and of all the ``POLICIES_MAX`` newest."""
+    def put_policy(self, number: int, encoded: bytes, *, obeyed: int | None = None) -> None:
+        """Keep one more, and of all the ``POLICIES_MAX`` newest, and the one that is obeyed."""
         with self.together(), errors_named(self._path):
             self._connection.execute(
                 "INSERT OR REPLACE INTO node_policies VALUES (?, ?)", (number, encoded)
             )
             self._connection.execute(
-                "DELETE FROM node_policies WHERE number NOT IN "
+                "DELETE FROM node_policies WHERE number IS NOT ? AND number NOT IN "
                 "(SELECT number FROM node_policies ORDER BY number DESC LIMIT ?)",
-                (POLICIES_MAX,),
+                (obeyed, POLICIES_MAX),
             )
 
     def forget_policies(self) -> None:

@@ -20,7 +20,7 @@ from identity import (
 )
 from node.clocks import ManualClock
 from node.errors import ConfigError
-from node.mandatory import MandatoryPolicy, kept_policy
+from node.mandatory import MandatoryPolicy, kept_policies
 from node.own_node import OwnNode
 from node.store import POLICIES_MAX, Store
 from tests.node.members import DAY_S, Authority, started
@@ -336,7 +336,7 @@ def test_a_full_disk_costs_no_obedience_and_it_is_written_down_later(
     a = enrolled(make("a"), acme)
     put = a.store.put_policy
 
-    def full(number: int, encoded: bytes) -> None:
+    def full(number: int, encoded: bytes, *, obeyed: int | None) -> None:
         raise ConfigError(Code.CONFIG_STATE_UNSAFE, "the disk is full", remedy="Make room.")
 
     monkeypatch.setattr(a.store, "put_policy", full)
@@ -356,11 +356,10 @@ def test_a_full_disk_costs_no_obedience_and_it_is_written_down_later(
 def test_who_looks_into_the_folder_sees_the_newest(acme: Node, tmp_path: Path) -> None:
     signed = acme.mandatory.publish([RULES])
 
-    shown = kept_policy(acme.folder / "state.db")
+    shown = kept_policies(acme.folder / "state.db")
 
-    assert shown is not None
-    assert shown.number == signed.number
-    assert kept_policy(tmp_path / "nowhere.db") is None
+    assert [one.number for one in shown] == [signed.number]
+    assert kept_policies(tmp_path / "nowhere.db") == ()
 
 
 def test_a_folder_of_an_earlier_version_has_none(tmp_path: Path) -> None:
@@ -368,7 +367,7 @@ def test_a_folder_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE node_values (key TEXT)")
 
-    assert kept_policy(path) is None
+    assert kept_policies(path) == ()
 
 
 def test_a_folder_that_is_no_database_is_said_to_be_damaged(tmp_path: Path) -> None:
@@ -376,7 +375,7 @@ def test_a_folder_that_is_no_database_is_said_to_be_damaged(tmp_path: Path) -> N
     path.write_bytes(b"x" * 4_096)
 
     with pytest.raises(ConfigError) as caught:
-        kept_policy(path)
+        kept_policies(path)
     assert caught.value.code is Code.CONFIG_KEYSTORE_DAMAGED
 
 

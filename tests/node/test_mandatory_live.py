@@ -12,6 +12,7 @@ from node.mandatory_live import LiveMandatory
 from node.metrics import Metrics
 from node.policy_live import LivePolicy
 from node.state_folder import StateFolder
+from node.store import POLICIES_MAX
 from policy import Action, Denial, Permit, PolicyEngine, Request
 from tests.node.test_mandatory import Node, enrolled
 from tests.node.test_mandatory import acme as acme
@@ -248,3 +249,16 @@ async def test_a_fault_of_ours_ends_no_start(
     assert not obeying.allows()
     assert obeying.status["number"] == readable
     assert "ZeroDivisionError" in obeying.status["fault"]["why"]
+
+
+async def test_the_one_in_force_is_there_after_a_restart_however_many_cannot_be_read(
+    obeying: Obeying, acme: Node
+) -> None:
+    await obeying.take(publish(acme, ONLY_TELLS))
+    number = acme.number
+    for _ in range(POLICIES_MAX + 1):
+        await obeying.take(publish(acme, OF_A_LATER_VERSION))
+    obeying.start_again()
+
+    assert not obeying.allows()
+    assert obeying.status["number"] == number
