@@ -17,7 +17,7 @@ from node.errors import error_text
 from node.mandatory import MandatoryPolicy
 from node.metrics import Metrics
 from node.policy_live import LivePolicy
-from policy import PolicyEngine, PolicySource
+from policy import LimitTable, PolicyEngine, PolicySource
 
 MANDATORY: Final = "mandatory:"
 """Before the names of its files, wherever a place in one of them is told."""
@@ -42,6 +42,8 @@ class LiveMandatory:
         self._clock = clock
         self._required = required
         self._engine: PolicyEngine | None = None
+        self._limits = LimitTable()
+        """What is spent stays spent, also while nothing is mandatory for a while."""
         self._in_force: SignedPolicy | None = None
         self._since_unix_s = clock.unix_s()
         self._fault: dict[str, Any] | None = None
@@ -137,8 +139,7 @@ class LiveMandatory:
         """None for one that has no files, and so asks for nothing. Raises PolicyError."""
         if not signed.bundle.files:
             return None
-        limits = None if self._engine is None else self._engine.limits  # What is spent stays spent.
-        return PolicyEngine.load_bundle(sources_of(signed.bundle.files), limits=limits)
+        return PolicyEngine.load_bundle(sources_of(signed.bundle.files), limits=self._limits)
 
     def _put(self, signed: SignedPolicy, engine: PolicyEngine | None) -> None:
         self._in_force, self._engine = signed, engine

@@ -191,8 +191,12 @@ async def test_what_is_spent_stays_spent(obeying: Obeying, acme: Node) -> None:
     await obeying.take(publish(acme, LIMITED))
     spent = [obeying.allows() for _ in range(3)]
     await obeying.take(publish(acme, LIMITED, TOP + DENY.replace("message.ask", "message.tell")))
+    replaced = obeying.allows()
+    await obeying.take(publish(acme))
+    await obeying.take(publish(acme, LIMITED))
 
     assert spent == [True, True, False]
+    assert not replaced
     assert not obeying.allows()
 
 
