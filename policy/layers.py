@@ -11,6 +11,7 @@ from typing import Any, Final
 from policy.bundles import MANDATORY_PREFIX
 from policy.decision import AuditedRule, Denial, Permit, make_permit
 from policy.engine import PolicyEngine
+from policy.obligations import Disclosure
 from policy.request import Request
 from policy.selftest import read_question
 from policy.trace import Trace
@@ -87,6 +88,7 @@ class LayeredEngine:
             rule=None if denial.rule is None else _named(denial.rule),
             reason=f"{denial.reason} {_OF_UPPER}",
             policy_version=self.version,
+            disclose=_least_told(denial.disclose, self.lower.disclose),
             audited=_audited(denial.audited),
         )
 
@@ -136,6 +138,15 @@ Engine = PolicyEngine | LayeredEngine
 
 def _named(rule: str) -> str:
     return f"{MANDATORY_PREFIX}{rule}"
+
+
+def _least_told(above: Disclosure | None, below: Disclosure | None) -> Disclosure | None:
+    """A node that tells nobody anything tells nobody of a mandatory policy either. None is less
+    than a reason: strangers are told nothing."""
+    if above is None or below is None:
+        said = above or below
+        return None if above is None and said is Disclosure.REASON else said
+    return min(above, below, key=list(Disclosure).index)
 
 
 def _audited(found: tuple[AuditedRule, ...]) -> tuple[AuditedRule, ...]:
