@@ -45,7 +45,7 @@ class MandatoryPolicy:
         """Whose policies are on the disk."""
         self._is_kept = True
         self.obeyed: int | None = None
-        """The number of the one in force, which may be older: it stays on the disk."""
+        """The rank of the one in force, which may be older: it stays on the disk."""
         self.on_news: list[Callable[[], None]] = []
         """Called when a newer one is held."""
         self.taken = 0
@@ -68,12 +68,12 @@ class MandatoryPolicy:
     def kept(self) -> Iterator[SignedPolicy]:
         """What is on the disk of our own authority's, the newest first. What does not hold is left
         out, and named."""
-        for number, encoded in self._store.policies():
+        for rank, encoded in self._store.policies():
             try:
                 signed = decode_signed_policy_untrusted(encoded)
                 _verify_kept(signed, self._node.trust.verifier.anchor_history)
             except IdentityError as exc:
-                _log.error("mandatory_policy_damaged", number=number, why=exc.detail)
+                _log.error("mandatory_policy_damaged", rank=rank, why=exc.detail)
                 continue
             # A node may have come from another domain, whose numbers may be higher.
             if signed.mandate.authority == self._authority:
@@ -87,8 +87,9 @@ class MandatoryPolicy:
         return (own,) if own is not None and peer.authority == own else ()
 
     def number(self, authority: Identifier) -> int:
+        """By which neighbours compare what they hold: its rank."""
         held = self.held
-        return held.number if held is not None and held.mandate.authority == authority else 0
+        return held.rank if held is not None and held.mandate.authority == authority else 0
 
     def encoded(self, authority: Identifier) -> bytes | None:
         held = self.held
@@ -136,7 +137,7 @@ class MandatoryPolicy:
                 # Those of a former domain would have this one's pushed out as older ones.
                 self._store.forget_policies()
             newest = self._newest
-            self._store.put_policy(newest.number, newest.encoded, obeyed=self.obeyed)
+            self._store.put_policy(newest.rank, newest.encoded, obeyed=self.obeyed)
         self._kept_of = authority
         self._is_kept = True
 
@@ -240,7 +241,7 @@ def kept_policies(database: Path) -> tuple[SignedPolicy, ...]:
                 []
                 if is_there is None
                 else connection.execute(
-                    "SELECT encoded FROM node_policies ORDER BY number DESC"
+                    "SELECT encoded FROM node_policies ORDER BY rowid DESC"
                 ).fetchall()
             )
         finally:

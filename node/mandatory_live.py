@@ -85,7 +85,7 @@ class LiveMandatory:
             return
         if self._in_force is not None and held.bundle.files == self._in_force.bundle.files:
             self._in_force, self._fault = held, None  # Only signed anew.
-            self._mandatory.obeyed = held.number
+            self._mandatory.obeyed = held.rank
             return
         try:
             engine = await asyncio.to_thread(self._compile, held)
@@ -143,7 +143,7 @@ class LiveMandatory:
 
     def _put(self, signed: SignedPolicy, engine: PolicyEngine | None) -> None:
         self._in_force, self._engine = signed, engine
-        self._mandatory.obeyed = signed.number
+        self._mandatory.obeyed = signed.rank
         self._since_unix_s = self._clock.unix_s()
         _log.info(
             "mandatory_policy_loaded",

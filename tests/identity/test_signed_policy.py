@@ -182,8 +182,33 @@ def test_a_new_mandate_does_not_make_an_old_bundle_new() -> None:
 
     code = refused(lambda: domain.take(encode([newer[0], newer[1], old[2]])))
 
-    assert code is Code.POLICY_BUNDLE_OUTDATED
+    assert code is Code.POLICY_BUNDLE_INVALID
     assert domain.held == held
+
+
+def test_a_newer_mandate_counts_before_a_signers_higher_number() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    signers = domain.hold(domain.issue_under(first, number=NOW + 9))
+    without = domain.hold(domain.issue(number=NOW + 5, signers=[]))
+
+    code = refused(lambda: domain.take(domain.issue_under(first, number=NOW + 10)))
+
+    assert code is Code.POLICY_BUNDLE_OUTDATED
+    assert first.rank < signers.rank < without.rank
+    assert domain.held == without
+
+
+def test_a_year_without_the_authority_makes_no_rank_of_the_next_mandate() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    late = domain.issue_under(first, number=NOW + 1_000 * DAY_S)
+    newer = domain.issue(number=NOW + 1)
+
+    ranks = [decode_signed_policy_untrusted(one).rank for one in (late, newer)]
+
+    assert ranks == sorted(ranks)
+    assert 0 < ranks[0] < ranks[1] < 1 << 63
 
 
 def test_a_revoked_signer_signs_no_more() -> None:

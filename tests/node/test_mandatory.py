@@ -321,7 +321,7 @@ def test_a_damaged_row_is_left_out_and_named(
     database = sqlite3.connect(a.folder / "state.db")
     with contextlib.closing(database), database:
         database.execute(
-            "UPDATE node_policies SET encoded = ? WHERE number = ?", (bytes(torn), second.number)
+            "UPDATE node_policies SET encoded = ? WHERE rank = ?", (bytes(torn), second.rank)
         )
     a.open()
 
