@@ -28,9 +28,11 @@ class Hearing:
     def is_over(self) -> bool:
         """Called about once a second, at least while it is not."""
         told = self._told()
-        if told is None or told <= self._held():
+        if told is None:
+            return False  # Who hangs up and comes again begins no new wait.
+        if told <= self._held():
             self._behind_s = None
-            return told is not None
+            return True
         now_s = self._clock.now_s()
         if self._behind_s is None:
             self._behind_s = now_s

@@ -55,3 +55,13 @@ def test_each_newer_one_is_waited_for() -> None:
     gateways.told = 8
 
     assert not gateways.after(1.0)
+
+
+def test_a_gateway_that_hangs_up_and_claims_again_holds_nothing_up_for_ever() -> None:
+    gateways = Gateways()
+    for told in (9, None, 9, None):
+        gateways.told = told
+        gateways.after(BRING_SECONDS_MAX / 3)
+    gateways.told = 9
+
+    assert gateways.after(0.0)
