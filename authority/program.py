@@ -6,6 +6,7 @@ from typing import Any, Final
 import structlog
 
 from authority.desk import Desk
+from authority.hearing import Hearing
 from authority.registrar import Registrar
 from identity import Code, GatewayAddress, Identifier, SidelinkError
 from link import Frame, FrameError, HopPort
@@ -20,9 +21,6 @@ from node.settings import AuthoritySettings
 from transport import Endpoint, Hop, HopPurpose, TransportSettings
 
 TIDY_SECONDS: Final = 1.0
-
-# How long a gateway is given to bring a list of ours that it says is newer than what we hold.
-LIST_SECONDS_MAX: Final = 5.0
 
 # A gateway that starts after us should not have to wait long for the next attempt.
 DIAL_SECONDS: Final = 2.0
@@ -64,8 +62,18 @@ class Authority:
         self._dialled: dict[str, Redial] = {}
         self._open: dict[str, Hop] = {}
         self._enrolling: set[str] = set()
+        own = parts.node.identifier
+        self._lists_heard = Hearing(
+            parts.clock,
+            told=lambda: self._neighbours.lists.newest_told(own),
+            held=lambda: parts.node.trust.lists.number(own),
+        )
+        self._policies_heard = Hearing(
+            parts.clock,
+            told=lambda: self._neighbours.policies.newest_told(own),
+            held=lambda: parts.mandatory.number(own),
+        )
         self._publishes = False
-        self._told_s: float | None = None
         parts.metrics.gauge("gateways_connected", "Gateways connected.", lambda: len(self._open))
         parts.status["trust_domain"] = lambda: settings.trust_domain
         parts.status["gateways"] = self._gateway_status
@@ -191,23 +199,13 @@ class Authority:
             redial.hurry()
 
     def _may_publish(self) -> bool:
-        """Once a gateway has said which list of ours it holds, and has brought it if it is newer
-        than ours. One that claims so and brings nothing is waited for a moment only."""
-        if not self._publishes:
-            own = self._parts.node.identifier
-            now_s = self._parts.clock.now_s()
-            told = self._neighbours.newest_told(own)
-            if told is not None:
-                self._told_s = now_s if self._told_s is None else self._told_s
-                is_held = told <= self._parts.node.trust.lists.number(own)
-                self._publishes = is_held or now_s - self._told_s >= LIST_SECONDS_MAX
+        """Once a gateway has said which list of ours it holds, and has had time to bring it."""
+        self._publishes = self._publishes or self._lists_heard.is_over()
         return self._publishes
 
     def _adopt(self) -> None:
-        """Sign anew what a signer has published. Not before a gateway has said what it holds, and
-        has brought it: after a restored backup ours may be an older one."""
-        told = self._neighbours.policies.newest_told(self._parts.node.identifier)
-        if told is None or told > self._parts.mandatory.number(self._parts.node.identifier):
+        """Sign anew what a signer has published, once gateways have brought what they hold."""
+        if not self._policies_heard.is_over():
             return
         try:
             self._parts.mandatory.adopt()

@@ -11,14 +11,12 @@ CELL_SEPARATOR: Final = "  "
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """In ASCII: what is printed may be a stranger's, and some terminals obey what is beyond it."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def print_json_array(name: str, items: Iterable[object]) -> None:
-    """One JSON document with one array in it, an item a line, printed while they come.
-
-    In ASCII: what is printed may be a stranger's, and some terminals obey characters beyond it.
-    """
+    """One JSON document with one array in it, an item a line, printed while they come; in ASCII."""
     before = f"{{{json.dumps(name)}: ["
     for item in items:
         click.echo(f"{before}\n  {json.dumps(item)}", nl=False)
@@ -86,6 +84,12 @@ def time_text(unix_s: int | None) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def print_text(text: str) -> None:
+    """A text of several lines, with nothing in it that a terminal would obey."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    click.echo("\n".join("\t".join(map(_seen, line.split("\t"))) for line in lines))
+
+
 def cell_text(value: object) -> str:
     """A value as people read it, on one line, with nothing in it that a terminal would obey."""
     from node.errors import printable
@@ -101,3 +105,7 @@ def cell_text(value: object) -> str:
             return ", ".join(cell_text(inner) for inner in value) or "-"
         case _:
             return printable(str(value))
+
+
+def _seen(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

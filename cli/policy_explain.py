@@ -70,19 +70,29 @@ def policy_explain(
 
 
 def _engine(policy: Path | None, paths: Any) -> "Engine":
-    """The program's own files below the mandatory policy that it holds; or those of ``policy``."""
-    from node.mandatory import kept_policy
+    """The program's own files below the mandatory policy that it obeys; or those of ``policy``."""
+    from node.errors import error_text
+    from node.mandatory import kept_policies
     from node.mandatory_live import sources_of
     from node.policy_files import read_policy, read_sources
-    from policy import LayeredEngine, PolicyEngine
+    from policy import LayeredEngine, PolicyEngine, PolicyError
 
     if policy is not None:
         return read_policy(policy)
     own = PolicyEngine.load_bundle(read_sources(paths))
-    kept = kept_policy(paths.database)
-    if kept is None or not kept.bundle.files:
-        return own
-    return LayeredEngine(PolicyEngine.load_bundle(sources_of(kept.bundle.files)), own)
+    upper: PolicyEngine | None = None
+    for kept in kept_policies(paths.database):
+        if not kept.bundle.files:
+            return own
+        try:
+            upper = PolicyEngine.load_bundle(sources_of(kept.bundle.files))
+            break
+        except PolicyError as exc:
+            # As the program does: the newest that can be read, and where none can, the baseline.
+            upper = PolicyEngine.only_baseline()
+            why = error_text(exc)
+            click.echo(f"sidelink: policy {kept.number} is not obeyed here: {why}", err=True)
+    return own if upper is None else LayeredEngine(upper, own)
 
 
 def _past(audit: Path, decision_id: str) -> tuple["Line", "Request", float]:

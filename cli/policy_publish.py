@@ -67,21 +67,20 @@ def policy_withdraw(program: str, state: str | None, as_json: bool) -> None:
 @json_option
 def policy_published(number: int | None, program: str, state: str | None, as_json: bool) -> None:
     """List what a program holds, the newest first; with NUMBER, print that one's files."""
-    from cli.output import print_json, print_table
+    from cli.output import print_json, print_table, print_text
     from node.admin_client import admin_request
     from node.clocks import utc_text
 
-    answer = admin_request(admin_socket(program, state), "GET", "/v1/policies")
-    policies = answer["policies"]
     if number is not None:
-        policies = [one for one in policies if one["number"] == number]
-        if not policies:
-            raise click.UsageError(f"no policy {number} is kept there")
+        shown = _ask(program, state, "/v1/policies/show", {"number": number})
+        if as_json:
+            print_json(shown)
+        for file in () if as_json else shown["files"]:
+            print_text(f"# {file['name']}\n{file['text']}")
+        return
+    answer = admin_request(admin_socket(program, state), "GET", "/v1/policies")
     if as_json:
-        print_json({**answer, "policies": policies})
-    elif number is not None:
-        for file in policies[0]["files"]:
-            click.echo(f"# {file['name']}\n{file['text']}")
+        print_json(answer)
     else:
         rows = [
             (
@@ -90,7 +89,7 @@ def policy_published(number: int | None, program: str, state: str | None, as_jso
                 "the authority" if one["by_authority"] else one["signer"],
                 ", ".join(file["name"] for file in one["files"]) or "none",
             )
-            for one in policies
+            for one in answer["policies"]
         ]
         print_table(_HEADINGS, rows)
 

@@ -32,8 +32,19 @@ SIGNED_POLICY_BYTES_MAX: Final = (
 )
 # Numbers follow the clock. One far ahead of it would make every later bundle an older one.
 NUMBER_AHEAD_MAX: Final = 86_400
+# A signer may run ahead less far than its authority: whatever it publishes, that has room above it.
+SIGNER_AHEAD_MAX: Final = 3_600
 # Of a signer's history. An authority's is checked once, and remembered.
 SIGNER_SIGNATURES_MAX: Final = 2 * (ROTATIONS_MAX + 1)
+
+# Neighbours compare one number: the mandate's, and what the bundle's is above that. So much fits:
+# a year in which the authority signs nothing, which no credential outlives.
+_ABOVE_MANDATE_BITS: Final = 25
+_ABOVE_MANDATE_MAX: Final = (1 << _ABOVE_MANDATE_BITS) - 1
+
+assert CLOCK_SKEW_S < SIGNER_AHEAD_MAX < NUMBER_AHEAD_MAX // 2
+
+assert UNIX_S_MAX << _ABOVE_MANDATE_BITS < 1 << 63
 
 _AUTHORITY, _TRUST_DOMAIN, _NUMBER, _ISSUED, _CHANGE, _SIGNERS = range(1, 7)
 _MANDATE_KEYS: Final = frozenset(range(1, 7))
@@ -95,6 +106,12 @@ class SignedPolicy:
         return self.bundle.number
 
     @property
+    def rank(self) -> int:
+        """What neighbours tell each other: higher for whatever takes the place of another one."""
+        above = min(self.number - self.mandate.number, _ABOVE_MANDATE_MAX)
+        return (self.mandate.number << _ABOVE_MANDATE_BITS) + above
+
+    @property
     def is_by_authority(self) -> bool:
         return self.bundle.signer == self.bundle.authority
 
@@ -105,10 +122,14 @@ class SignedPolicy:
                 raise IdentityError(Code.CHANNEL_NOT_YET_VALID, "a policy of the future")
             if one.number > unix_s + NUMBER_AHEAD_MAX:
                 raise _READ.error("a policy whose number is far ahead of the clock")
+        if not self.is_by_authority and self.number > unix_s + SIGNER_AHEAD_MAX:
+            raise _READ.error("a signer's policy whose number is ahead of the clock")
 
     def check_newer(self, held: "SignedPolicy") -> None:
         """Raise IdentityError (POLICY_BUNDLE_OUTDATED) unless this may take the other's place."""
-        if self.number <= held.number:
+        # The mandate counts first: what a signer publishes while it is left out, or before it has
+        # heard what its authority signs, must not be in the way of that anywhere.
+        if self.mandate.number == held.mandate.number and self.number <= held.number:
             raise IdentityError(
                 Code.POLICY_BUNDLE_OUTDATED,
                 f"policy number {self.number}, and {held.number} has been seen",
@@ -219,6 +240,8 @@ def decode_signed_policy_untrusted(encoded: bytes) -> SignedPolicy:
         )
     if (mandate.authority, mandate.trust_domain) != (bundle.authority, bundle.trust_domain):
         raise _READ.error("a policy under the mandate of another authority or trust domain")
+    if bundle.number < mandate.number:
+        raise _READ.error("a policy from before its mandate")
     if authority_history.identifier != mandate.authority:
         raise _READ.error("a mandate beside the history of somebody else")
     if signer_history.identifier != bundle.signer:

@@ -24,6 +24,7 @@ from identity import (
     issue_policy,
     issue_policy_under,
 )
+from identity.history import CLOCK_SKEW_S
 from node.clocks import Clock
 from node.database import errors_named
 from node.own_node import OwnNode
@@ -40,7 +41,11 @@ class MandatoryPolicy:
         self._clock = clock
         self._node = node
         self._newest: SignedPolicy | None = next(self.kept(), None)
+        self._kept_of = None if self._newest is None else self._newest.mandate.authority
+        """Whose policies are on the disk."""
         self._is_kept = True
+        self.obeyed: int | None = None
+        """The rank of the one in force, which may be older: it stays on the disk."""
         self.on_news: list[Callable[[], None]] = []
         """Called when a newer one is held."""
         self.taken = 0
@@ -61,15 +66,18 @@ class MandatoryPolicy:
         return self.held is not None and self._node.identifier in self.held.mandate.signers
 
     def kept(self) -> Iterator[SignedPolicy]:
-        """What is on the disk, the newest first. What does not hold is left out, and named."""
-        for number, encoded in self._store.policies():
+        """What is on the disk of our own authority's, the newest first. What does not hold is left
+        out, and named."""
+        for rank, encoded in self._store.policies():
             try:
                 signed = decode_signed_policy_untrusted(encoded)
                 _verify_kept(signed, self._node.trust.verifier.anchor_history)
             except IdentityError as exc:
-                _log.error("mandatory_policy_damaged", number=number, why=exc.detail)
+                _log.error("mandatory_policy_damaged", rank=rank, why=exc.detail)
                 continue
-            yield signed
+            # A node may have come from another domain, whose numbers may be higher.
+            if signed.mandate.authority == self._authority:
+                yield signed
 
     # A shelf.
 
@@ -79,8 +87,9 @@ class MandatoryPolicy:
         return (own,) if own is not None and peer.authority == own else ()
 
     def number(self, authority: Identifier) -> int:
+        """By which neighbours compare what they hold: its rank."""
         held = self.held
-        return held.number if held is not None and held.mandate.authority == authority else 0
+        return held.rank if held is not None and held.mandate.authority == authority else 0
 
     def encoded(self, authority: Identifier) -> bytes | None:
         held = self.held
@@ -120,9 +129,17 @@ class MandatoryPolicy:
 
     def flush(self) -> None:
         """Write down what is not yet. Raises ConfigError when the disk takes nothing."""
-        if not self._is_kept and self._newest is not None:
-            self._store.put_policy(self._newest.number, self._newest.encoded)
-            self._is_kept = True
+        if self._is_kept or self._newest is None:
+            return
+        authority = self._newest.mandate.authority
+        with self._store.together():
+            if authority != self._kept_of:
+                # Those of a former domain would have this one's pushed out as older ones.
+                self._store.forget_policies()
+            newest = self._newest
+            self._store.put_policy(newest.rank, newest.encoded, obeyed=self.obeyed)
+        self._kept_of = authority
+        self._is_kept = True
 
     # Publishing.
 
@@ -206,13 +223,14 @@ class MandatoryPolicy:
         return self._authority == self._node.identifier
 
 
-def kept_policy(database: Path) -> SignedPolicy | None:
-    """The newest on the disk, for whoever looks into the folder of a program that may be running.
+def kept_policies(database: Path) -> tuple[SignedPolicy, ...]:
+    """What is on the disk, the newest first, for whoever looks into the folder of a program that
+    may be running.
 
     Not verified: it is as trustworthy as the folder. Raises ConfigError for a damaged database.
     """
     if not database.exists():
-        return None
+        return ()
     with errors_named(database, IdentityError):
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         try:
@@ -223,20 +241,25 @@ def kept_policy(database: Path) -> SignedPolicy | None:
                 []
                 if is_there is None
                 else connection.execute(
-                    "SELECT encoded FROM node_policies ORDER BY number DESC LIMIT 1"
+                    "SELECT encoded FROM node_policies ORDER BY rowid DESC"
                 ).fetchall()
             )
         finally:
             connection.close()
-        return decode_signed_policy_untrusted(bytes(rows[0][0])) if rows else None
+        return tuple(decode_signed_policy_untrusted(bytes(encoded)) for (encoded,) in rows)
 
 
 def _verify_kept(signed: SignedPolicy, known: Callable[[Identifier], ChangeHistory | None]) -> None:
     """By the histories beside it, and as of then: it was good when it came, and keys that signed it
-    may have been replaced since."""
+    may have been replaced since.
+
+    When it came is not kept, and when it was issued is what its signer's clock said, which may be
+    slow. So it is the earliest time at which anybody could have taken it.
+    """
     history = signed.authority_history
     longest = known(history.identifier) or history
     shorter, longer = sorted((history, longest), key=lambda one: one.change_number)
     longer.check_pin(shorter.pin)
     history.verify_all()
-    signed.verify(history, signed.bundle.issued_unix_s)
+    changes = history.changes[-1], signed.signer_history.changes[-1]
+    signed.verify(history, max(one.created_unix_s for one in changes) - CLOCK_SKEW_S)

@@ -17,7 +17,7 @@ from node.errors import error_text
 from node.mandatory import MandatoryPolicy
 from node.metrics import Metrics
 from node.policy_live import LivePolicy
-from policy import PolicyEngine, PolicySource
+from policy import LimitTable, PolicyEngine, PolicySource
 
 MANDATORY: Final = "mandatory:"
 """Before the names of its files, wherever a place in one of them is told."""
@@ -42,6 +42,8 @@ class LiveMandatory:
         self._clock = clock
         self._required = required
         self._engine: PolicyEngine | None = None
+        self._limits = LimitTable()
+        """What is spent stays spent, also while nothing is mandatory for a while."""
         self._in_force: SignedPolicy | None = None
         self._since_unix_s = clock.unix_s()
         self._fault: dict[str, Any] | None = None
@@ -83,6 +85,7 @@ class LiveMandatory:
             return
         if self._in_force is not None and held.bundle.files == self._in_force.bundle.files:
             self._in_force, self._fault = held, None  # Only signed anew.
+            self._mandatory.obeyed = held.rank
             return
         try:
             engine = await asyncio.to_thread(self._compile, held)
@@ -119,31 +122,28 @@ class LiveMandatory:
 
     def _open(self) -> None:
         """At a start: the newest that can be read, or nothing but the baseline."""
-        held = self._mandatory.held
-        if held is not None:
-            for kept in self._mandatory.kept():
-                if kept.mandate.authority != held.mandate.authority:
-                    continue
-                try:
-                    engine = self._compile(kept)
-                except SidelinkError as exc:
-                    if self._fault is None:
-                        self._refuse(kept, exc)
-                else:
-                    self._put(kept, engine)
-                    return
-        elif self._required:
+        for kept in self._mandatory.kept():
+            try:
+                engine = self._compile(kept)
+            except Exception as exc:
+                # Also a fault of ours: what a running program has survived must not end each start.
+                if self._fault is None:
+                    self._refuse(kept, exc)
+            else:
+                self._put(kept, engine)
+                return
+        if self._required:
             self._policy.set_upper(PolicyEngine.only_baseline())
 
     def _compile(self, signed: SignedPolicy) -> PolicyEngine | None:
         """None for one that has no files, and so asks for nothing. Raises PolicyError."""
         if not signed.bundle.files:
             return None
-        limits = None if self._engine is None else self._engine.limits  # What is spent stays spent.
-        return PolicyEngine.load_bundle(sources_of(signed.bundle.files), limits=limits)
+        return PolicyEngine.load_bundle(sources_of(signed.bundle.files), limits=self._limits)
 
     def _put(self, signed: SignedPolicy, engine: PolicyEngine | None) -> None:
         self._in_force, self._engine = signed, engine
+        self._mandatory.obeyed = signed.rank
         self._since_unix_s = self._clock.unix_s()
         _log.info(
             "mandatory_policy_loaded",

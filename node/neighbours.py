@@ -17,7 +17,6 @@ from identity import (
     REVOCATIONS_WITH_HISTORY_BYTES_MAX,
     SIGNED_POLICY_BYTES_MAX,
     Code,
-    Identifier,
     IdentityError,
 )
 from link import Frame, FrameError, FrameKind
@@ -110,11 +109,6 @@ class Neighbours:
         self._open.pop(hop.id, None)
         for spread in (self.lists, self.policies):
             spread.hop_closed(hop)
-
-    def newest_told(self, authority: Identifier) -> int | None:
-        """The highest number of its lists that an open neighbour claims to hold, or was sent; None
-        while nobody has said."""
-        return self.lists.newest_told(authority)
 
     def show_proof(self) -> None:
         """Show every neighbour who we are now."""

@@ -40,32 +40,43 @@ class PolicyAdmin:
         self._clock = clock
         admin.add("GET", "/v1/policies", self._list)
         admin.add("POST", "/v1/policies", self._publish)
+        admin.add("POST", "/v1/policies/show", self._show)
         admin.add("POST", "/v1/policies/rollback", self._roll_back)
         admin.add("POST", "/v1/policies/signers", self._set_signers)
 
     async def _list(self, _: Mapping[str, Any]) -> object:
+        """Without the texts, which would make one answer of all."""
         held = self._mandatory.held
-        kept = [] if held is None else [_shown(one) for one in self._mandatory.kept()]
+        kept = [_named(one) for one in self._mandatory.kept()]
         signers = [] if held is None else sorted(map(str, held.mandate.signers))
         return {"policies": kept, "signers": signers, "may_publish": self._mandatory.may_publish}
+
+    async def _show(self, wishes: Mapping[str, Any]) -> object:
+        return _shown(self._kept(wishes))
 
     async def _publish(self, wishes: Mapping[str, Any]) -> object:
         files = _files(wishes.get("files"))
         if set(wishes) != {"files"}:
             raise _bad("one field is known, and needed: files")
+        return await self._publish_checked(files)
+
+    async def _roll_back(self, wishes: Mapping[str, Any]) -> object:
+        """An earlier one, under a new number: nobody takes an old number any more."""
+        return await self._publish_checked(self._kept(wishes).bundle.files)
+
+    async def _publish_checked(self, files: Sequence[PolicyFile]) -> object:
         if files and self._mandatory.may_publish:
             unix_s = self._clock.unix_s()
             await asyncio.to_thread(check_policy, files, self._own(), unix_s)
         return _shown(self._mandatory.publish(files))
 
-    async def _roll_back(self, wishes: Mapping[str, Any]) -> object:
-        """An earlier one, under a new number: nobody takes an old number any more."""
+    def _kept(self, wishes: Mapping[str, Any]) -> SignedPolicy:
         number = wishes.get("number")
         if set(wishes) != {"number"} or type(number) is not int:
             raise _bad("one field is known, and needed: number, an integer")
         for kept in self._mandatory.kept():
             if kept.number == number:
-                return _shown(self._mandatory.publish(kept.bundle.files))
+                return kept
         raise _bad(f"no policy {number} is kept here: `sidelink policy published` lists them")
 
     async def _set_signers(self, wishes: Mapping[str, Any]) -> object:
@@ -92,8 +103,12 @@ def check_policy(files: Sequence[PolicyFile], own: Party, unix_s: float) -> None
         named = ", ".join(repr(name) for name in failed[:FAILED_SHOWN_MAX])
         more = f" and {len(failed) - FAILED_SHOWN_MAX} more" if failed[FAILED_SHOWN_MAX:] else ""
         raise SidelinkError(Code.POLICY_INVALID, f"tests of the policy fail: {named}{more}")
-    authority, gateway, sidecar = (_some_node(own, role) for role in _ROLES)
-    for subject, target in ((authority, gateway), (gateway, sidecar), (sidecar, gateway)):
+    authority, gateway, sidecar = (
+        own if own.role_of_node == role else _some_node(own, role) for role in _ROLES
+    )
+    # Both ends of a hop decide about it.
+    hops = (authority, gateway), (gateway, authority), (gateway, sidecar), (sidecar, gateway)
+    for subject, target in hops:
         answer = engine.decide(Request(Action.HOP_ADMIT, subject, target), unix_s)
         if isinstance(answer, Denial) and not engine.only_audits:
             raise SidelinkError(
@@ -106,26 +121,34 @@ def _some_node(own: Party, role: str) -> Party:
     """A node of this one's domain as it would be without attributes; or the authority."""
     assert own.trust_domain is not None  # Who may publish has one.
     is_authority = role == "authority"
+    authority = own.issuer or own.identifier
     return Party(
-        identifier=Identifier(hashlib.sha256(role.encode()).digest()),
+        identifier=authority
+        if is_authority
+        else Identifier(hashlib.sha256(role.encode()).digest()),
         name=None if is_authority else AgentUri.in_domain(own.trust_domain, f"node/{role}"),
         kind="authority" if is_authority else "node",
         role_of_node=role,
         trust_domain=own.trust_domain,
-        issuer=None,
+        issuer=None if is_authority else authority,
         attributes={},
         ancestors=(),
     )
 
 
-def _shown(signed: SignedPolicy) -> dict[str, Any]:
+def _named(signed: SignedPolicy) -> dict[str, Any]:
     return {
         "number": signed.number,
         "issued_unix_s": signed.bundle.issued_unix_s,
         "signer": str(signed.bundle.signer),
         "by_authority": signed.is_by_authority,
-        "files": [{"name": file.name, "text": file.text} for file in signed.bundle.files],
+        "files": [{"name": file.name} for file in signed.bundle.files],
     }
+
+
+def _shown(signed: SignedPolicy) -> dict[str, Any]:
+    files = [{"name": file.name, "text": file.text} for file in signed.bundle.files]
+    return _named(signed) | {"files": files}
 
 
 def _files(value: object) -> list[PolicyFile]:

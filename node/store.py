@@ -66,6 +66,10 @@ MIGRATIONS: Final = (
         encoded BLOB NOT NULL
     ) STRICT;
     """,
+    # What an earlier version wrote down ranks below all that comes.
+    """
+    ALTER TABLE node_policies RENAME COLUMN number TO rank;
+    """,
 )
 
 
@@ -182,27 +186,31 @@ class Store:
         """Mandatory policies, the newest first: one is read at a time, since each may be long."""
         with errors_named(self._path):
             rows = self._connection.execute(
-                "SELECT number FROM node_policies ORDER BY number DESC"
+                "SELECT rank FROM node_policies ORDER BY rank DESC"
             ).fetchall()
-        for (number,) in rows:
+        for (rank,) in rows:
             with errors_named(self._path):
                 row = self._connection.execute(
-                    "SELECT encoded FROM node_policies WHERE number = ?", (number,)
+                    "SELECT encoded FROM node_policies WHERE rank = ?", (rank,)
                 ).fetchone()
             if row is not None:
-                yield number, bytes(row[0])
+                yield rank, bytes(row[0])
 
-    def put_policy(self, number: int, encoded: bytes) -> None:
-        """Keep one more, and of all the ``POLICIES_MAX`` newest."""
+    def put_policy(self, rank: int, encoded: bytes, *, obeyed: int | None = None) -> None:
+        """Keep one more, and of all the ``POLICIES_MAX`` newest, and the one that is obeyed."""
         with self.together(), errors_named(self._path):
             self._connection.execute(
-                "INSERT OR REPLACE INTO node_policies VALUES (?, ?)", (number, encoded)
+                "INSERT OR REPLACE INTO node_policies VALUES (?, ?)", (rank, encoded)
             )
             self._connection.execute(
-                "DELETE FROM node_policies WHERE number NOT IN "
-                "(SELECT number FROM node_policies ORDER BY number DESC LIMIT ?)",
-                (POLICIES_MAX,),
+                "DELETE FROM node_policies WHERE rank IS NOT ? AND rank NOT IN "
+                "(SELECT rank FROM node_policies ORDER BY rank DESC LIMIT ?)",
+                (obeyed, POLICIES_MAX),
             )
+
+    def forget_policies(self) -> None:
+        with self.together(), errors_named(self._path):
+            self._connection.execute("DELETE FROM node_policies")
 
     def seen_histories(self) -> list[tuple[Identifier, Pin]]:
         with errors_named(self._path):

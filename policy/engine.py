@@ -86,11 +86,12 @@ class PolicyEngine:
         self.rule_names = tuple(rule.name for rule in rules)
         self.limits = LimitTable() if limits is None else limits
         self._documents = documents
-        self._disclose = min(
+        self.disclose = min(
             (one.defaults.disclose for one in documents if one.defaults.disclose is not None),
             key=list(Disclosure).index,
             default=None,
         )
+        """What the files say of denials that no rule of theirs is the reason for."""
         self._allowing = index_rules(rules, allows=True)
         self._denying = index_rules(rules, allows=False)
         self._audited_allowing = index_rules(rules, allows=True, enforced=False)
@@ -394,7 +395,7 @@ class PolicyEngine:
         rule: Rule | None = None,
         audited: tuple[AuditedRule, ...] = (),
     ) -> Denial:
-        disclose = self._disclose if rule is None else rule.terms.disclose
+        disclose = self.disclose if rule is None else rule.terms.disclose
         name = None if rule is None else rule.name
         return Denial(code, name, reason, self._decision_id(), self.version, disclose, audited)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from policy.bundles import MANDATORY_PREFIX
 from policy.decision import AuditedRule, Denial, Permit, make_permit
 from policy.engine import PolicyEngine
+from policy.obligations import Disclosure
 from policy.request import Request
 from policy.selftest import read_question
 from policy.trace import Trace
@@ -53,13 +54,13 @@ class LayeredEngine:
         below = self.lower.decide(request, unix_s, expires_unix_s=expires_unix_s)
         if isinstance(below, Denial):
             return replace(below, policy_version=self.version)
-        if isinstance(above, Denial):
-            return self._allowed_below(above, below)
         if counts:
             above = self.upper.decide(request, unix_s, expires_unix_s=expires_unix_s)
-            if isinstance(above, Denial):
-                return self._denied_above(above)
-        return self._both(above, below)
+        if not isinstance(above, Denial):
+            return self._both(above, below)
+        return (
+            self._allowed_below(above, below) if self._upper_audits else self._denied_above(above)
+        )
 
     def could_allow(self, request: Request, unix_s: float) -> bool:
         """Whether both might, once what the request leaves open is known. Never raises."""
@@ -87,6 +88,7 @@ class LayeredEngine:
             rule=None if denial.rule is None else _named(denial.rule),
             reason=f"{denial.reason} {_OF_UPPER}",
             policy_version=self.version,
+            disclose=_least_told(denial.disclose, self.lower.disclose),
             audited=_audited(denial.audited),
         )
 
@@ -136,6 +138,15 @@ Engine = PolicyEngine | LayeredEngine
 
 def _named(rule: str) -> str:
     return f"{MANDATORY_PREFIX}{rule}"
+
+
+def _least_told(above: Disclosure | None, below: Disclosure | None) -> Disclosure | None:
+    """A node that tells nobody anything tells nobody of a mandatory policy either. None is less
+    than a reason: strangers are told nothing."""
+    if above is None or below is None:
+        said = above or below
+        return None if above is None and said is Disclosure.REASON else said
+    return min(above, below, key=list(Disclosure).index)
 
 
 def _audited(found: tuple[AuditedRule, ...]) -> tuple[AuditedRule, ...]:

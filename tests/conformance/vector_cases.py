@@ -230,6 +230,8 @@ def _policies_by_the_authority() -> list[Case]:
     return [
         _policy_case("by the authority", _OWN_POLICY),
         _policy_case("of no files", own_policy()),
+        _policy_case("of numbers a day ahead", _numbered(NOW + DAY_S)),
+        _policy_case("of number 1", _numbered(1)),
         _policy_case("of a text that is empty", own_policy(["empty.yaml", ""])),
         _policy_case(
             "under a mandate that names nobody",
@@ -310,6 +312,11 @@ def _policies_over_another() -> list[Case]:
             held=_OWN_POLICY.hex(),
         ),
         _policy_case(
+            "under a newer mandate, over a signer's of a higher number",
+            _numbered(NOW + 1),
+            held=policy(MANDATE, HELPER.bundle(AUTHORITY, BASE, _3=NOW + 9), HELPER).hex(),
+        ),
+        _policy_case(
             "the authority's replaced key over what its new one signed",
             policy(
                 AUTHORITY.mandate(PLANNER, HELPER, by=0),
@@ -331,6 +338,10 @@ def _policies_over_another() -> list[Case]:
             held=_HELPERS_POLICY.hex(),
         ),
     ]
+
+
+def _numbered(number: int) -> bytes:
+    return policy(AUTHORITY.mandate(_3=number), AUTHORITY.bundle(AUTHORITY, BASE, _3=number))
 
 
 def _globex_policy() -> bytes:

@@ -70,10 +70,9 @@ EDGES: Final[Mapping[str, list[Edge]]] = {
     ],
     "policies": [
         ("issued in a minute", "by the authority", give("unix_s", NOW - 60)),
-        ("a mandate of a number a day ahead", "by the authority", _mandate(3, NOW + DAY_S)),
         ("a bundle of a number a day ahead", "by the authority", _bundle(3, NOW + DAY_S)),
+        ("a signer's number an hour ahead", "by a signer", _bundle(3, NOW + 3_600)),
         ("a mandate of number 1", "by the authority", _mandate(3, 1)),
-        ("a bundle of number 1", "by the authority", _bundle(3, 1)),
         ("32 signers", "by the authority", _mandate(6, _THIRTY_TWO)),
         ("64 files", "by the authority", _bundle(7, _SIXTY_FOUR_FILES)),
         ("a name of 128 bytes", "by the authority", _bundle(7, [["é" * 64, ""]])),

@@ -168,7 +168,7 @@ _WHOSE: Final[list[Row]] = [
 
 
 _LATER_BY_NODE: Final = policy(
-    AUTHORITY.mandate(NODE, _3=NOW + 1), NODE.bundle(AUTHORITY, BASE), NODE
+    AUTHORITY.mandate(NODE, _3=NOW + 1), NODE.bundle(AUTHORITY, BASE, _3=NOW + 1), NODE
 )
 _NEWS: Final[list[Row]] = [
     (
@@ -178,7 +178,14 @@ _NEWS: Final[list[Row]] = [
         Code.CHANNEL_NOT_YET_VALID,
     ),
     ("a bundle issued in 61 seconds", _OWN, _bundle(4, NOW + 61), Code.CHANNEL_NOT_YET_VALID),
-    ("a mandate's number a day and a second ahead", _OWN, _mandate(3, NOW + DAY_S + 1), _INVALID),
+    (
+        "numbers a day and a second ahead",
+        "of numbers a day ahead",
+        give("unix_s", NOW - 1),
+        _INVALID,
+    ),
+    ("a signer's number an hour and a second ahead", _SIGNER, _bundle(3, NOW + 3_601), _INVALID),
+    ("a bundle of a number below its mandate's", _OWN, _bundle(3, NOW - 1), _INVALID),
     ("a bundle's number a day and a second ahead", _OWN, _bundle(3, NOW + DAY_S + 1), _INVALID),
     ("another bundle of the number that is held", _NEWER, _bundle(3, NOW), _OUTDATED),
     (

@@ -58,6 +58,7 @@ CONSTANTS = {
     "policy bundle": signed_policy.BUNDLE_BYTES_MAX,
     "mandatory policy with its histories": signed_policy.SIGNED_POLICY_BYTES_MAX,
     "number of a mandate or bundle above the Unix time": signed_policy.NUMBER_AHEAD_MAX,
+    "number of a signer's bundle above the Unix time": signed_policy.SIGNER_AHEAD_MAX,
     "change history": history.HISTORY_BYTES_MAX,
     "changes of a history": history.CHANGES_MAX,
     "signature checks for one proof": cose.SIGNATURE_CHECKS_MAX,

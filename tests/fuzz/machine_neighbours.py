@@ -203,7 +203,7 @@ class TrustingNode:
         self.mandatory = MandatoryPolicy(store, clock, fake)
         self.neighbours = Neighbours(fake, self.mandatory, clock, metrics)
         self.numbers: dict[Identifier, int] = {}
-        self.policy_number = 0
+        self.policy_rank = 0
         self.hops = 0
         self.hop: Any = None
 
@@ -232,10 +232,10 @@ class TrustingNode:
             assert encoded is None or encoded in known, "nobody issued this list"
             self.numbers[anchor.identifier] = number
         policy = self.mandatory.held
-        number = 0 if policy is None else policy.number
-        assert number >= self.policy_number, "a policy's number went back"
+        rank = 0 if policy is None else policy.rank
+        assert rank >= self.policy_rank, "a policy's rank went back"
         assert policy is None or policy.encoded in honest_policies(), "nobody issued this policy"
-        self.policy_number = number
+        self.policy_rank = rank
         for spread in (self.neighbours.lists, self.neighbours.policies):
             mine = list(spread._open.values())
             held_bytes = sum(len(one.parts) for one in mine)

@@ -23,7 +23,13 @@ from identity import (
 )
 from identity.cbor import decode_untrusted, encode
 from identity.cose import SignedType, sign
-from identity.signed_policy import FILES_MAX, NUMBER_AHEAD_MAX, SIGNERS_MAX, TEXT_BYTES_MAX
+from identity.signed_policy import (
+    FILES_MAX,
+    NUMBER_AHEAD_MAX,
+    SIGNER_AHEAD_MAX,
+    SIGNERS_MAX,
+    TEXT_BYTES_MAX,
+)
 from tests.identity.helpers import DAY_S, NOW, Person, flip_bit, refused
 from tests.identity.test_revocation import issue as issue_revocations
 
@@ -179,8 +185,33 @@ def test_a_new_mandate_does_not_make_an_old_bundle_new() -> None:
 
     code = refused(lambda: domain.take(encode([newer[0], newer[1], old[2]])))
 
-    assert code is Code.POLICY_BUNDLE_OUTDATED
+    assert code is Code.POLICY_BUNDLE_INVALID
     assert domain.held == held
+
+
+def test_a_newer_mandate_counts_before_a_signers_higher_number() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    signers = domain.hold(domain.issue_under(first, number=NOW + 9))
+    without = domain.hold(domain.issue(number=NOW + 5, signers=[]))
+
+    code = refused(lambda: domain.take(domain.issue_under(first, number=NOW + 10)))
+
+    assert code is Code.POLICY_BUNDLE_OUTDATED
+    assert first.rank < signers.rank < without.rank
+    assert domain.held == without
+
+
+def test_a_year_without_the_authority_makes_no_rank_of_the_next_mandate() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    late = domain.issue_under(first, number=NOW + 1_000 * DAY_S)
+    newer = domain.issue(number=NOW + 1)
+
+    ranks = [decode_signed_policy_untrusted(one).rank for one in (late, newer)]
+
+    assert ranks == sorted(ranks)
+    assert 0 < ranks[0] < ranks[1] < 1 << 63
 
 
 def test_a_revoked_signer_signs_no_more() -> None:
@@ -262,6 +293,17 @@ def test_what_is_of_the_future_is_refused() -> None:
     assert refused(lambda: domain.take(domain.issue(number=far))) is Code.POLICY_BUNDLE_INVALID
     issued = domain.issue(issued_unix_s=NOW + DAY_S)
     assert refused(lambda: domain.take(issued)) is Code.CHANNEL_NOT_YET_VALID
+
+
+def test_whatever_number_a_signer_takes_its_authority_has_higher_ones() -> None:
+    domain = Domain()
+    first = domain.hold(domain.issue())
+    far = NOW + SIGNER_AHEAD_MAX
+    code = refused(lambda: domain.take(domain.issue_under(first, number=far + 1)))
+    domain.hold(domain.issue_under(first, number=far))
+
+    assert code is Code.POLICY_BUNDLE_INVALID
+    assert domain.hold(domain.issue(number=far + 1, signers=[])).number == far + 1
 
 
 def test_another_authority_makes_no_policy_here() -> None:

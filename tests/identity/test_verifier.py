@@ -1,16 +1,19 @@
 """What the verifier of proofs remembers: issuers, and how an authority's key changed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from identity import (
     ChainLink,
+    ChangeHistory,
     Code,
     Identifier,
     IdentityError,
     ProofVerifier,
     Purpose,
+    SeenInMemory,
     TrustAnchor,
 )
 from identity.cose import SignatureBudget
@@ -156,6 +159,45 @@ def test_an_authoritys_history_of_any_length_can_be_learned() -> None:
     stranger = Person().history
     code = refused(lambda: world.verifier.learn_anchor_history(stranger, unix_s=NOW))
     assert code is Code.CHANNEL_WRONG_AUTHORITY
+
+
+def _with_a_flipped_bit_in_the_first_signature(history: ChangeHistory) -> ChangeHistory:
+    first = history.changes[0]
+    return ChangeHistory(
+        (replace(first, signature=flip_bit(first.signature, 0)), *history.changes[1:])
+    )
+
+
+def test_a_copy_of_an_authoritys_newer_history_brings_no_signature_that_was_not_checked() -> None:
+    world = World()
+    world.verify(world.node.proof(world.node_link()), world.node)
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10)
+    genuine = world.authority.history
+    mallory = Person()
+    forged = _with_a_flipped_bit_in_the_first_signature(genuine)
+    link = world.authority.link(mallory, "agent://acme/finance", kind="node")
+    # A stranger's: nobody has signed its credential. The history is looked at before that is seen.
+    stolen = ChainLink(flip_bit(link.credential, 8 * len(link.credential) - 1), forged.encode())
+    code = refused(lambda: world.verify(mallory.proof(stolen), mallory))
+
+    assert code is Code.CHANNEL_CREDENTIAL_INVALID
+    assert world.verifier.anchor_history(genuine.identifier) == genuine
+    assert world.verifier.learn_anchor_history(genuine, unix_s=NOW) == genuine
+
+
+def test_of_an_authority_whose_history_was_lost_every_signature_is_checked() -> None:
+    world = World()
+    world.authority = world.authority.rotated(created_unix_s=NOW - 10)
+    genuine = world.authority.history
+    seen = SeenInMemory()
+    seen.saw(genuine.identifier, genuine.pin)
+    verifier = world.new_verifier(seen=seen)
+    forged = _with_a_flipped_bit_in_the_first_signature(genuine)
+
+    code = refused(lambda: verifier.learn_anchor_history(forged, unix_s=NOW))
+
+    assert code is Code.CHANNEL_HISTORY_INVALID
+    assert verifier.learn_anchor_history(genuine, unix_s=NOW) == genuine
 
 
 def test_what_is_live_ends_with_the_overlap_of_its_authoritys_old_key() -> None:

@@ -3,11 +3,12 @@
 import contextlib
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from identity import PolicyFile, VerifiedPeer, issue_policy
+from identity import Identifier, PolicyFile, VerifiedPeer, issue_policy
 from link import Frame, FrameKind
 from node.clocks import ManualClock
 from node.mandatory import MandatoryPolicy
@@ -77,7 +78,7 @@ class Street:
     def now(self) -> int:
         return int(self.clock.unix_s())
 
-    def policy(self, text: str = "rules: []\n") -> bytes:
+    def policy(self, text: str = "rules: []\n", *, signers: Sequence[Identifier] = ()) -> bytes:
         """A mandatory policy of the authority, encoded."""
         return issue_policy(
             self.acme.own,
@@ -85,7 +86,7 @@ class Street:
             number=self.now,
             issued_unix_s=self.now,
             files=[PolicyFile("base.yaml", text)],
-            signers=[],
+            signers=signers,
         )
 
     def add(self, name: str, authority: Authority | None = None) -> Side:

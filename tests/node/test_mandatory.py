@@ -16,10 +16,11 @@ from identity import (
     SidelinkError,
     decode_signed_policy_untrusted,
     issue_policy,
+    issue_policy_under,
 )
 from node.clocks import ManualClock
 from node.errors import ConfigError
-from node.mandatory import MandatoryPolicy, kept_policy
+from node.mandatory import MandatoryPolicy, kept_policies
 from node.own_node import OwnNode
 from node.store import POLICIES_MAX, Store
 from tests.node.members import DAY_S, Authority, started
@@ -95,6 +96,18 @@ def enrolled(node: Node, acme: Node) -> Node:
     by_hand.own = acme.node.own
     by_hand.enrol(node.node, node.clock.unix_s(), ttl_s=DAY_S)
     return node
+
+
+def globex_policy(globex: Authority, node: Node) -> bytes:
+    """One of another authority, issued now."""
+    return issue_policy(
+        globex.own,
+        "globex",
+        number=int(node.clock.unix_s()),
+        issued_unix_s=int(node.clock.unix_s()),
+        files=[RULES],
+        signers=[],
+    )
 
 
 def code_of(call: Callable[[], object]) -> Code:
@@ -241,19 +254,52 @@ def test_an_authority_that_is_trusted_beside_our_own_makes_no_policy_here(
     a = enrolled(make("a"), acme)
     globex = Authority("globex")
     a.node.trust.add(globex.anchor)
-    encoded = issue_policy(
-        globex.own,
-        "globex",
-        number=int(a.clock.unix_s()),
-        issued_unix_s=int(a.clock.unix_s()),
-        files=[RULES],
-        signers=[],
-    )
+    encoded = globex_policy(globex, a)
 
     assert code_of(lambda: a.mandatory.offer_untrusted(encoded)) is Code.CHANNEL_WRONG_AUTHORITY
     member: OwnIdentity = globex.member(a.clock.unix_s())
     assert member.identifier != a.node.identifier
     assert a.mandatory.authorities(a.node.identity) == (acme.node.identifier,)
+
+
+def test_a_node_that_has_come_from_another_domain_forgets_nothing_of_its_own_at_a_restart(
+    acme: Node, make: Callable[..., Node]
+) -> None:
+    a = enrolled(make("a"), acme)
+    signed = acme.mandatory.publish([MORE])
+    globex = Authority("globex")
+    globex.enrol(a.node, a.clock.unix_s(), ttl_s=DAY_S)
+    a.clock.advance(1_000.0)
+    for _ in range(POLICIES_MAX):
+        a.mandatory.offer_untrusted(globex_policy(globex, a))
+        a.clock.advance(1.0)
+    enrolled(a, acme)
+    a.mandatory.offer_untrusted(signed.encoded)
+    a.reopen()
+
+    assert a.number == signed.number
+    assert [one.number for one in a.mandatory.kept()] == [signed.number]
+
+
+def test_what_a_signer_with_a_slow_clock_has_published_outlives_a_restart(
+    acme: Node, make: Callable[..., Node]
+) -> None:
+    a, b = enrolled(make("a"), acme), enrolled(make("b"), acme)
+    acme.node.announce_key(overlap_s=60)
+    acme.node.use_announced_key()
+    named = acme.mandatory.set_signers(frozenset({b.node.identifier}))
+    slow = issue_policy_under(
+        b.node.own,
+        named,
+        number=named.number + 1,
+        issued_unix_s=named.bundle.issued_unix_s - 300,
+        files=[MORE],
+    )
+    a.mandatory.offer_untrusted(slow)
+    before = a.files
+    a.reopen()
+
+    assert before == a.files == (MORE,)
 
 
 def test_only_so_many_are_kept_and_they_are_the_newest(acme: Node) -> None:
@@ -275,7 +321,7 @@ def test_a_damaged_row_is_left_out_and_named(
     database = sqlite3.connect(a.folder / "state.db")
     with contextlib.closing(database), database:
         database.execute(
-            "UPDATE node_policies SET encoded = ? WHERE number = ?", (bytes(torn), second.number)
+            "UPDATE node_policies SET encoded = ? WHERE rank = ?", (bytes(torn), second.rank)
         )
     a.open()
 
@@ -290,7 +336,7 @@ def test_a_full_disk_costs_no_obedience_and_it_is_written_down_later(
     a = enrolled(make("a"), acme)
     put = a.store.put_policy
 
-    def full(number: int, encoded: bytes) -> None:
+    def full(number: int, encoded: bytes, *, obeyed: int | None) -> None:
         raise ConfigError(Code.CONFIG_STATE_UNSAFE, "the disk is full", remedy="Make room.")
 
     monkeypatch.setattr(a.store, "put_policy", full)
@@ -310,11 +356,10 @@ def test_a_full_disk_costs_no_obedience_and_it_is_written_down_later(
 def test_who_looks_into_the_folder_sees_the_newest(acme: Node, tmp_path: Path) -> None:
     signed = acme.mandatory.publish([RULES])
 
-    shown = kept_policy(acme.folder / "state.db")
+    shown = kept_policies(acme.folder / "state.db")
 
-    assert shown is not None
-    assert shown.number == signed.number
-    assert kept_policy(tmp_path / "nowhere.db") is None
+    assert [one.number for one in shown] == [signed.number]
+    assert kept_policies(tmp_path / "nowhere.db") == ()
 
 
 def test_a_folder_of_an_earlier_version_has_none(tmp_path: Path) -> None:
@@ -322,7 +367,7 @@ def test_a_folder_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE node_values (key TEXT)")
 
-    assert kept_policy(path) is None
+    assert kept_policies(path) == ()
 
 
 def test_a_folder_that_is_no_database_is_said_to_be_damaged(tmp_path: Path) -> None:
@@ -330,7 +375,7 @@ def test_a_folder_that_is_no_database_is_said_to_be_damaged(tmp_path: Path) -> N
     path.write_bytes(b"x" * 4_096)
 
     with pytest.raises(ConfigError) as caught:
-        kept_policy(path)
+        kept_policies(path)
     assert caught.value.code is Code.CONFIG_KEYSTORE_DAMAGED
 
 

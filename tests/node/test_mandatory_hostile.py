@@ -21,6 +21,14 @@ from node.spreading import DOCUMENTS_BURST, GIVEN, HELD_BURST
 from tests.node.members import DAY_S, Authority
 from tests.node.streets import Street
 
+NEW = 1 << 62
+
+
+def rank_of(number: int) -> int:
+    """Of a policy that an authority has signed itself."""
+    return number << 25
+
+
 LIVES = None
 """What is done about those whose hop goes on."""
 
@@ -37,8 +45,9 @@ def street(tmp_path: Path) -> Iterator[Street]:
 
 
 def _say(street: Street, encoded: bytes, number: int | None = None) -> list[Frame]:
-    """As somebody sends a policy, under the number that he says it has."""
-    parts = parts_of(street.acme.identifier, number or street.now + 1, encoded)
+    """As somebody sends a policy, under the rank that he says it has."""
+    rank = NEW if number is None else rank_of(number)
+    parts = parts_of(street.acme.identifier, rank, encoded)
     return [Frame(0, FrameKind.POLICY, encode_part(part)) for part in parts]
 
 

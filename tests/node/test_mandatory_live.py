@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from identity import PolicyFile
+from identity import PolicyFile, SignedPolicy
 from node.mandatory_live import LiveMandatory
 from node.metrics import Metrics
 from node.policy_live import LivePolicy
 from node.state_folder import StateFolder
-from policy import Action, Denial, Permit, Request
+from node.store import POLICIES_MAX
+from policy import Action, Denial, Permit, PolicyEngine, Request
 from tests.node.test_mandatory import Node, enrolled
 from tests.node.test_mandatory import acme as acme
 from tests.node.test_mandatory import clock as clock
@@ -190,8 +191,12 @@ async def test_what_is_spent_stays_spent(obeying: Obeying, acme: Node) -> None:
     await obeying.take(publish(acme, LIMITED))
     spent = [obeying.allows() for _ in range(3)]
     await obeying.take(publish(acme, LIMITED, TOP + DENY.replace("message.ask", "message.tell")))
+    replaced = obeying.allows()
+    await obeying.take(publish(acme))
+    await obeying.take(publish(acme, LIMITED))
 
     assert spent == [True, True, False]
+    assert not replaced
     assert not obeying.allows()
 
 
@@ -227,3 +232,37 @@ async def test_a_fault_of_ours_ends_nothing_and_is_said(
 
     assert not obeying.allows()
     assert "ZeroDivisionError" in obeying.status["fault"]["why"]
+
+
+async def test_a_fault_of_ours_ends_no_start(
+    obeying: Obeying, acme: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await obeying.take(publish(acme, ONLY_TELLS))
+    readable = obeying.status["number"]
+    await obeying.take(publish(acme, ASKS))
+    honest = LiveMandatory._compile
+
+    def compile_(live: LiveMandatory, signed: SignedPolicy) -> PolicyEngine | None:
+        if signed.number != readable:
+            raise ZeroDivisionError
+        return honest(live, signed)
+
+    monkeypatch.setattr(LiveMandatory, "_compile", compile_)
+    obeying.start_again()
+
+    assert not obeying.allows()
+    assert obeying.status["number"] == readable
+    assert "ZeroDivisionError" in obeying.status["fault"]["why"]
+
+
+async def test_the_one_in_force_is_there_after_a_restart_however_many_cannot_be_read(
+    obeying: Obeying, acme: Node
+) -> None:
+    await obeying.take(publish(acme, ONLY_TELLS))
+    number = acme.number
+    for _ in range(POLICIES_MAX + 1):
+        await obeying.take(publish(acme, OF_A_LATER_VERSION))
+    obeying.start_again()
+
+    assert not obeying.allows()
+    assert obeying.status["number"] == number

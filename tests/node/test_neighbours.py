@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from identity import Identifier
+from identity import Identifier, PolicyFile
 from link import Frame, FrameKind
 from link.trust_messages import (
     PART_BYTES_MAX,
@@ -21,7 +21,7 @@ from node.clocks import ManualClock
 from node.neighbours import RENEWALS_BURST
 from node.spreading import DOCUMENTS_BURST, HELD_AGAIN_SECONDS, QUEUED_BYTES_MAX
 from tests.node.members import DAY_S, Authority
-from tests.node.streets import Street
+from tests.node.streets import Side, Street
 
 SOMEBODY = Identifier(b"s" * 32)
 MANY = tuple(Identifier(number.to_bytes(32, "big")) for number in range(1, 4_000))
@@ -200,6 +200,11 @@ def test_a_part_says_where_it_belongs(street: Street) -> None:
     assert [part.offset for part in parts] == [0, PART_BYTES_MAX, 2 * PART_BYTES_MAX]
 
 
+def _number(side: Side) -> int | None:
+    held = side.mandatory.held
+    return None if held is None else held.number
+
+
 def test_a_mandatory_policy_reaches_every_member_once(street: Street) -> None:
     sides = [street.add(name) for name in ("a", "b", "c")]
     street.connect("a", "b", "c")
@@ -209,7 +214,7 @@ def test_a_mandatory_policy_reaches_every_member_once(street: Street) -> None:
     sides[0].mandatory.offer_untrusted(policy)
     street.carry()
 
-    assert [side.mandatory.number(street.acme.identifier) for side in sides] == [street.now] * 3
+    assert [_number(side) for side in sides] == [street.now] * 3
     assert max(street.policies_carried.values()) == 3, "one of three parts, and once one way"
 
 
@@ -220,7 +225,28 @@ def test_who_comes_later_is_sent_the_policy_too(street: Street) -> None:
     street.connect("a", "late")
     street.carry()
 
-    assert late.mandatory.number(street.acme.identifier) == street.now
+    assert _number(late) == street.now
+
+
+def test_what_a_signer_published_before_it_heard_of_a_newer_mandate_divides_nobody(
+    street: Street,
+) -> None:
+    a, b = street.add("a"), street.add("b")
+    signer = b.node.identifier
+    for side in (a, b):
+        side.mandatory.offer_untrusted(street.policy(signers=[signer]))
+    street.clock.advance(10.0)
+    newer = street.policy("# newer\n")
+    a.mandatory.offer_untrusted(newer)
+    street.clock.advance(10.0)
+    b.mandatory.publish([PolicyFile("base.yaml", "# by a signer\n")])
+    street.connect("a", "b")
+    street.carry()
+
+    for side in (a, b):
+        assert side.mandatory.held is not None
+        assert side.mandatory.held.encoded == newer
+        assert not side.neighbours.refused
 
 
 def test_a_policy_is_shown_to_nobody_outside_its_domain(street: Street) -> None:

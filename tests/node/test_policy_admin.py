@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from identity import Code, Identifier, SidelinkError
+from identity import Code, Identifier, PolicyFile, SidelinkError
 from node.policy_admin import FAILED_SHOWN_MAX, PolicyAdmin
 from tests.node.test_mandatory import Node, enrolled
 from tests.node.test_mandatory import acme as acme
@@ -65,7 +65,8 @@ async def test_what_was_published_is_listed_the_newest_first(desk: Desk) -> None
     listed = await desk.listed()
 
     assert [one["number"] for one in listed["policies"]] == [second["number"], first["number"]]
-    assert listed["policies"][1]["files"] == files(ASKS)["files"]
+    assert listed["policies"][1]["files"] == [{"name": "0.yaml"}], "without its text"
+    assert (await desk.ask("/show", {"number": first["number"]}))["files"] == files(ASKS)["files"]
     assert (listed["may_publish"], listed["signers"]) == (True, [])
 
 
@@ -95,6 +96,9 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no number": ("/rollback", {}, "number"),
     "a number that is true": ("/rollback", {"number": True}, "an integer"),
     "a number that nobody gave": ("/rollback", {"number": 5}, "no policy 5"),
+    "to show no number": ("/show", {}, "number"),
+    "to show one that nobody gave": ("/show", {"number": 5}, "no policy 5"),
+    "a number that is text": ("/rollback", {"number": "1"}, "an integer"),
     "signers that are no list": ("/signers", {"add": SOMEBODY}, "lists of identifiers"),
     "a signer that is no identifier": ("/signers", {"add": ["sl1x"]}, "identifier"),
     "a signer that is a number": ("/signers", {"add": [7]}, "an identifier is text"),
@@ -119,6 +123,36 @@ async def test_a_policy_after_which_none_could_come_is_not_published(desk: Desk,
 
     assert code is Code.POLICY_INVALID
     assert "no later policy would reach" in detail
+
+
+@pytest.mark.parametrize("whom", ["from: {kind: authority}", "to: {kind: authority}"])
+async def test_nor_is_one_by_which_the_authority_would_be_left_out(desk: Desk, whom: str) -> None:
+    text = NOBODY_IN.replace("[hop.admit]", f"[hop.admit], {whom}")
+
+    assert (await desk.refused("", files(text)))[0] is Code.POLICY_INVALID
+
+
+async def test_the_authority_and_who_publishes_are_asked_about_by_their_own_identifiers(
+    desk: Desk, acme: Node, make: Callable[..., Node]
+) -> None:
+    member = enrolled(make("a"), acme)
+    named = acme.mandatory.set_signers(frozenset({member.node.identifier}))
+    member.mandatory.offer_untrusted(named.encoded)
+    for publisher in (desk, Desk(member)):
+        for node in (acme, publisher.node):
+            whom = f"[hop.admit], from: {{identifier: {node.node.identifier}}}"
+            text = NOBODY_IN.replace("[hop.admit]", whom)
+            assert (await publisher.refused("", files(text)))[0] is Code.POLICY_INVALID
+
+
+async def test_what_may_not_be_published_may_not_be_gone_back_to(desk: Desk) -> None:
+    # As a signer publishes whose program does not ask.
+    cuts_its_way = desk.node.mandatory.publish([PolicyFile("0.yaml", NOBODY_IN)]).number
+    await desk.ask("", files(ASKS))
+
+    code, _ = await desk.refused("/rollback", {"number": cuts_its_way})
+
+    assert code is Code.POLICY_INVALID
 
 
 async def test_one_that_only_audits_may_say_so(desk: Desk) -> None:

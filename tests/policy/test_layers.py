@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 
 from identity import Code
-from policy import AuditedRule, LayeredEngine, Permit, PolicyEngine, PolicyError, Request
+from policy import (
+    AuditedRule,
+    Disclosure,
+    LayeredEngine,
+    Permit,
+    PolicyEngine,
+    PolicyError,
+    Request,
+)
 from policy.layers import NO_RULE_ALLOWS
 from tests.policy.helpers import (
     HEADER,
@@ -80,6 +88,31 @@ def test_a_denial_of_the_upper_says_whose_it_is() -> None:
 
     assert (answer.code, answer.rule) == (Code.POLICY_DENIED, "mandatory: rule 1")
     assert answer.reason.endswith("So says the mandatory policy of the trust domain.")
+
+
+def _tells(disclosure: str | None, rule: str) -> PolicyEngine:
+    said = "" if disclosure is None else f", disclose: {disclosure}"
+    header = HEADER.replace("{name: test}", f"{{name: test{said}}}")
+    return load(f"{header}rules:\n  - {{name: rule 1, {rule}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "told"),
+    [
+        (None, None, None),
+        (None, "none", Disclosure.NONE),
+        (None, "reason", None),
+        ("reason", None, Disclosure.REASON),
+        ("reason", "none", Disclosure.NONE),
+        ("rule", "reason", Disclosure.RULE),
+    ],
+)
+def test_of_a_denial_of_the_upper_no_more_is_told_than_the_node_tells(
+    above: str | None, below: str | None, told: Disclosure | None
+) -> None:
+    answer = denied(layered(_tells(above, DENY), _tells(below, ALLOW)), ask())
+
+    assert answer.disclose is told
 
 
 def test_a_denial_of_the_lower_is_told_as_ever() -> None:
@@ -172,6 +205,16 @@ def test_an_upper_policy_that_only_audits_and_would_allow_says_so() -> None:
     answer = permitted(LayeredEngine(audits(ALLOW), policy_of(ALLOW)), ask())
 
     assert answer.audited == (AuditedRule("mandatory: rule 1", "allow"),)
+
+
+def test_an_upper_policy_that_only_audits_counts_its_limits() -> None:
+    limited = audits(f"{ALLOW}, limit: {{rate: 1/h, burst: 2}}")
+    engine = LayeredEngine(limited, policy_of(f'{ALLOW}, when: "message.size < 50"'))
+    denied(engine, ask(size=60))
+
+    effects = [permitted(engine, ask()).audited[0].effect for _ in range(3)]
+
+    assert effects == ["allow", "allow", "limit"]
 
 
 def test_an_upper_policy_that_only_audits_grants_nothing() -> None:
