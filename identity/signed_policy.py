@@ -5,6 +5,7 @@ bundle, by the authority or by one of those, holds the files. Both are numbered,
 grow: no old bundle can take the place of a newer one, and no signer who was left out comes back.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,10 +23,12 @@ from identity.uri import SEGMENT_CHARS_MAX, validate_trust_domain
 
 SIGNERS_MAX: Final = 32
 FILES_MAX: Final = 64
-FILE_NAME_BYTES_MAX: Final = 128
+FILE_NAME_CHARS_MAX: Final = 128
+FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""Of ASCII: which other characters are printable changes with the versions of Unicode."""
 TEXT_BYTES_MAX: Final = 1 << 20
 """Of all files of a bundle together."""
-BUNDLE_BYTES_MAX: Final = TEXT_BYTES_MAX + FILES_MAX * (FILE_NAME_BYTES_MAX + 16) + 1_024
+BUNDLE_BYTES_MAX: Final = TEXT_BYTES_MAX + FILES_MAX * (FILE_NAME_CHARS_MAX + 16) + 1_024
 MANDATE_BYTES_MAX: Final = SIGNERS_MAX * DIGEST_BYTES + 1_024
 SIGNED_POLICY_BYTES_MAX: Final = (
     MANDATE_BYTES_MAX + HISTORY_BYTES_MAX + BUNDLE_BYTES_MAX + HISTORY_BYTES_MAX + 64
@@ -320,10 +323,10 @@ def _read_bundle(value: Any) -> PolicyBundle:
     left_bytes = TEXT_BYTES_MAX
     for item in _READ.array(fields[_FILES], FILES_MAX):
         name, text = _READ.array(item, 2, 2)
-        file = PolicyFile(_READ.text(name, FILE_NAME_BYTES_MAX), _READ.text(text, left_bytes))
+        file = PolicyFile(_READ.text(name, FILE_NAME_CHARS_MAX), _READ.text(text, left_bytes))
         left_bytes -= len(file.text.encode())
-        if not file.name or not file.name.isprintable():
-            raise _READ.error("a file without a name on one line")
+        if not FILE_NAME.fullmatch(file.name):
+            raise _READ.error("a file whose name is not of letters, digits, ., _ and -")
         files.append(file)
     if any(first.name >= second.name for first, second in pairwise(files)):
         raise _READ.error("files that are not in order")

@@ -14,6 +14,7 @@ from identity import (
     SidelinkError,
     SignedPolicy,
 )
+from identity.signed_policy import FILE_NAME
 from node.clocks import Clock
 from node.http_servers import AdminServer
 from node.mandatory import MandatoryPolicy
@@ -160,6 +161,11 @@ def _files(value: object) -> list[PolicyFile]:
             raise _bad("a file has a name and a text")
         if not all(isinstance(text, str) for text in item.values()):
             raise _bad("the name and the text of a file are texts")
+        if not FILE_NAME.fullmatch(item["name"]):
+            raise _bad(
+                f"a file's name is of letters, digits, ., _ and -, and does not begin with . or -: "
+                f"{item['name']!r}"
+            )
         try:
             "".join(item.values()).encode()
         except UnicodeEncodeError:

@@ -75,11 +75,11 @@ EDGES: Final[Mapping[str, list[Edge]]] = {
         ("a mandate of number 1", "by the authority", _mandate(3, 1)),
         ("32 signers", "by the authority", _mandate(6, _THIRTY_TWO)),
         ("64 files", "by the authority", _bundle(7, _SIXTY_FOUR_FILES)),
-        ("a name of 128 bytes", "by the authority", _bundle(7, [["é" * 64, ""]])),
+        ("a name of 128 characters", "by the authority", _bundle(7, [["n" * 128, ""]])),
         (
-            "names in the order of their code points, which is not that of UTF-16",
+            "names of all characters there are, in the order of their code points",
             "by the authority",
-            _bundle(7, [["B", ""], ["a", ""], ["\uff21", ""], ["\U00010400", ""]]),
+            _bundle(7, [["0-.a", ""], ["B", ""], ["_", ""], ["a.yaml", ""], ["a_", ""]]),
         ),
         (
             "the authority's replaced key in the last second of its overlap",
