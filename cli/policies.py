@@ -8,6 +8,7 @@ from cli.options import json_option
 from cli.policy_compare import policy_diff, policy_replay
 from cli.policy_explain import policy_explain
 from cli.policy_publish import (
+    policy_forget,
     policy_publish,
     policy_published,
     policy_rollback,
@@ -26,6 +27,7 @@ def policy() -> None:
 for command in (
     policy_diff,
     policy_explain,
+    policy_forget,
     policy_publish,
     policy_published,
     policy_replay,

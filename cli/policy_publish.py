@@ -5,7 +5,13 @@ from typing import Any, Final
 
 import click
 
-from cli.options import PROGRAM_NAMES, admin_socket, json_option, state_option
+from cli.options import (
+    PROGRAM_NAMES,
+    admin_socket,
+    json_option,
+    program_option,
+    state_option,
+)
 
 PUBLISH_SECONDS_MAX: Final = 60.0
 """Thousands of rules take seconds to compile and to test."""
@@ -58,6 +64,28 @@ def policy_rollback(number: int, program: str, state: str | None, as_json: bool)
 def policy_withdraw(program: str, state: str | None, as_json: bool) -> None:
     """Ask nothing of the nodes any more: each goes by its own files alone."""
     _say(_ask(program, state, "/v1/policies", {"files": []}), as_json=as_json)
+
+
+@click.command("forget")
+@program_option
+@state_option
+def policy_forget(program: str, state: str | None) -> None:
+    """Have a stopped program forget the policy for the trust domain, and those before it.
+
+    For a node that it has cut off, so that no later one comes: it goes by its own files until it
+    hears again. Set mandatory_policy_required if it should allow nothing until then.
+    """
+    from cli.options import existing_state
+    from node.state_folder import StateFolder
+    from node.store import Store
+
+    with (
+        StateFolder.open(existing_state(program, state)) as folder,
+        Store.open(folder.database) as store,
+    ):
+        numbers = sum(1 for _ in store.policies())
+        store.forget_policies()
+    click.echo(f"sidelink: {numbers} policies are forgotten", err=True)
 
 
 @click.command("published")
