@@ -195,15 +195,17 @@ def test_answers_are_explained_by_what_came_and_what_was_said() -> None:
     assert unexplained < 25_000
 
 
-def test_a_ping_must_be_answered_before_the_next_is_due() -> None:
+def test_of_two_pings_one_must_be_answered_before_the_next_is_due() -> None:
     ledger = PeerLedger(0.0)
     due = ledger.is_ping_due(9.9), ledger.is_ping_due(10.0)
     ledger.pinged(7, 10.0)
     ledger.answered(6)
-    waiting, missed = ledger.find_fault(19.9), ledger.find_fault(20.0)
+    one_astray = ledger.find_fault(20.0)
+    ledger.pinged(8, 20.0)
+    waiting, missed = ledger.find_fault(29.9), ledger.find_fault(30.0)
     ledger.answered(7)
 
     assert due == (False, True)
-    assert waiting is None
+    assert (one_astray, waiting) == (None, None)
     assert missed is not None
-    assert ledger.find_fault(20.0) is None
+    assert ledger.find_fault(30.0) is None, "a late answer is one"
