@@ -265,10 +265,6 @@ class Store:
                 (key, value),
             )
 
-    def delete(self, key: str) -> None:
-        with self.together(), errors_named(self._path):
-            self._connection.execute("DELETE FROM node_values WHERE key = ?", (key,))
-
     def _blobs(self, query: str) -> list[tuple[Identifier, bytes]]:
         with errors_named(self._path):
             rows = self._connection.execute(query).fetchall()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from identity import (
     Code,
@@ -308,9 +309,7 @@ def test_only_so_many_are_kept_and_they_are_the_newest(acme: Node) -> None:
     assert [one.number for one in acme.mandatory.kept()] == numbers[:2:-1]
 
 
-def test_a_damaged_row_is_left_out_and_named(
-    acme: Node, make: Callable[..., Node], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_row_is_left_out_and_named(acme: Node, make: Callable[..., Node]) -> None:
     a = enrolled(make("a"), acme)
     first, second = (acme.mandatory.publish([file]) for file in (RULES, MORE))
     for one in (first, second):
@@ -323,9 +322,13 @@ def test_a_damaged_row_is_left_out_and_named(
         database.execute(
             "UPDATE node_policies SET encoded = ? WHERE rank = ?", (bytes(torn), second.rank)
         )
-    a.open()
+    with capture_logs() as logs:
+        a.open()
 
     assert a.number == first.number
+    assert [line["rank"] for line in logs if line["event"] == "mandatory_policy_damaged"] == [
+        second.rank
+    ]
     a.mandatory.offer_untrusted(second.encoded)
     assert a.number == second.number
 
